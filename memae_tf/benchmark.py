@@ -1,0 +1,56 @@
+"""Runs a grid of experiments: `python -m memae_tf.benchmark CONFIG [--workdir DIR] [...]`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from memae_tf import console
+from memae_tf.console import Parser, ProgressDisplay
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = Parser(
+        prog="python -m memae_tf.benchmark",
+        description="Run a grid of experiments and print its table. Finished cells stay; the same "
+        "command goes on where it was stopped.",
+    )
+    parser.add_argument("config", help="YAML file of the grid, see configs/benchmarks/")
+    parser.add_argument("--workdir", help="default: runs/benchmarks/<name of the config>")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes that share the cores (default: 1)"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="dotted.key=value", help="for every cell of the grid"
+    )
+    args = parser.parse_intermixed_args(argv)
+    if args.workers < 1:
+        parser.error(f"--workers {args.workers}: should be 1 or more")
+
+    from memae_tf.config import load_benchmark
+
+    path = Path(args.config)
+    benchmark = load_benchmark(path)
+    workdir = Path(args.workdir or Path("runs") / "benchmarks" / path.stem)
+
+    console.import_tensorflow()
+    from memae_tf.training.grid import GridProgress, cells, run_grid, table
+    from memae_tf.training.run_directory import whole_file
+
+    grid = cells(benchmark, path, args.overrides)
+    with ProgressDisplay() as display:
+
+        def show(progress: GridProgress) -> None:
+            left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
+            display.update(
+                progress.done, progress.total, f"{progress.done}/{progress.total} cells{left}"
+            )
+
+        results = run_grid(grid, workdir, args.workers, show)
+    text = table(results, benchmark.published)
+    with whole_file(workdir / "table.md") as aside:
+        aside.write_text(text)
+    print(text)
+    print(f"Cells and table are in {workdir}/")
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,384 @@
+"""What a configuration may say, and how it is read.
+
+A YAML file and the `dotted.key=value` overrides of the command line are validated by one schema.
+"""
+
+import difflib
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import pydantic
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+)
+
+from memae_tf.errors import UserError
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+FiniteNonNegative = Annotated[NonNegativeFloat, Field(allow_inf_nan=False)]
+Threshold = Literal["top_ratio", "true_ratio", "train_quantile", "best_f1"]
+Variant = Literal["ae", "memae-nonspar", "memae"]
+Scaling = Literal["log", "standard", "minmax"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+# data
+
+
+class RecordData(Section):
+    """What all sources of records share."""
+
+    scaling: Scaling = Field("log", description="of numeric fields, see RecordFeaturizer")
+    clip: Annotated[PositiveFloat, Field(allow_inf_nan=False)] = Field(
+        10.0, description="largest absolute value of a feature"
+    )
+
+
+class KDDCup99Data(RecordData):
+    """KDDCUP99, 10 percent; the attacks are the normal class (as in DAGMM)."""
+
+    name: Literal["kddcup99"]
+    dir: Path | None = Field(None, description="holds scikit_learn_data/; or $MEMAE_DATA_DIR")
+    fallback: Literal["simulated", "none"] = Field(
+        "simulated", description="what to do where the data cannot be had"
+    )
+    protocol: Literal["dagmm", "goad"] = "dagmm"
+    max_records: PositiveInt | None = Field(None, description="use a random part of the records")
+
+
+class TabularData(RecordData):
+    """A person's own CSV or Parquet files."""
+
+    name: Literal["tabular"]
+    train: Path
+    test: Path | None = Field(None, description="own test file; else a part of `train`")
+    label: str | None = Field(None, description="column that says what is normal")
+    normal: list[str | int | bool] = Field(
+        ["normal", "benign", "0"], description="labels of normal records (case is ignored)"
+    )
+    numeric: list[str] = Field([], description="columns declared numeric")
+    categorical: list[str] = Field([], description="columns declared categorical")
+    drop: list[str] = Field([], description="columns to leave out")
+    test_share: Share = Field(0.5, description="of the normal records, where there is no `test`")
+    non_finite: Literal["error", "accept"] = Field(
+        "error", description="of empty and infinite numbers: accept reads them as mean and clip"
+    )
+
+
+Data = Annotated[KDDCup99Data | TabularData, Field(discriminator="name")]
+
+# model
+
+
+class MemoryConfig(Section):
+    """Arguments of MemoryUnit."""
+
+    num_slots: PositiveInt = 50
+    similarity: Literal["cosine", "dot"] = "cosine"
+    scale: Literal["learned"] | Annotated[PositiveFloat, Field(allow_inf_nan=False)] | None = None
+    shrink: FiniteNonNegative = 1.0
+    entropy_weight: FiniteNonNegative = 0.0002
+    fallback: Literal["softmax", "zero"] = "softmax"
+
+
+class ModelSection(Section):
+    """What all architectures share."""
+
+    variant: Variant = "memae"
+    memory: MemoryConfig = MemoryConfig()
+    reduction: Literal["sum", "mean"] = "sum"
+
+
+class DenseModel(ModelSection):
+    """The fully connected autoencoder, for records."""
+
+    name: Literal["dense"]
+    hidden: list[PositiveInt] = [60, 30, 10]
+    code: PositiveInt = 3
+    activation: Literal["tanh", "relu", "gelu", "elu", "silu"] = "tanh"
+
+
+class Conv2DModel(ModelSection):
+    """The 2-D convolutional autoencoder, for images."""
+
+    name: Literal["conv2d"]
+    filters: list[PositiveInt] = [16, 32, 64]
+    kernels: list[PositiveInt] = [1, 3, 3]
+    strides: list[PositiveInt] = [2, 2, 2]
+    code: PositiveInt | None = None
+    queries: Literal["sample", "position"] = "sample"
+
+
+class Conv3DModel(ModelSection):
+    """The 3-D convolutional autoencoder, for clips."""
+
+    name: Literal["conv3d"]
+    filters: list[PositiveInt] = [96, 128, 256, 256]
+
+
+Model = Annotated[DenseModel | Conv2DModel | Conv3DModel, Field(discriminator="name")]
+
+# training and evaluation
+
+
+class TrainingConfig(Section):
+    """The training loop."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt = 1024
+    learning_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)] = 1e-3
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="of the learning rate; cosine ends at 0"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of split, weights, order")
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+
+
+class EvaluationConfig(Section):
+    """Thresholds; the first is the detector's, `null` is the protocol's own."""
+
+    threshold: Threshold | None = None
+    thresholds: list[Threshold] = ["true_ratio", "train_quantile", "best_f1"]
+    ratio: Share = Field(0.2, description="share of the test set that top_ratio flags")
+    quantile: Share = Field(0.99, description="of the training scores, for train_quantile")
+
+
+class Config(Section):
+    """One experiment."""
+
+    data: Data
+    model: Model
+    training: TrainingConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    def to_yaml(self) -> str:
+        """The configuration with every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+class BenchmarkConfig(Section):
+    """A grid of experiments: every combination of one choice an axis, with every seed."""
+
+    base: Path = Field(description="configuration that the choices change, beside this file")
+    seeds: list[Annotated[int, Field(ge=0)]]
+    axes: dict[str, dict[str, dict[str, Any]]] = Field(
+        description="axis: {choice: {dotted.key: value}}"
+    )
+    published: dict[str, dict[str, float]] = Field(
+        {}, description="figures from the literature, row name: {metric: value}"
+    )
+
+
+# reading
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Reads an experiment's YAML file and applies `dotted.key=value` overrides.
+
+    Raises:
+        UserError: If the file cannot be read, or the file or an override does not fit the schema.
+    """
+    return parse_config(read_yaml(path), overrides, source=str(path))
+
+
+def parse_config(raw: dict, overrides: Sequence[str] = (), source: str = "config") -> Config:
+    """Validates a nested dict with overrides; `source` names it in errors."""
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise UserError(f"override '{override}': write it as dotted.key=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"override '{override}': '{text}' is not a YAML value") from None
+        raw = set_key(raw, key, value)
+    return _validate(Config, raw, source)
+
+
+def load_benchmark(path: str | Path) -> BenchmarkConfig:
+    """Reads a benchmark's YAML file.
+
+    Raises:
+        UserError: If the file cannot be read or does not fit the schema.
+    """
+    return _validate(BenchmarkConfig, read_yaml(path), str(path))
+
+
+def load_model(path: str | Path) -> Model:
+    """Reads the `model` section of any YAML file that has one.
+
+    Raises:
+        UserError: If the file cannot be read or the section does not fit the schema.
+    """
+
+    class ModelFile(BaseModel):
+        model: Model
+
+    return _validate(ModelFile, {"model": read_yaml(path).get("model")}, str(path)).model
+
+
+def read_yaml(path: str | Path) -> dict:
+    """The mapping in a YAML file.
+
+    Raises:
+        UserError: If the file is missing, not YAML, or not a mapping.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not a text file in UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "cannot be parsed"
+        raise UserError(f"{path}{line}: is not YAML ({problem})") from None
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: should be a mapping of sections (data, model, training, ...)")
+    return raw
+
+
+def set_key(raw: dict, dotted: str, value: Any) -> dict:
+    """A copy of a nested dict with one dotted key set.
+
+    Raises:
+        UserError: If the key leads through something that is not a section.
+    """
+    head, _, rest = dotted.partition(".")
+    if not rest:
+        return {**raw, head: value}
+    section = raw.get(head)
+    if section is None:
+        section = {}
+    if not isinstance(section, dict):
+        raise UserError(f"{dotted}: '{head}' is a value, not a section")
+    return {**raw, head: set_key(section, rest, value)}
+
+
+def differing_keys(a: Config, b: Config) -> list[str]:
+    """The dotted keys in which two configurations differ."""
+    flat_a, flat_b = (_flatten(c.model_dump(mode="json")) for c in (a, b))
+    return [k for k in {**flat_a, **flat_b} if flat_a.get(k) != flat_b.get(k)]
+
+
+def _flatten(section: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in section.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+# errors for people
+
+
+def _validate(schema: type[BaseModel], raw: dict, source: str):
+    try:
+        return schema.model_validate(raw)
+    except pydantic.ValidationError as error:
+        problems = dict.fromkeys(_explain(schema, problem) for problem in error.errors())
+        raise UserError(f"{source}: {'; '.join(problems)}") from None
+
+
+def _explain(schema: type[BaseModel], problem: dict) -> str:
+    """One problem of pydantic's as `dotted.key: what is wrong and what would be right`."""
+    path, section = _locate(schema, problem["loc"])
+    key = ".".join(path)
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{key}: unknown key{_suggest(schema, path, section)}"
+    if kind == "missing":
+        return f"{key}: is required"
+    if kind == "union_tag_not_found":
+        return f"{key}.name: is required, one of {_tags(section, path)}"
+    if kind == "union_tag_invalid":
+        tag, expected = context["tag"], context["expected_tags"].replace("'", "")
+        near = difflib.get_close_matches(tag, expected.split(", "), 1, 0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"{key}.name: '{tag}' is not one of {expected}{hint}"
+    if kind == "literal_error":
+        return f"{key}: '{problem['input']}' is not one of {context['expected']}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{key}: should be a section with keys of its own, got {problem['input']!r}"
+    message = problem["msg"][:1].lower() + problem["msg"][1:]
+    return f"{key}: {message}, got {problem['input']!r}"
+
+
+def _locate(schema: type[BaseModel], location: tuple) -> tuple[list[str], type[BaseModel] | None]:
+    """The keys of a pydantic location, without the tags of unions, and the section they end in."""
+    path, section = [], schema
+    parts = list(location)
+    while parts:
+        part = str(parts.pop(0))
+        path.append(part)
+        if section is None or part not in section.model_fields:
+            # Inside a list, a plain value or a dict; or an unknown key of `section`.
+            if section is not None and part not in section.model_fields:
+                return path, section
+            continue
+        options = _sections(section.model_fields[part].annotation)
+        if len(options) > 1 and parts:
+            tag = parts.pop(0)
+            section = next(o for o in options if tag in typing.get_args(_name_type(o)))
+        elif len(options) == 1 and parts:
+            section = options[0]
+        elif parts:
+            # The rest are indices, or branches of a union of plain values.
+            path += [str(p) for p in parts if isinstance(p, int)]
+            parts = []
+    return path, section
+
+
+def _sections(annotation) -> list[type[BaseModel]]:
+    """The sections that a field's type allows."""
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return [s for option in typing.get_args(annotation) for s in _sections(option)]
+    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return [annotation] if is_section else []
+
+
+def _name_type(section: type[BaseModel]):
+    return section.model_fields["name"].annotation
+
+
+def _tags(section: type[BaseModel], path: list[str]) -> str:
+    options = _sections(section.model_fields[path[-1]].annotation)
+    return ", ".join(typing.get_args(_name_type(option))[0] for option in options)
+
+
+def _suggest(schema: type[BaseModel], path: list[str], section: type[BaseModel]) -> str:
+    """The nearest right key: in the same section, else anywhere in the configuration."""
+    prefix = ".".join([*path[:-1], ""])
+    near = difflib.get_close_matches(path[-1], section.model_fields, 1, 0.6)
+    if near:
+        return f"; did you mean {prefix}{near[0]}?"
+    elsewhere = [key for key in _all_keys(schema) if key.split(".")[-1] == path[-1]]
+    if elsewhere:
+        return f"; did you mean {elsewhere[0]}?"
+    return f"; {prefix[:-1] or 'the file'} may have {', '.join(section.model_fields)}"
+
+
+def _all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in schema.model_fields.items():
+        keys.append(prefix + name)
+        for section in _sections(field.annotation):
+            keys += _all_keys(section, f"{prefix}{name}.")
+    return keys

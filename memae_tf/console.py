@@ -1,0 +1,158 @@
+"""What the commands share: exit statuses, one-line errors, progress."""
+
+import argparse
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+
+from memae_tf.errors import UserError
+
+DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
+SECONDS_BETWEEN_LINES = 5.0
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str):
+        self.exit(USER_ERROR, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def run(command: Callable[[Sequence[str] | None], None]) -> None:
+    """Runs a command's main function and exits with the status of the contract.
+
+    0 done; 2 a mistake of the user's, one line on stderr; 1 a fault of the package's, with a
+    traceback; 130 interrupted.
+    """
+    warnings.showwarning = _show_warning
+    try:
+        command(None)
+    except UserError as error:
+        status = _say(error, USER_ERROR)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        status = _say("interrupted; the same command goes on from here", INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has gone, as `head` does.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = FAULT
+    except Exception:
+        traceback.print_exc()
+        status = FAULT
+    else:
+        status = DONE
+    sys.exit(status)
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the start-up messages that no user can act on.
+
+    Some of them are written before its own log level counts, straight to file descriptor 2. A
+    failing import shows what was written.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with _stderr_unless_fault():
+        import tensorflow as tf
+
+        # The first look at the devices has messages of its own.
+        tf.config.list_physical_devices()
+    tf.get_logger().setLevel("ERROR")
+
+
+@contextlib.contextmanager
+def _stderr_unless_fault() -> Iterator[None]:
+    sys.stderr.flush()
+    original = os.dup(2)
+    with tempfile.TemporaryFile() as held_back:
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held_back.seek(0)
+            os.write(original, held_back.read())
+            raise
+        finally:
+            os.dup2(original, 2)
+            os.close(original)
+
+
+def _say(message: object, status: int) -> int:
+    print(" ".join(str(message).split()), file=sys.stderr, flush=True)
+    return status
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    # Other libraries' warnings are for their programmers, not for this command's user.
+    if os.sep + "memae_tf" + os.sep in filename:
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+
+
+class ProgressDisplay:
+    """A bar on a terminal, a line every few seconds elsewhere; both on stderr."""
+
+    def __init__(self):
+        self._bar = self._task = None
+        self._last = time.monotonic()
+        self.is_terminal = sys.stderr.isatty()
+
+    def __enter__(self) -> "ProgressDisplay":
+        if self.is_terminal:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, done: int, total: int, text: str) -> None:
+        """Shows that `done` of `total` are done; `text` says what and how it goes."""
+        if self._bar is not None:
+            if self._task is None:
+                self._task = self._bar.add_task(text, total=total)
+            self._bar.update(self._task, completed=done, description=text)
+        elif time.monotonic() - self._last >= SECONDS_BETWEEN_LINES or done == total:
+            self._last = time.monotonic()
+            print(f"{text} ({done / total:.0%})", file=sys.stderr, flush=True)
+
+
+def summary(metrics: dict) -> str:
+    """A few lines of the most important metrics."""
+    head = f"{metrics['variant']} on {metrics['dataset']}"
+    if metrics["simulated"]:
+        head += " (SIMULATED data, no result)"
+    if metrics["f1"] is None:
+        lines = [f"{head}: nothing is labelled, so nothing was evaluated"]
+    else:
+        lines = [
+            f"{head}: ROC AUC {metrics['roc_auc']:.4f}, "
+            f"average precision {metrics['average_precision']:.4f}"
+        ]
+    figures = {metrics["threshold_name"]: metrics, **metrics["thresholds"]}
+    for name, at in figures.items():
+        line = f"  {name:<15} threshold {at['threshold']:<10.4g}"
+        if at["f1"] is not None:
+            line += f" P {at['precision']:.4f}  R {at['recall']:.4f}  F1 {at['f1']:.4f}"
+        lines.append(line + (" (oracle)" if name == "best_f1" else ""))
+    return "\n".join(lines)

@@ -1,0 +1,37 @@
+"""Splits into training and test records, as the literature has them.
+
+Each takes `labels` (records,), 1 for an anomaly, and a seed, and gives the indices of the
+training records, all of them normal, and of the test records.
+"""
+
+import numpy as np
+
+Split = tuple[np.ndarray, np.ndarray]
+
+
+def dagmm(labels: np.ndarray, seed: int) -> Split:
+    """A random half of all records is the test set; the normal ones of the other half train.
+
+    Reference: Zong et al., "Deep Autoencoding Gaussian Mixture Model for Unsupervised Anomaly
+    Detection", ICLR 2018, section 4.3; also the protocol of MemAE, section 4.3.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    half = len(labels) // 2
+    train, test = order[:half], order[half:]
+    return train[labels[train] == 0], test
+
+
+def goad(labels: np.ndarray, seed: int) -> Split:
+    """Half of the normal records train; the other half and all anomalies are the test set.
+
+    Reference: Bergman and Hoshen, "Classification-Based Anomaly Detection for General Data",
+    ICLR 2020, section 5.2.
+    """
+    return holdout(labels, seed, test_share=0.5)
+
+
+def holdout(labels: np.ndarray, seed: int, test_share: float) -> Split:
+    """A share of the normal records and all anomalies are the test set; the rest trains."""
+    normal = np.random.default_rng(seed).permutation(np.flatnonzero(labels == 0))
+    cut = round(len(normal) * test_share)
+    return normal[cut:], np.concatenate([normal[:cut], np.flatnonzero(labels == 1)])

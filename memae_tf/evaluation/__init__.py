@@ -1,0 +1,1 @@
+"""Evaluation: thresholds, metrics, and the report."""

@@ -1,0 +1,76 @@
+"""From a detector and a data set to metrics."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from memae_tf.config import EvaluationConfig
+from memae_tf.data import Dataset
+from memae_tf.errors import UserError
+from memae_tf.evaluation.metrics import decision_metrics, find_threshold, ranking_metrics
+from memae_tf.models import Detector
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Anomaly scores, float32; `test` and `labels` are `None` where nothing is labelled."""
+
+    train: np.ndarray
+    test: np.ndarray | None
+    labels: np.ndarray | None
+
+
+def score_sets(detector: Detector, dataset: Dataset) -> Scores:
+    """Scores the training and the test records through the detector, as a user would."""
+    test = None if dataset.test is None else detector.score(dataset.test)
+    return Scores(detector.score(dataset.train), test, dataset.labels)
+
+
+def own_threshold(scores: Scores, dataset: Dataset, config: EvaluationConfig) -> tuple[str, float]:
+    """The name and value of the threshold that the detector gets.
+
+    Raises:
+        UserError: If the configuration names one that needs a test set, and there is none.
+    """
+    name = config.threshold or dataset.threshold
+    if scores.test is None and name != "train_quantile":
+        raise UserError(
+            f"evaluation.threshold={name} needs labelled test data, and data.label names none; "
+            "use train_quantile"
+        )
+    return name, find_threshold(name, config, scores.test, scores.labels, scores.train)
+
+
+def measure(scores: Scores, dataset: Dataset, config: EvaluationConfig) -> dict:
+    """The evaluation's part of metrics.json: every figure is `None` where nothing is labelled.
+
+    The figures at the top are those at the detector's own threshold; `thresholds` holds the same
+    for the others that `evaluation.thresholds` asks for. "best_f1" is an oracle and says so.
+    """
+    name, threshold = own_threshold(scores, dataset, config)
+    metrics = {
+        "dataset": dataset.name,
+        "simulated": dataset.simulated,
+        "protocol": dataset.protocol,
+        "roc_auc": None,
+        "average_precision": None,
+        "threshold_name": name,
+        "threshold": threshold,
+        "precision": None,
+        "recall": None,
+        "f1": None,
+        "thresholds": {},
+        "train_records": len(scores.train),
+        "test_records": 0,
+        "test_anomalies": 0,
+    }
+    if scores.test is None:
+        return metrics
+    metrics.update(ranking_metrics(scores.test, scores.labels))
+    metrics.update(decision_metrics(scores.test, scores.labels, threshold))
+    for other in config.thresholds:
+        value = find_threshold(other, config, scores.test, scores.labels, scores.train)
+        figures = decision_metrics(scores.test, scores.labels, value)
+        metrics["thresholds"][other] = {**figures, "oracle": other == "best_f1"}
+    metrics.update(test_records=len(scores.test), test_anomalies=int(scores.labels.sum()))
+    return metrics

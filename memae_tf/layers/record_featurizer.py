@@ -1,0 +1,258 @@
+"""Records of named fields to feature vectors, as a Keras layer."""
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+SCALINGS = ("log", "standard", "minmax")
+
+
+@keras.saving.register_keras_serializable(package="memae_tf")
+class RecordFeaturizer(keras.layers.Layer):
+    """Turns records of named numeric and categorical fields into one float vector each.
+
+    The features are the numeric fields, in their order, then a one-hot block for each categorical
+    field. `adapt` learns scales and vocabularies; they are saved with the layer.
+
+    - A **numeric** field is transformed (`scaling`), then clipped to [-clip, clip], so that no
+      number, however far out of the range seen by `adapt`, gives more than `clip`; infinities
+      become plus or minus `clip`. A missing number (NaN) becomes the field's mean feature.
+      A field that `adapt` saw constant has scale 1.
+    - A **categorical** field has a 1 at its category. A category that `adapt` did not see, or a
+      missing one ("" or NaN, unless seen by `adapt`), gives all zeros.
+
+    No input gives NaN.
+
+    Example:
+
+    >>> records = {"bytes": np.array([0.0, 10.0, 1000.0]), "flag": np.array(["SF", "S0", "SF"])}
+    >>> featurizer = RecordFeaturizer(numeric=["bytes"], categorical=["flag"])
+    >>> featurizer.adapt(records)
+    >>> featurizer(records).shape
+    (3, 3)
+
+    Args:
+        numeric: Names of the numeric fields.
+        categorical: Names of the categorical fields; or, as saved, a dict of name to vocabulary,
+            a list of strings (the field's values are strings) or of numbers (they are numbers).
+        scaling: Of the numeric fields: `"log"`, sign(x) * log(1 + |x|) and then a z-score, for
+            counts and sizes with long tails; `"standard"`, a z-score; `"minmax"`, to [0, 1].
+        clip: Positive float, the largest absolute value of a feature.
+        max_categories: Largest size of a vocabulary; `adapt` keeps the most frequent categories
+            and the others count as unseen.
+
+    Input shape:
+        A dict of name to tensor (batch,): float32 for numeric fields and for categorical fields
+        with numbers as categories, string for the others.
+
+    Output shape:
+        `(batch, num_features)`, float32.
+
+    Raises:
+        ValueError: If an argument is out of its range, a field is missing from the input, or the
+            layer is used before `adapt`.
+    """
+
+    def __init__(
+        self,
+        numeric: Sequence[str] = (),
+        categorical: Sequence[str] | Mapping[str, list] = (),
+        scaling: str = "log",
+        clip: float = 10.0,
+        max_categories: int = 256,
+        **kwargs,
+    ):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        if scaling not in SCALINGS:
+            raise ValueError(f"`scaling` must be one of {SCALINGS}. Received: scaling={scaling}")
+        if not clip > 0:
+            raise ValueError(f"`clip` must be positive. Received: clip={clip}")
+        if max_categories < 1:
+            raise ValueError(
+                f"`max_categories` must be 1 or more. Received: max_categories={max_categories}"
+            )
+        self.numeric = list(numeric)
+        if isinstance(categorical, Mapping):
+            self.categorical = {name: list(words) for name, words in categorical.items()}
+        else:
+            self.categorical = {name: None for name in categorical}
+        names = self.field_names
+        if not names or len(set(names)) != len(names):
+            raise ValueError(
+                "`numeric` and `categorical` must name one field or more, each once. "
+                f"Received: numeric={self.numeric}, categorical={list(self.categorical)}"
+            )
+        self.scaling = scaling
+        self.clip = clip
+        self.max_categories = max_categories
+        # Strings are no tensors on the JAX and PyTorch backends: they reach `call` as they are.
+        self._convert_input_args = False
+        self._allow_non_tensor_positional_args = True
+        # The string look-up is a TensorFlow hash table, which XLA cannot compile.
+        self.supports_jit = False
+        shape = (len(self.numeric),)
+        # feature = (transformed value - offset) / spread; `missing` is the feature of a NaN.
+        self.offset = self._statistic("offset", shape, "zeros")
+        self.spread = self._statistic("spread", shape, "ones")
+        self.missing = self._statistic("missing", shape, "zeros")
+        self._make_lookups()
+        self.built = True
+
+    def _statistic(self, name, shape, initializer):
+        return self.add_weight(
+            name=name, shape=shape, initializer=initializer, dtype="float32", trainable=False
+        )
+
+    def _make_lookups(self):
+        self.lookups = {
+            name: keras.layers.StringLookup(vocabulary=vocabulary, num_oov_indices=1)
+            for name, vocabulary in self.categorical.items()
+            if self._is_text(name)
+        }
+
+    def _is_text(self, name: str) -> bool:
+        """Whether the categories of an adapted field are strings."""
+        vocabulary = self.categorical.get(name)
+        return bool(vocabulary) and isinstance(vocabulary[0], str)
+
+    @property
+    def is_adapted(self) -> bool:
+        return all(vocabulary is not None for vocabulary in self.categorical.values())
+
+    @property
+    def field_names(self) -> list[str]:
+        """The names of all fields, in the order of `field_errors`."""
+        return [*self.numeric, *self.categorical]
+
+    @property
+    def feature_names(self) -> list[str]:
+        """A name for every feature: the field, or `field=category`."""
+        one_hot = [
+            f"{name}={word}" if isinstance(word, str) else f"{name}={word:g}"
+            for name, words in self.categorical.items()
+            for word in words
+        ]
+        return [*self.numeric, *one_hot]
+
+    @property
+    def num_features(self) -> int:
+        return len(self.numeric) + sum(len(words) for words in self.categorical.values())
+
+    def input_dtypes(self) -> dict[str, str]:
+        """The dtype, "float32" or "string", of every field."""
+        return {name: "string" if self._is_text(name) else "float32" for name in self.field_names}
+
+    def adapt(self, records: Mapping[str, np.ndarray]) -> None:
+        """Learns scales and vocabularies from training records.
+
+        Args:
+            records: A dict of name to array (rows,), as `call` takes it.
+
+        Raises:
+            ValueError: If a field is missing or there are no rows.
+        """
+        self._require_fields(records)
+        if min(len(records[name]) for name in self.field_names) == 0:
+            raise ValueError("`adapt` needs one record or more. Received: no records")
+        self.categorical = {
+            name: _vocabulary(np.asarray(records[name]), self.max_categories)
+            for name in self.categorical
+        }
+        self._make_lookups()
+        if self.numeric:
+            measured = [self._measure(np.asarray(records[name])) for name in self.numeric]
+            variables = (self.offset, self.spread, self.missing)
+            for variable, values in zip(variables, np.array(measured, "float32").T, strict=True):
+                variable.assign(values)
+
+    def _measure(self, values: np.ndarray) -> tuple[float, float, float]:
+        """The offset, spread and mean feature of one numeric field, in float64."""
+        values = values.astype("float64")
+        values = values[np.isfinite(values)]
+        if values.size == 0:
+            return 0.0, 1.0, 0.0
+        if self.scaling == "log":
+            values = np.sign(values) * np.log1p(np.abs(values))
+        if self.scaling == "minmax":
+            offset, spread = values.min(), np.ptp(values)
+        else:
+            offset, spread = values.mean(), values.std()
+        # Rounding leaves a constant column a spread of about 1e-16 of its size.
+        if spread <= 1e-9 * max(1.0, abs(offset)):
+            spread = 1.0
+        features = np.clip((values - offset) / spread, -self.clip, self.clip)
+        return offset, spread, features.mean()
+
+    def call(self, records):
+        self._require_fields(records)
+        if not self.is_adapted:
+            raise ValueError("RecordFeaturizer is used before `adapt`.")
+        blocks = [self._numbers(records)] if self.numeric else []
+        blocks += [self._one_hot(name, records[name]) for name in self.categorical]
+        return ops.concatenate(blocks, axis=-1)
+
+    def _numbers(self, records):
+        x = ops.stack([ops.cast(records[name], "float32") for name in self.numeric], axis=-1)
+        missing = ops.isnan(x)
+        x = ops.where(missing, 0.0, x)
+        if self.scaling == "log":
+            x = ops.sign(x) * ops.log1p(ops.abs(x))
+        x = ops.clip((x - self.offset) / self.spread, -self.clip, self.clip)
+        return ops.where(missing, ops.convert_to_tensor(self.missing), x)
+
+    def _one_hot(self, name, values):
+        vocabulary = self.categorical[name]
+        if self._is_text(name):
+            # Index 0 is the unseen category, which `one_hot` turns from -1 into zeros.
+            index = ops.cast(self.lookups[name](values), "int32") - 1
+            return ops.one_hot(index, len(vocabulary), dtype="float32")
+        values = ops.expand_dims(ops.cast(values, "float32"), -1)
+        return ops.cast(ops.equal(values, ops.array(vocabulary, dtype="float32")), "float32")
+
+    def field_errors(self, feature_errors):
+        """Adds the errors of the features of each field.
+
+        Args:
+            feature_errors: Float tensor (batch, num_features).
+
+        Returns:
+            Float tensor (batch, fields), in the order of `field_names`.
+        """
+        sizes = [1] * len(self.numeric) + [len(words) for words in self.categorical.values()]
+        membership = np.repeat(np.eye(len(sizes), dtype="float32"), sizes, axis=0)
+        return ops.matmul(feature_errors, membership)
+
+    def _require_fields(self, records):
+        absent = [name for name in self.field_names if name not in records]
+        if absent:
+            raise ValueError(
+                f"The records lack the field(s) {absent}. Received: fields={sorted(records)}"
+            )
+
+    def compute_output_spec(self, records):
+        batch = records[self.field_names[0]].shape[0]
+        return keras.KerasTensor((batch, self.num_features), dtype="float32")
+
+    def get_config(self):
+        categorical = self.categorical if self.is_adapted else list(self.categorical)
+        return {
+            **super().get_config(),
+            "numeric": self.numeric,
+            "categorical": categorical,
+            "scaling": self.scaling,
+            "clip": self.clip,
+            "max_categories": self.max_categories,
+        }
+
+
+def _vocabulary(values: np.ndarray, limit: int) -> list:
+    """The most frequent `limit` categories of a field, sorted; numbers stay numbers."""
+    if values.dtype.kind in "biuf":
+        values = values[np.isfinite(values)].astype("float32")
+    else:
+        values = values.astype(str)
+    words, counts = np.unique(values, return_counts=True)
+    kept = np.sort(np.argsort(-counts, kind="stable")[:limit])
+    return words[kept].tolist()

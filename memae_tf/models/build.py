@@ -1,0 +1,59 @@
+"""From the `model` section of a configuration to a MemAE."""
+
+from memae_tf.config import Conv2DModel, Conv3DModel, DenseModel, ModelSection
+from memae_tf.errors import UserError
+from memae_tf.layers import MemoryUnit
+from memae_tf.models.conv2d import conv2d
+from memae_tf.models.conv3d import conv3d
+from memae_tf.models.dense import dense
+from memae_tf.models.memae import MemAE
+
+
+def build_memae(config: ModelSection, input_shape: tuple[int, ...], dtype=None) -> MemAE:
+    """Builds the model that a configuration describes, weights included.
+
+    The variant "ae" has no memory; "memae-nonspar" has one without shrinkage and without entropy
+    loss, as the paper's tables have it; "memae" has what the configuration says.
+
+    Args:
+        config: A `DenseModel`, `Conv2DModel` or `Conv3DModel`.
+        input_shape: Shape of one sample, without the batch axis.
+        dtype: Keras dtype policy of the layers.
+
+    Raises:
+        UserError: If the configuration does not fit together or does not fit the input.
+    """
+    try:
+        encoder, decoder = _autoencoder(config, input_shape, dtype)
+        memory = None if config.variant == "ae" else _memory(config, dtype)
+    except ValueError as error:
+        raise UserError(f"model: {error}") from None
+    model = MemAE(encoder, memory, decoder, reduction=config.reduction, dtype=dtype)
+    model.build((None, *input_shape))
+    return model
+
+
+def _memory(config: ModelSection, dtype) -> MemoryUnit:
+    arguments = config.memory.model_dump()
+    if config.variant == "memae-nonspar":
+        arguments.update(shrink=0.0, entropy_weight=0.0)
+    return MemoryUnit(**arguments, dtype=dtype, name="memory")
+
+
+def _autoencoder(config: ModelSection, input_shape: tuple[int, ...], dtype):
+    match config:
+        case DenseModel():
+            (num_features,) = input_shape
+            return dense(num_features, config.hidden, config.code, config.activation, dtype)
+        case Conv2DModel():
+            return conv2d(
+                input_shape,
+                config.filters,
+                config.kernels,
+                config.strides,
+                config.code,
+                config.queries,
+                dtype,
+            )
+        case Conv3DModel():
+            return conv3d(input_shape, config.filters, dtype)

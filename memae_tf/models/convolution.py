@@ -1,0 +1,75 @@
+"""Strided convolutions and their exact mirrors, shared by the 2-D and 3-D autoencoders.
+
+Padding is symmetric, k // 2 on both sides, as in PyTorch: TensorFlow's "same" pads only at the
+end when the stride is 2, with which the weights of the authors' code would not be usable.
+"""
+
+from collections.abc import Callable, Sequence
+
+import keras
+
+# What PyTorch has. With Keras's defaults (0.99, 1e-3) the moving averages lag behind what leaves
+# the memory, and errors at inference are many times those in training.
+BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
+
+Size = tuple[int, ...]
+
+
+def conv_sizes(size: Size, kernels: Sequence[Size], strides: Sequence[Size]) -> list[Size]:
+    """The spatial sizes before, between and after strided convolutions.
+
+    Raises:
+        ValueError: If the lists are of different lengths.
+    """
+    sizes = [tuple(size)]
+    for kernel, stride in zip(kernels, strides, strict=True):
+        sizes.append(
+            tuple(
+                (n + 2 * (k // 2) - k) // s + 1
+                for n, k, s in zip(sizes[-1], kernel, stride, strict=True)
+            )
+        )
+    return sizes
+
+
+def conv_layers(
+    filters: int, kernel: Size, stride: Size, activation: Callable | None, dtype
+) -> list[keras.layers.Layer]:
+    """A convolution with symmetric padding; without `activation`, no BatchNorm either."""
+    rank = len(kernel)
+    layers = []
+    if any(k > 1 for k in kernel):
+        padding = {2: keras.layers.ZeroPadding2D, 3: keras.layers.ZeroPadding3D}[rank]
+        layers.append(padding(tuple((k // 2, k // 2) for k in kernel), dtype=dtype))
+    conv = {2: keras.layers.Conv2D, 3: keras.layers.Conv3D}[rank]
+    layers.append(conv(filters, kernel, stride, dtype=dtype))
+    return layers + _norm_and_activation(activation, dtype)
+
+
+def transposed_layers(
+    filters: int,
+    kernel: Size,
+    stride: Size,
+    size: Size,
+    target: Size,
+    activation: Callable | None,
+    dtype,
+) -> list[keras.layers.Layer]:
+    """The mirror of `conv_layers`: from spatial `size` to exactly `target`."""
+    rank = len(kernel)
+    conv = {2: keras.layers.Conv2DTranspose, 3: keras.layers.Conv3DTranspose}[rank]
+    crop = {2: keras.layers.Cropping2D, 3: keras.layers.Cropping3D}[rank]
+    layers = [conv(filters, kernel, stride, dtype=dtype)]
+    margins = []
+    for n, k, s, wanted in zip(size, kernel, stride, target, strict=True):
+        full = n * s + max(k - s, 0)
+        margins.append((k // 2, full - k // 2 - wanted))
+    if any(sum(margin) for margin in margins):
+        layers.append(crop(tuple(margins), dtype=dtype))
+    return layers + _norm_and_activation(activation, dtype)
+
+
+def _norm_and_activation(activation: Callable | None, dtype) -> list[keras.layers.Layer]:
+    if activation is None:
+        return []
+    return [keras.layers.BatchNormalization(**BATCH_NORM, dtype=dtype), activation(dtype=dtype)]

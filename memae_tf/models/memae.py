@@ -1,0 +1,202 @@
+"""The memory-augmented autoencoder as a Keras model."""
+
+import keras
+import numpy as np
+from keras import ops
+
+REDUCTIONS = ("sum", "mean")
+
+
+@keras.saving.register_keras_serializable(package="memae_tf")
+class MemAE(keras.Model):
+    """An autoencoder that decodes what its memory holds, instead of the encoding itself.
+
+    Trained on normal data, the memory holds normal encodings; an anomaly is rebuilt from them,
+    badly, and its reconstruction error is its anomaly score.
+
+    `compile(optimizer)` and `fit(x)` train it to reconstruct `x`: no loss and no target are
+    needed. With a target, `fit(x, y)`, it reconstructs `y` (for instance from a noisy `x`).
+
+    Example:
+
+    >>> encoder, decoder = dense(num_features=120)
+    >>> model = MemAE(encoder, MemoryUnit(50), decoder)
+    >>> model.compile("adam")
+    >>> model.fit(x_normal, epochs=20, batch_size=1024)
+    >>> scores = model.score(x)
+
+    Args:
+        encoder: Keras layer or model, inputs (batch, ...) to encodings (batch, ..., C).
+        memory: `MemoryUnit` (or a layer like it) that maps encodings to reads of the same shape;
+            `None` for a plain autoencoder.
+        decoder: Keras layer or model, reads to reconstructions of the shape of the inputs.
+        reduction: How the squared errors of a sample become its score and its part of the loss:
+            `"sum"`, as the paper writes (equation 9), or `"mean"`, as its authors' code does. The
+            same `entropy_weight` weighs more beside a mean.
+
+    Raises:
+        ValueError: If `reduction` is not one of the two.
+
+    Reference:
+        - [Gong et al., 2019](https://arxiv.org/abs/1904.02639)
+    """
+
+    def __init__(self, encoder, memory, decoder, reduction: str = "sum", **kwargs):
+        super().__init__(**kwargs)
+        if reduction not in REDUCTIONS:
+            raise ValueError(
+                f"`reduction` must be one of {REDUCTIONS}. Received: reduction={reduction}"
+            )
+        self.encoder = encoder
+        self.memory = memory
+        self.decoder = decoder
+        self.reduction = reduction
+        self.trackers = {
+            name: keras.metrics.Mean(name=name) for name in ("reconstruction", "penalty")
+        }
+        if _xla_would_hurt(self):
+            self.supports_jit = False
+
+    def build(self, input_shape):
+        code_shape = input_shape
+        for layer in (self.encoder, self.memory, self.decoder):
+            if layer is None:
+                continue
+            if not layer.built:
+                layer.build(code_shape)
+            code_shape = layer.compute_output_shape(code_shape)
+        if tuple(code_shape[1:]) != tuple(input_shape[1:]):
+            raise ValueError(
+                "The decoder must give the shape of the input. "
+                f"Received: input shape {tuple(input_shape)}, decoder output {tuple(code_shape)}"
+            )
+        self.built = True
+
+    def call(self, inputs, training=None):
+        """Reconstructions of `inputs`, same shape."""
+        code = self.encoder(inputs, training=training)
+        if self.memory is not None:
+            code = self.memory(code)
+        return self.decoder(code, training=training)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    # The loss, for `fit` and for every other loop.
+
+    def element_error(self, x, reconstruction):
+        """Squared error of every element, float32, of the shape of `x`."""
+        return ops.square(ops.cast(x, "float32") - ops.cast(reconstruction, "float32"))
+
+    def sample_error(self, x, reconstruction):
+        """Reconstruction error of every sample, float32 (batch,): its anomaly score."""
+        error = self.element_error(x, reconstruction)
+        axes = tuple(range(1, len(error.shape)))
+        return ops.sum(error, axes) if self.reduction == "sum" else ops.mean(error, axes)
+
+    def loss_terms(self, x, reconstruction, sample_weight=None):
+        """The terms of the loss after a call, float32 scalars that are to be added.
+
+        Returns:
+            A dict of `reconstruction`, the mean error of the samples, and `penalty`, all that
+            layers added: the weighted entropy of the addressing and regularizers.
+        """
+        error = self.sample_error(x, reconstruction)
+        if sample_weight is not None:
+            error = error * ops.cast(sample_weight, "float32")
+        penalty = ops.convert_to_tensor(0.0, "float32")
+        for loss in self.losses:
+            penalty = penalty + ops.cast(loss, "float32")
+        return {"reconstruction": ops.mean(error), "penalty": penalty}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        terms = self.loss_terms(x if y is None else y, y_pred, sample_weight)
+        for name, tracker in self.trackers.items():
+            # Weighted, as Keras weighs the loss, so that a partial last batch counts as it should.
+            tracker.update_state(terms[name], sample_weight=ops.shape(y_pred)[0])
+        return terms["reconstruction"] + terms["penalty"]
+
+    # What a trained model says of arrays.
+
+    def score(self, x, batch_size: int = 1024) -> np.ndarray:
+        """Anomaly scores: the reconstruction error of every sample.
+
+        Args:
+            x: Array (samples, ...).
+            batch_size: Samples a batch.
+
+        Returns:
+            Float32 array (samples,); higher is less normal.
+        """
+        return self._predict("score", x, batch_size)
+
+    def error(self, x, batch_size: int = 1024) -> np.ndarray:
+        """Squared error of every element, a float32 array of the shape of `x`."""
+        return self._predict("error", x, batch_size)
+
+    def addressing(self, x, batch_size: int = 1024) -> np.ndarray:
+        """The slots that every sample used: weights (samples, ..., N), float32.
+
+        Raises:
+            ValueError: If the model has no memory.
+        """
+        if self.memory is None:
+            raise ValueError("An autoencoder without memory has no addressing.")
+        return self._predict("addressing", x, batch_size)
+
+    def _predict(self, output: str, x, batch_size: int) -> np.ndarray:
+        # Kept outside Keras's tracking: a sub-model that holds its parent would have no end.
+        views = self.__dict__.setdefault("_views", {})
+        if output not in views:
+            views[output] = _View(self, output)
+        return views[output].predict(x, batch_size=batch_size, verbose=0)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "memory": keras.saving.serialize_keras_object(self.memory),
+            "decoder": keras.saving.serialize_keras_object(self.decoder),
+            "reduction": self.reduction,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        for part in ("encoder", "memory", "decoder"):
+            config[part] = keras.saving.deserialize_keras_object(
+                config[part], custom_objects=custom_objects
+            )
+        return cls(**config)
+
+
+class _View(keras.Model):
+    """Another output of a MemAE, so that Keras batches and compiles it on every backend."""
+
+    def __init__(self, model: MemAE, output: str):
+        super().__init__(name=output)
+        self.model = model
+
+    def call(self, x):
+        if self.name == "addressing":
+            code = self.model.encoder(x, training=False)
+            return self.model.memory(code, return_addressing=True)[1]
+        reconstruction = self.model(x, training=False)
+        if self.name == "error":
+            return self.model.element_error(x, reconstruction)
+        return self.model.sample_error(x, reconstruction)
+
+
+def _xla_would_hurt(model: keras.Model) -> bool:
+    """Whether Keras would, by itself, choose an XLA that makes this model slower.
+
+    TensorFlow's XLA compiles 3-D convolutions for CPUs to code that is some seventy times slower,
+    and Keras takes it wherever a model supports it, also in `predict` without `compile`. (The
+    JAX backend has nothing but XLA, and with PyTorch Keras does not compile by itself.)
+    """
+    convolutions = (keras.layers.Conv3D, keras.layers.Conv3DTranspose)
+    return (
+        keras.backend.backend() == "tensorflow"
+        and any(isinstance(layer, convolutions) for layer in model._flatten_layers())
+        and not keras.distribution.list_devices("gpu")
+    )

@@ -1,0 +1,53 @@
+"""Trains a detector: `python -m memae_tf.train CONFIG [--workdir DIR] [dotted.key=value ...]`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from memae_tf import console
+from memae_tf.console import Parser, ProgressDisplay
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = Parser(
+        prog="python -m memae_tf.train",
+        description="Train a detector and evaluate it. The same command resumes a run that was "
+        "stopped; a finished run says so.",
+    )
+    parser.add_argument("config", help="YAML file of the experiment, see configs/")
+    parser.add_argument("--workdir", help="run directory (default: runs/<name of the config>)")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="dotted.key=value", help="e.g. training.epochs=5"
+    )
+    args = parser.parse_intermixed_args(argv)
+
+    from memae_tf.config import load_config
+
+    config = load_config(args.config, args.overrides)
+    workdir = Path(args.workdir or Path("runs") / Path(args.config).stem)
+
+    console.import_tensorflow()
+    from memae_tf.training.run_directory import RunDirectory
+
+    run = RunDirectory.open(workdir, config)
+    if run.metrics.exists():
+        print(f"{workdir} is finished already.")
+        metrics = run.read_json(run.metrics)
+    else:
+        from memae_tf.training.experiment import Progress, train
+
+        with ProgressDisplay() as display:
+
+            def show(progress: Progress) -> None:
+                display.update(
+                    (progress.epoch - 1) * progress.steps + progress.step,
+                    progress.epochs * progress.steps,
+                    f"epoch {progress.epoch}/{progress.epochs} loss {progress.losses['loss']:.4f}",
+                )
+
+            metrics = train(config, run, show)
+    print(console.summary(metrics))
+    print(f"Detector, metrics and report are in {workdir}/")
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,1 @@
+"""Training: strategy, loop, run directory and checkpoints, monitor, and a whole experiment."""

@@ -1,0 +1,215 @@
+"""A benchmark: a grid of experiments, cell by cell, each finished cell a file."""
+
+import itertools
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from memae_tf.config import BenchmarkConfig, Config, parse_config, read_yaml, set_key
+from memae_tf.console import import_tensorflow
+from memae_tf.errors import UserError
+from memae_tf.training.run_directory import whole_file
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One experiment of a grid: a choice on every axis, and a seed."""
+
+    choices: tuple[tuple[str, str], ...]
+    seed: int
+    config: Config
+
+    @property
+    def name(self) -> str:
+        return "/".join([*(choice for _, choice in self.choices), f"seed-{self.seed}"])
+
+
+@dataclass(frozen=True)
+class GridProgress:
+    """How far a benchmark has come. `seconds_left` is `None` until a cell has finished."""
+
+    done: int
+    total: int
+    cell: str
+    seconds_left: float | None
+
+
+def cells(benchmark: BenchmarkConfig, path: Path, overrides: Sequence[str] = ()) -> list[Cell]:
+    """All cells of a grid, seeds outermost, so that an unfinished grid has a bit of everything.
+
+    Args:
+        benchmark: The grid.
+        path: Its file; `base` is relative to it.
+        overrides: `dotted.key=value`, for every cell.
+
+    Raises:
+        UserError: If the base or a choice does not fit the schema of experiments.
+    """
+    base = read_yaml(path.parent / benchmark.base)
+    grid = []
+    axes = [
+        [(axis, choice, keys) for choice, keys in choices.items()]
+        for axis, choices in benchmark.axes.items()
+    ]
+    for seed in benchmark.seeds:
+        for combination in itertools.product(*axes):
+            raw, choices = base, []
+            for axis, choice, keys in combination:
+                choices.append((axis, choice))
+                for key, value in keys.items():
+                    raw = set_key(raw, key, value)
+            raw = set_key(raw, "training.seed", seed)
+            source = f"{path} ({', '.join(choice for _, choice in choices)})"
+            grid.append(Cell(tuple(choices), seed, parse_config(raw, overrides, source)))
+    return grid
+
+
+def run_grid(
+    grid: list[Cell],
+    workdir: Path,
+    workers: int = 1,
+    on_progress: Callable[[GridProgress], None] = lambda _: None,
+) -> list[dict]:
+    """Runs the cells that have no file in `workdir/cells/` yet.
+
+    Args:
+        grid: From `cells`.
+        workdir: Where `cells/<choices>/seed-<n>.json` go.
+        workers: Processes; they share the cores, which suits nets too small to fill them.
+        on_progress: Called after every cell.
+
+    Returns:
+        A dict for each cell: `choices`, `seed`, and what metrics.json has.
+
+    Raises:
+        UserError: If a finished cell in `workdir` was made with another configuration.
+    """
+    open_cells = [cell for cell in grid if _read(cell, workdir) is None]
+    start, done = time.monotonic(), len(grid) - len(open_cells)
+    on_progress(GridProgress(done, len(grid), "", None))
+    for number, cell in enumerate(_finish(open_cells, workdir, workers), start=1):
+        left = (time.monotonic() - start) / number * (len(open_cells) - number)
+        on_progress(GridProgress(done + number, len(grid), cell.name, left))
+    return [_read(cell, workdir) for cell in grid]
+
+
+def _finish(open_cells: list[Cell], workdir: Path, workers: int) -> Iterator[Cell]:
+    """Runs cells and gives each as it is done."""
+    if workers == 1:
+        for cell in open_cells:
+            run_cell(cell, workdir)
+            yield cell
+        return
+    pool = ProcessPoolExecutor(
+        workers,
+        # Forked processes would inherit a TensorFlow that has started its threads.
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(max(1, (os.cpu_count() or 1) // workers),),
+    )
+    try:
+        futures: dict[Future, Cell] = {
+            pool.submit(run_cell, cell, workdir): cell for cell in open_cells
+        }
+        for future in as_completed(futures):
+            future.result()
+            yield futures[future]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(threads: int) -> None:
+    import_tensorflow()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+
+
+def run_cell(cell: Cell, workdir: Path) -> None:
+    """Runs one experiment and writes its file."""
+    from memae_tf.data import load
+    from memae_tf.evaluation.evaluate import score_sets
+    from memae_tf.training.experiment import fit, summarize
+
+    dataset = load(cell.config.data, cell.config.training.seed)
+    detector, history = fit(cell.config, dataset)
+    scores = score_sets(detector, dataset)
+    metrics = summarize(cell.config, detector, dataset, scores, history)
+    result = {
+        "choices": dict(cell.choices),
+        "seed": cell.seed,
+        "config": cell.config.model_dump(mode="json"),
+        "metrics": metrics,
+    }
+    path = _path(cell, workdir)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as aside:
+        aside.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _path(cell: Cell, workdir: Path) -> Path:
+    return workdir / "cells" / f"{cell.name}.json"
+
+
+def _read(cell: Cell, workdir: Path) -> dict | None:
+    """The result of a finished cell."""
+    path = _path(cell, workdir)
+    if not path.exists():
+        return None
+    try:
+        result = json.loads(path.read_text())
+        config = result["config"]
+    except (ValueError, KeyError):
+        raise UserError(f"{path}: is damaged; delete it to have the cell run again") from None
+    if config != cell.config.model_dump(mode="json"):
+        raise UserError(
+            f"{path}: was made with another configuration; delete it, or choose another --workdir"
+        )
+    return result
+
+
+def table(results: list[dict], published: dict[str, dict[str, float]]) -> str:
+    """Markdown: a row for each combination of choices, mean ± standard deviation over seeds."""
+    columns = {
+        "precision": lambda m: m["precision"],
+        "recall": lambda m: m["recall"],
+        "f1": lambda m: m["f1"],
+        **{
+            f"f1 {name}": lambda m, name=name: m["thresholds"].get(name, {}).get("f1")
+            for name in dict.fromkeys(n for r in results for n in r["metrics"]["thresholds"])
+        },
+        "roc_auc": lambda m: m["roc_auc"],
+        "average_precision": lambda m: m["average_precision"],
+    }
+    axes = list(results[0]["choices"])
+    lines = [[*axes, "runs", *columns, "seconds"]]
+    for name, figures in published.items():
+        cells = [_fixed(figures.get(column)) for column in columns]
+        lines.append([f"{name}, published", *[""] * len(axes), *cells, ""])
+    groups: dict[tuple, list[dict]] = {}
+    for result in results:
+        groups.setdefault(tuple(result["choices"].values()), []).append(result["metrics"])
+    for choices, runs in groups.items():
+        cells = [_mean_std([column(run) for run in runs]) for column in columns.values()]
+        seconds = f"{np.mean([run['train_seconds'] for run in runs]):.1f}"
+        lines.append([*choices, str(len(runs)), *cells, seconds])
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _mean_std(values: list[float | None]) -> str:
+    if None in values:
+        return ""
+    return f"{np.mean(values):.4f} ± {np.std(values):.4f}"
+
+
+def _fixed(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -1,0 +1,145 @@
+"""What a run leaves on disk, and how it comes back to it."""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow as tf
+
+from memae_tf.config import Config, differing_keys, load_config
+from memae_tf.errors import UserError
+
+KEPT_CHECKPOINTS = 3
+
+
+class RunDirectory:
+    """The files of one run. Each appears whole or not at all.
+
+    Attributes:
+        config: `config.yaml`, the resolved configuration.
+        checkpoints: `checkpoints/`, weights and optimizer after the last epochs.
+        tensorboard: `tensorboard/`, event files.
+        history: `history.json`, losses and seconds of every epoch.
+        detector: `detector.keras`.
+        metrics: `metrics.json`; it is written last: a run that has it is finished.
+        report: `report.html`.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.checkpoints = self.path / "checkpoints"
+        self.tensorboard = self.path / "tensorboard"
+        self.history = self.path / "history.json"
+        self.detector = self.path / "detector.keras"
+        self.metrics = self.path / "metrics.json"
+        self.report = self.path / "report.html"
+
+    @classmethod
+    def open(cls, path: str | Path, config: Config) -> "RunDirectory":
+        """Makes a new run directory, or comes back to the one of the same configuration.
+
+        Raises:
+            UserError: If the path is not a folder, is not empty and no run, or holds a run with
+                another configuration. Nothing in it is touched.
+        """
+        run = cls(path)
+        if run.path.exists() and not run.path.is_dir():
+            raise UserError(f"{path}: is a file; --workdir should be a folder")
+        if run.config.exists():
+            run._require_same(config)
+        elif run.path.exists() and any(run.path.iterdir()):
+            raise UserError(f"{path}: is neither empty nor a run; choose another --workdir")
+        else:
+            try:
+                run.path.mkdir(parents=True, exist_ok=True)
+                with whole_file(run.config) as aside:
+                    aside.write_text(config.to_yaml())
+            except OSError as error:
+                raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+        return run
+
+    def _require_same(self, config: Config) -> None:
+        existing = load_config(self.config)
+        keys = differing_keys(existing, config)
+        if keys:
+            raise UserError(
+                f"{self.path}: holds a run with another configuration, different in "
+                f"{', '.join(keys)}; choose another --workdir"
+            )
+
+    @classmethod
+    def existing(cls, path: str | Path) -> "RunDirectory":
+        """A run directory that is there already.
+
+        Raises:
+            UserError: If it is no run, or not a finished one.
+        """
+        run = cls(path)
+        if not run.config.is_file():
+            raise UserError(f"{path}: is no run directory (it has no config.yaml)")
+        if not run.detector.is_file():
+            raise UserError(f"{path}: has no detector yet; finish it with memae_tf.train first")
+        return run
+
+    def read_json(self, path: Path) -> object:
+        """What a JSON file of this run holds.
+
+        Raises:
+            UserError: If it is damaged.
+        """
+        try:
+            return json.loads(path.read_text())
+        except ValueError:
+            raise UserError(f"{path}: is damaged; delete it to have it made again") from None
+
+    def write_json(self, path: Path, value: object) -> None:
+        with whole_file(path) as aside:
+            aside.write_text(json.dumps(value, indent=2) + "\n")
+
+
+class Checkpoints:
+    """Model and optimizer after each epoch, and the history that led there.
+
+    Args:
+        run: The run directory.
+        model: A built Keras model.
+        optimizer: Its built optimizer.
+    """
+
+    def __init__(self, run: RunDirectory, model, optimizer):
+        self.run = run
+        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
+        checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, epoch=self.epoch)
+        self.manager = tf.train.CheckpointManager(
+            checkpoint, str(run.checkpoints), max_to_keep=KEPT_CHECKPOINTS
+        )
+
+    def restore(self) -> list[dict]:
+        """Restores the last checkpoint, if there is one; returns the history up to it."""
+        if self.manager.latest_checkpoint is None:
+            return []
+        self.manager.checkpoint.restore(self.manager.latest_checkpoint).assert_consumed()
+        # The history is written first, so it may be one epoch ahead, never behind.
+        return self.run.read_json(self.run.history)[: int(self.epoch.numpy())]
+
+    def save(self, history: list[dict]) -> None:
+        """Saves the state after the last epoch of `history`."""
+        self.run.write_json(self.run.history, history)
+        self.epoch.assign(len(history))
+        self.manager.save(checkpoint_number=len(history))
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to that becomes `path` at the end, if all went well."""
+    aside = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    try:
+        yield aside
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

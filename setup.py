@@ -1,0 +1,43 @@
+"""Packaging. Settings of tools are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "memae_tf/__init__.py").read_text())[1]
+REQUIREMENTS = [
+    line
+    for line in (ROOT / "requirements.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+]
+
+setup(
+    name="memae_tf",
+    version=VERSION,
+    description="Memory-augmented autoencoders (MemAE) for anomaly detection, in Keras 3",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["memae_tf", "memae_tf.*"]),
+    package_data={"memae_tf.data": ["simulated_traffic.json"]},
+    python_requires=">=3.10",
+    install_requires=REQUIREMENTS,
+    extras_require={
+        # Parquet files as tabular data.
+        "parquet": ["pyarrow>=15"],
+        # The image sets of TensorFlow Datasets, which does not declare importlib_resources.
+        "images": ["tensorflow-datasets>=4.9", "importlib_resources"],
+        # ONNX files of trained models.
+        "onnx": ["tf2onnx>=1.16"],
+        # The layers and models also run on Keras's other backends.
+        "backends": ["jax", "torch"],
+        "docs": ["mkdocs>=1.6", "mkdocstrings[python]>=0.26"],
+        "test": ["pytest>=8", "pytest-cov>=6", "hypothesis>=6.100", "pyarrow>=15", "ruff>=0.9"],
+    },
+    classifiers=[
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
