@@ -19,6 +19,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--workers", type=int, default=1, help="processes that share the cores (default: 1)"
     )
     parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="AXIS=CHOICE",
+        help="run this choice of an axis alone; may be repeated",
+    )
+    parser.add_argument(
         "overrides", nargs="*", metavar="dotted.key=value", help="for every cell of the grid"
     )
     args = parser.parse_intermixed_args(argv)
@@ -32,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     workdir = Path(args.workdir or Path("runs") / "benchmarks" / path.stem)
 
     console.import_tensorflow()
-    from memae_tf.training.grid import GridProgress, cells, run_grid, table
+    from memae_tf.training.grid import GridProgress, cells, run_grid, select, table
     from memae_tf.training.run_directory import whole_file
 
-    grid = cells(benchmark, path, args.overrides)
+    grid = select(cells(benchmark, path, args.overrides), args.only)
     with ProgressDisplay() as display:
 
         def show(progress: GridProgress) -> None:

@@ -139,7 +139,7 @@ class TrainingConfig(Section):
     """The training loop."""
 
     epochs: PositiveInt
-    batch_size: PositiveInt = 1024
+    batch_size: Annotated[PositiveInt, Field(lt=2**31)] = 1024
     learning_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)] = 1e-3
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="of the learning rate; cosine ends at 0"
@@ -253,8 +253,8 @@ def read_yaml(path: str | Path) -> dict:
     return raw
 
 
-def set_key(raw: dict, dotted: str, value: Any) -> dict:
-    """A copy of a nested dict with one dotted key set.
+def set_key(raw: dict, dotted: str, value: Any, prefix: str = "") -> dict:
+    """A copy of a nested dict with one dotted key set; `prefix` is for errors.
 
     Raises:
         UserError: If the key leads through something that is not a section.
@@ -266,8 +266,8 @@ def set_key(raw: dict, dotted: str, value: Any) -> dict:
     if section is None:
         section = {}
     if not isinstance(section, dict):
-        raise UserError(f"{dotted}: '{head}' is a value, not a section")
-    return {**raw, head: set_key(section, rest, value)}
+        raise UserError(f"{prefix}{dotted}: {prefix}{head} is a value, not a section")
+    return {**raw, head: set_key(section, rest, value, f"{prefix}{head}.")}
 
 
 def differing_keys(a: Config, b: Config) -> list[str]:
@@ -369,7 +369,8 @@ def _suggest(schema: type[BaseModel], path: list[str], section: type[BaseModel])
     near = difflib.get_close_matches(path[-1], section.model_fields, 1, 0.6)
     if near:
         return f"; did you mean {prefix}{near[0]}?"
-    elsewhere = [key for key in _all_keys(schema) if key.split(".")[-1] == path[-1]]
+    own = ".".join(path)  # a key of another kind of this section
+    elsewhere = [k for k in _all_keys(schema) if k.split(".")[-1] == path[-1] and k != own]
     if elsewhere:
         return f"; did you mean {elsewhere[0]}?"
     return f"; {prefix[:-1] or 'the file'} may have {', '.join(section.model_fields)}"

@@ -89,7 +89,7 @@ def _say(message: object, status: int) -> int:
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
     # Other libraries' warnings are for their programmers, not for this command's user.
-    if os.sep + "memae_tf" + os.sep in filename:
+    if filename.startswith(os.path.dirname(os.path.abspath(__file__)) + os.sep):
         print(f"warning: {message}", file=sys.stderr, flush=True)
 
 

@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     console.import_tensorflow()
     from memae_tf.training.run_directory import RunDirectory
 
-    run = RunDirectory.open(workdir, config)
+    run = RunDirectory(workdir)
+    run.check(config)
     if run.metrics.exists():
         print(f"{workdir} is finished already.")
         metrics = run.read_json(run.metrics)

@@ -120,7 +120,10 @@ def fetch(data_home: str | None) -> tuple[Records, np.ndarray]:
     """
     from sklearn.datasets import fetch_kddcup99, get_data_home
 
-    folder = Path(get_data_home(data_home)) / "kddcup99_10-py3"
+    try:
+        folder = Path(get_data_home(data_home)) / "kddcup99_10-py3"
+    except OSError as error:
+        raise DataUnavailableError(f"{error.filename}: {error.strerror}") from None
     archive = folder / "kddcup99_10_data"
     had_archive = archive.exists()
     timeout = socket.getdefaulttimeout()

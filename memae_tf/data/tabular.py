@@ -1,6 +1,10 @@
 """A person's own records: CSV or Parquet files, with a label column or without."""
 
 import difflib
+import lzma
+import warnings
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,8 @@ from memae_tf.layers import RecordFeaturizer
 MOSTLY_NUMERIC = 0.5
 # Above it float32 does not keep all whole numbers apart.
 LARGEST_CODE = 2**24
+LARGEST_NUMBER = float(np.finfo("float32").max)
+DAMAGED = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 
 def load(config: TabularData, seed: int) -> Dataset:
@@ -37,9 +43,14 @@ def load(config: TabularData, seed: int) -> Dataset:
     if config.test is not None:
         protocol = "given"
         train = records if labels is None else take(records, labels == 0)
-        test, test_labels = _test_file(config, columns)
+        test, test_labels = _test_file(config, columns, train)
     elif labels is not None:
         protocol = "holdout"
+        if (labels == 0).sum() == 1:
+            raise UserError(
+                f"{config.train}: has one normal record by column '{config.label}' "
+                f"(data.normal={config.normal}); training and test need at least one each"
+            )
         train_rows, test_rows = splits.holdout(labels, seed, config.test_share)
         train, test = take(records, train_rows), take(records, test_rows)
         test_labels = labels[test_rows]
@@ -74,32 +85,56 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise UserError(f"{path}: there is no such file")
     try:
-        if path.suffix == ".parquet":
-            table = pd.read_parquet(path)
-        else:
-            # Only empty cells are missing: "NA" or "None" may well be somebody's category.
-            table = pd.read_csv(
+        table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
+    except UserError:
+        raise
+    except ImportError:
+        raise UserError(f"{path}: reading Parquet needs pyarrow; pip install pyarrow") from None
+    except pd.errors.EmptyDataError:
+        raise UserError(f"{path}: is empty; it should have a header and records") from None
+    except DAMAGED as error:
+        # What pandas and pyarrow raise for damaged files; their first line says where.
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{path}: is damaged, cut off or of another format ({reason})") from None
+    table = table.reset_index(drop=True)
+    table.columns = _names(path, table.columns)
+    if len(table) == 0:
+        raise UserError(f"{path}: has a header but no records")
+    return table
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    # pandas would rename a repeated column, and take the first column as an index where records
+    # have one cell more than the header, under wrong names from then on.
+    header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
+    _names(path, header.iloc[0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(
                 path,
+                index_col=False,
+                # Only empty cells are missing: "NA" or "None" may well be somebody's category.
                 keep_default_na=False,
                 na_values=["", "nan", "NaN"],
                 skipinitialspace=True,
                 low_memory=False,
             )
-    except ImportError:
-        raise UserError(f"{path}: reading Parquet needs pyarrow; pip install pyarrow") from None
-    except pd.errors.EmptyDataError:
-        raise UserError(f"{path}: is empty; it should have a header and records") from None
-    except (EOFError, OSError, ValueError) as error:
-        # What pandas and pyarrow raise for damaged files; their first line says where.
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: is damaged, cut off or of another format ({reason})") from None
-    table.columns = [str(name).strip() for name in table.columns]
-    repeated = table.columns[table.columns.duplicated()]
-    if len(repeated):
-        raise UserError(f"{path}: has the column '{repeated[0]}' twice")
-    if len(table) == 0:
-        raise UserError(f"{path}: has a header but no records")
-    return table
+        except pd.errors.ParserWarning:
+            raise UserError(f"{path}: records have more cells than the header has names") from None
+
+
+def _names(path: Path, columns) -> list[str]:
+    """The names of columns without blanks around them.
+
+    Raises:
+        UserError: If one stands there twice.
+    """
+    names = [str(name).strip() for name in columns]
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise UserError(f"{path}: has the column '{repeated[0]}' twice; rename or delete one")
+    return names
 
 
 def _labels(config: TabularData, table: pd.DataFrame, path: Path) -> np.ndarray | None:
@@ -153,15 +188,29 @@ def _infer_kind(config: TabularData, column: pd.Series) -> str:
         UserError: If it is text but mostly numbers: a stray word would otherwise turn a numeric
             column into a categorical one, silently.
     """
-    if pd.api.types.is_bool_dtype(column):
+    types = pd.api.types
+    if _is_boolean(column):
         return "categorical"
-    if pd.api.types.is_numeric_dtype(column):
-        return "numeric"
+    if types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column):
+        raise UserError(
+            f"{config.train}: column '{column.name}' holds times, which are no feature as they "
+            f"are; leave it out with data.drop=[{','.join([*config.drop, str(column.name)])}]"
+        )
     given = column.dropna()
     numbers = pd.to_numeric(given, errors="coerce")
+    if types.is_numeric_dtype(column) or (len(given) and numbers.notna().all()):
+        return "numeric"
     if len(given) and numbers.notna().mean() >= MOSTLY_NUMERIC:
         raise _not_a_number(config.train, column, numbers, "or declare it in data.categorical")
     return "categorical"
+
+
+def _is_boolean(column: pd.Series) -> bool:
+    """Whether a column holds booleans and, maybe, empty cells."""
+    if pd.api.types.is_bool_dtype(column):
+        return True
+    given = column.dropna()
+    return len(given) > 0 and all(isinstance(value, (bool, np.bool_)) for value in given)
 
 
 def _not_a_number(path: Path, column: pd.Series, numbers: pd.Series, advice: str) -> UserError:
@@ -182,10 +231,14 @@ def _column(config: TabularData, column: pd.Series, kind: str, path: Path) -> np
     """A column as the featurizer takes it: float32, or an object array of str."""
     if kind == "numeric":
         return _numbers(config, column, path)
-    if pd.api.types.is_bool_dtype(column):
-        return column.to_numpy().astype("float32")
+    if _is_boolean(column):
+        return column.astype("boolean").to_numpy(dtype="float32", na_value=np.nan)
     if pd.api.types.is_numeric_dtype(column) and column.abs().max() <= LARGEST_CODE:
         return column.to_numpy(dtype="float32", na_value=np.nan)
+    return _text(column)
+
+
+def _text(column: pd.Series) -> np.ndarray:
     return np.array(["" if pd.isna(value) else str(value) for value in column], dtype=object)
 
 
@@ -202,11 +255,15 @@ def _numbers(config: TabularData, column: pd.Series, path: Path) -> np.ndarray:
             f"{path}: column '{column.name}', record {row + 1}: the number {what}; mend it, or "
             "set data.non_finite=accept to read it as the mean, or as the largest feature"
         )
-    return values.astype("float32")
+    # What float32 cannot hold is large, not infinite.
+    finite = np.clip(values, -LARGEST_NUMBER, LARGEST_NUMBER)
+    return np.where(np.isinf(values), values, finite).astype("float32")
 
 
-def _test_file(config: TabularData, columns: dict[str, str]) -> tuple[Records, np.ndarray]:
-    """The records and labels of the `test` file.
+def _test_file(
+    config: TabularData, columns: dict[str, str], train: Records
+) -> tuple[Records, np.ndarray]:
+    """The records and labels of the `test` file, its columns of the dtypes of `train`.
 
     Raises:
         UserError: If it lacks a column of the training file, or no labels are declared.
@@ -221,7 +278,15 @@ def _test_file(config: TabularData, columns: dict[str, str]) -> tuple[Records, n
     labels = _labels(config, table, config.test)
     if labels is None:
         raise UserError(f"data.test={config.test}: needs data.label, the column with its labels")
-    return _records(config, table, columns, config.test), labels
+    records = _records(config, table, columns, config.test)
+    for name, column in records.items():
+        # Of categories that are text in one file and numbers in the other, none is a known one.
+        if train[name].dtype == object and column.dtype != object:
+            records[name] = _text(table[name])
+        elif train[name].dtype != object and column.dtype == object:
+            numbers = pd.to_numeric(table[name], errors="coerce")
+            records[name] = numbers.to_numpy(dtype="float32", na_value=np.nan)
+    return records, labels
 
 
 def _check(

@@ -26,18 +26,24 @@ def score_sets(detector: Detector, dataset: Dataset) -> Scores:
     return Scores(detector.score(dataset.train), test, dataset.labels)
 
 
-def own_threshold(scores: Scores, dataset: Dataset, config: EvaluationConfig) -> tuple[str, float]:
-    """The name and value of the threshold that the detector gets.
+def threshold_name(dataset: Dataset, config: EvaluationConfig) -> str:
+    """The name of the threshold that the detector gets.
 
     Raises:
         UserError: If the configuration names one that needs a test set, and there is none.
     """
     name = config.threshold or dataset.threshold
-    if scores.test is None and name != "train_quantile":
+    if dataset.test is None and name != "train_quantile":
         raise UserError(
             f"evaluation.threshold={name} needs labelled test data, and data.label names none; "
             "use train_quantile"
         )
+    return name
+
+
+def own_threshold(scores: Scores, dataset: Dataset, config: EvaluationConfig) -> tuple[str, float]:
+    """The name and value of the threshold that the detector gets."""
+    name = threshold_name(dataset, config)
     return name, find_threshold(name, config, scores.test, scores.labels, scores.train)
 
 

@@ -86,7 +86,8 @@ def _summary(metrics: dict) -> str:
             f"average precision {metrics['average_precision']:.4f}. "
         )
     facts += f"{metrics['epochs']} epochs in {metrics['train_seconds']:.1f} s."
-    return f"<p>{html.escape(facts)}</p>{_table(table)}<p>The detector carries the first threshold.</p>"
+    note = "The detector carries the first threshold."
+    return f"<p>{html.escape(facts)}</p>{_table(table)}<p>{note}</p>"
 
 
 def _score_figure(metrics: dict, scores: Scores) -> Figure:

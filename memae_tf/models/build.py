@@ -41,10 +41,15 @@ def _memory(config: ModelSection, dtype) -> MemoryUnit:
 
 
 def _autoencoder(config: ModelSection, input_shape: tuple[int, ...], dtype):
+    rank = {DenseModel: 1, Conv2DModel: 3, Conv3DModel: 4}[type(config)]
+    if len(input_shape) != rank:
+        raise ValueError(
+            f"name={config.name} takes samples of {rank} axes, and these have the shape "
+            f"{tuple(input_shape)}"
+        )
     match config:
         case DenseModel():
-            (num_features,) = input_shape
-            return dense(num_features, config.hidden, config.code, config.activation, dtype)
+            return dense(input_shape[0], config.hidden, config.code, config.activation, dtype)
         case Conv2DModel():
             return conv2d(
                 input_shape,

@@ -46,6 +46,11 @@ def conv2d(
             "`queries` must be 'sample', or 'position' without `code`. "
             f"Received: queries={queries}, code={code}"
         )
+    if not len(filters) == len(kernels) == len(strides):
+        raise ValueError(
+            "`filters`, `kernels` and `strides` must be of one length. "
+            f"Received: filters={filters}, kernels={kernels}, strides={strides}"
+        )
     *size, channels = input_shape
     kernels = [(k, k) for k in kernels]
     strides = [(s, s) for s in strides]

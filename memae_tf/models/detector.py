@@ -113,8 +113,12 @@ class Detector(keras.Model):
         columns = self._columns(records)
         answer = self.explain if explain else self
         total = len(columns[self.field_names[0]])
+        if total == 0:
+            # Reductions have no answer for no records: score an empty one and leave it out.
+            nothing = self.detect([{}], threshold, explain)
+            return {name: values[:0] for name, values in nothing.items()}
         batches = []
-        for start in range(0, max(total, 1), batch_size):
+        for start in range(0, total, batch_size):
             batch = {name: column[start : start + batch_size] for name, column in columns.items()}
             batches.append(
                 {k: ops.convert_to_numpy(v) for k, v in answer(batch, threshold).items()}

@@ -16,6 +16,7 @@ class MemAE(keras.Model):
 
     `compile(optimizer)` and `fit(x)` train it to reconstruct `x`: no loss and no target are
     needed. With a target, `fit(x, y)`, it reconstructs `y` (for instance from a noisy `x`).
+    Sample weights need the target too, `fit(x, x, sample_weight=w)`: without one, Keras drops them.
 
     Example:
 
@@ -103,7 +104,8 @@ class MemAE(keras.Model):
         """
         error = self.sample_error(x, reconstruction)
         if sample_weight is not None:
-            error = error * ops.cast(sample_weight, "float32")
+            # Keras hands weights over as (batch, 1).
+            error = error * ops.reshape(ops.cast(sample_weight, "float32"), ops.shape(error))
         penalty = ops.convert_to_tensor(0.0, "float32")
         for loss in self.losses:
             penalty = penalty + ops.cast(loss, "float32")

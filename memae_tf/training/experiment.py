@@ -13,11 +13,11 @@ import tensorflow as tf
 from memae_tf.config import Config
 from memae_tf.data import Dataset, load
 from memae_tf.data.dataset import Records, count, take
-from memae_tf.evaluation.evaluate import Scores, measure, own_threshold, score_sets
+from memae_tf.evaluation.evaluate import Scores, measure, own_threshold, score_sets, threshold_name
 from memae_tf.evaluation.report import write_report
 from memae_tf.layers import RecordFeaturizer
 from memae_tf.models import Detector, MemAE, build_memae, load_detector
-from memae_tf.training.loop import TrainingLoop
+from memae_tf.training.loop import TrainingDivergedError, TrainingLoop
 from memae_tf.training.monitor import NUM_SAMPLES, Monitor
 from memae_tf.training.run_directory import Checkpoints, RunDirectory, whole_file
 from memae_tf.training.strategy import make_strategy
@@ -50,6 +50,9 @@ def train(config: Config, run: RunDirectory, on_progress: OnProgress = lambda _:
         TrainingDivergedError: If the loss becomes NaN; the last good checkpoint stays.
     """
     dataset = load(config.data, config.training.seed)
+    threshold_name(dataset, config.evaluation)
+    # Only now that the data are good: a mistake in them leaves nothing behind.
+    run.create(config)
     detector, history = fit(config, dataset, run, on_progress)
     return finish(config, run, detector, dataset, history)
 
@@ -124,6 +127,11 @@ def finish(
 ) -> dict:
     """Sets the threshold and writes detector, report and, last, metrics."""
     scores = score_sets(detector, dataset)
+    if not np.isfinite(scores.train).all():
+        raise TrainingDivergedError(
+            "training diverged: the scores of the training data are not finite; try a smaller "
+            f"training.learning_rate than {config.training.learning_rate:g}"
+        )
     set_threshold(detector, scores, dataset, config)
     with whole_file(run.detector) as aside:
         # Keras judges a file by its suffix.

@@ -71,6 +71,20 @@ def cells(benchmark: BenchmarkConfig, path: Path, overrides: Sequence[str] = ())
     return grid
 
 
+def select(grid: list[Cell], only: Sequence[str]) -> list[Cell]:
+    """The cells that have every `axis=choice` of `only`.
+
+    Raises:
+        UserError: If no cell has one of them.
+    """
+    for wanted in only:
+        axis, _, choice = wanted.partition("=")
+        grid = [cell for cell in grid if (axis, choice) in cell.choices]
+        if not grid:
+            raise UserError(f"--only {wanted}: no cell of the grid has this axis and choice")
+    return grid
+
+
 def run_grid(
     grid: list[Cell],
     workdir: Path,

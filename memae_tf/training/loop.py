@@ -67,7 +67,7 @@ class TrainingLoop:
             The means over the epoch's samples of `loss`, `reconstruction` and `penalty`.
 
         Raises:
-            TrainingDivergedError: As soon as a loss is seen to be NaN or infinite.
+            TrainingDivergedError: As soon as a loss or weight is seen to be NaN or infinite.
         """
         order = tf.random.experimental.stateless_shuffle(
             tf.range(self.num_samples), seed=[self.config.seed, epoch]
@@ -83,14 +83,20 @@ class TrainingLoop:
             samples += batches.shape[0] * batches.shape[1]
             steps += batches.shape[0]
             if not np.isfinite(totals).all():
-                raise TrainingDivergedError(
-                    f"training diverged: the loss became NaN or infinite in epoch {epoch + 1}, "
-                    f"step {steps} or shortly before; try a smaller training.learning_rate than "
-                    f"{self.config.learning_rate:g}"
-                )
+                raise self._diverged(epoch, steps)
             means = _losses(totals / samples)
             on_progress(steps, means)
+        # The loss of a step is taken before its update: the last update shows in the weights.
+        if not all(np.isfinite(weights).all() for weights in self.model.get_weights()):
+            raise self._diverged(epoch, steps)
         return means
+
+    def _diverged(self, epoch: int, step: int) -> TrainingDivergedError:
+        return TrainingDivergedError(
+            f"training diverged: loss or weights became NaN or infinite in epoch {epoch + 1}, "
+            f"step {step} or shortly before; try a smaller training.learning_rate than "
+            f"{self.config.learning_rate:g}"
+        )
 
     def _run_steps(self, batches):
         """Runs a step for each row of sample indices; sums of the loss terms over all samples."""

@@ -37,29 +37,35 @@ class RunDirectory:
         self.metrics = self.path / "metrics.json"
         self.report = self.path / "report.html"
 
-    @classmethod
-    def open(cls, path: str | Path, config: Config) -> "RunDirectory":
-        """Makes a new run directory, or comes back to the one of the same configuration.
+    def check(self, config: Config) -> None:
+        """Whether a run of this configuration may start or go on here. Touches nothing.
 
         Raises:
             UserError: If the path is not a folder, is not empty and no run, or holds a run with
-                another configuration. Nothing in it is touched.
+                another configuration.
         """
-        run = cls(path)
-        if run.path.exists() and not run.path.is_dir():
-            raise UserError(f"{path}: is a file; --workdir should be a folder")
-        if run.config.exists():
-            run._require_same(config)
-        elif run.path.exists() and any(run.path.iterdir()):
-            raise UserError(f"{path}: is neither empty nor a run; choose another --workdir")
-        else:
-            try:
-                run.path.mkdir(parents=True, exist_ok=True)
-                with whole_file(run.config) as aside:
-                    aside.write_text(config.to_yaml())
-            except OSError as error:
-                raise UserError(f"{path}: cannot be written ({error.strerror})") from None
-        return run
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path}: is a file; --workdir should be a folder")
+        if self.config.exists():
+            self._require_same(config)
+        elif self.path.exists() and any(self.path.iterdir()):
+            raise UserError(f"{self.path}: is neither empty nor a run; choose another --workdir")
+
+    def create(self, config: Config) -> None:
+        """Makes the directory and `config.yaml`, or comes back to those of the same configuration.
+
+        Raises:
+            UserError: As `check` does, and if it cannot be written.
+        """
+        self.check(config)
+        if self.config.exists():
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with whole_file(self.config) as aside:
+                aside.write_text(config.to_yaml())
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
 
     def _require_same(self, config: Config) -> None:
         existing = load_config(self.config)

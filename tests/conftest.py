@@ -1,0 +1,12 @@
+"""Shared by all tests."""
+
+import os
+import sys
+from pathlib import Path
+
+# Before anything imports TensorFlow.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+# `import reference` in tests/layers.
+sys.path.append(str(Path(__file__).parent / "layers"))

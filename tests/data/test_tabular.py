@@ -1,0 +1,613 @@
+import decimal
+import gzip
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from memae_tf.config import TabularData
+from memae_tf.data import tabular
+from memae_tf.errors import UserError
+
+FRAME = pd.DataFrame(
+    {
+        "size": [1.5, 20.0, 3.0, 40.0, 5.0, 60.0],
+        "hops": [3, 1, 2, 1, 3, 2],
+        "kind": ["tcp", "udp", "tcp", "icmp", "udp", "tcp"],
+        "fast": [True, False, True, True, False, True],
+    }
+)
+
+
+def write(path, *lines):
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return path
+
+
+def write_parquet(path, frame):
+    frame.to_parquet(path)
+    return path
+
+
+def load(path, seed=0, **settings):
+    return tabular.load(TabularData(name="tabular", train=path, **settings), seed)
+
+
+def user_error(path, **settings):
+    with pytest.raises(UserError) as caught:
+        load(path, **settings)
+    return str(caught.value)
+
+
+def assert_says(message, *fragments):
+    for fragment in fragments:
+        assert str(fragment) in message
+
+
+def kinds(dataset):
+    return {
+        "numeric": dataset.featurizer.numeric,
+        "categorical": list(dataset.featurizer.categorical),
+    }
+
+
+def size(records):
+    (length,) = {len(column) for column in records.values()}
+    return length
+
+
+def features(dataset, records):
+    return np.asarray(dataset.featurizer(records))
+
+
+def feature(dataset, records, name):
+    return features(dataset, records)[:, dataset.featurizer.feature_names.index(name)]
+
+
+def labelled(path, labels, header="x,label"):
+    """A file with a column of different numbers and the given labels."""
+    return write(path, header, *(f"{i},{label}" for i, label in enumerate(labels)))
+
+
+# reading
+
+
+@pytest.mark.parametrize("name", ["records.csv", "records.csv.gz", "records.parquet"])
+def test_csv_compressed_csv_and_parquet_give_the_same_records(tmp_path, name):
+    path = tmp_path / name
+    if path.suffix == ".parquet":
+        FRAME.to_parquet(path)
+    else:
+        FRAME.to_csv(path, index=False)
+    dataset = load(path)
+    assert list(dataset.train) == list(FRAME)
+    for column in FRAME:
+        np.testing.assert_array_equal(dataset.train[column], FRAME[column])
+    assert dataset.name == path.stem
+    assert not dataset.simulated
+
+
+def test_blanks_around_names_and_cells_do_not_count(tmp_path):
+    path = write(tmp_path / "a.csv", " x , label ", " 1, normal ", " 2,normal", "3, odd", "4,odd")
+    dataset = load(path, label="label")
+    assert kinds(dataset)["numeric"] == ["x"]
+    assert dataset.labels.sum() == 2
+
+
+def test_words_that_others_read_as_missing_are_categories(tmp_path):
+    path = write(tmp_path / "a.csv", "x,kind", "1,NA", "2,None", "3,null", "4,NA")
+    assert load(path).featurizer.categorical["kind"] == ["NA", "None", "null"]
+
+
+# kinds of columns
+
+
+def test_numbers_are_numeric_and_text_and_booleans_categorical(tmp_path):
+    dataset = load(write_parquet(tmp_path / "a.parquet", FRAME))
+    assert kinds(dataset) == {"numeric": ["size", "hops"], "categorical": ["kind", "fast"]}
+    assert features(dataset, dataset.train).shape == (6, 2 + 3 + 2)
+
+
+def test_booleans_are_one_hot(tmp_path):
+    path = write(tmp_path / "a.csv", "x,up", "1,True", "2,False", "3,True")
+    dataset = load(path)
+    assert dataset.featurizer.categorical["up"] == [0, 1]
+    np.testing.assert_array_equal(feature(dataset, dataset.train, "up=1"), [1, 0, 1])
+
+
+def test_integer_codes_declared_categorical_are_one_hot(tmp_path):
+    path = write(tmp_path / "a.csv", "x,port", "1,443", "2,80", "3,443", "4,22")
+    dataset = load(path, categorical=["port"])
+    assert kinds(dataset) == {"numeric": ["x"], "categorical": ["port"]}
+    assert dataset.featurizer.categorical["port"] == [22, 80, 443]
+    np.testing.assert_array_equal(feature(dataset, dataset.train, "port=443"), [1, 0, 1, 0])
+
+
+def test_codes_too_large_for_float32_stay_apart(tmp_path):
+    path = write(tmp_path / "a.csv", "x,id", "1,16777216", "2,16777217", "3,16777216")
+    dataset = load(path, categorical=["id"])
+    np.testing.assert_array_equal(features(dataset, dataset.train)[:, 1:], [[1, 0], [0, 1], [1, 0]])
+
+
+def test_booleans_declared_numeric_are_numbers(tmp_path):
+    dataset = load(write_parquet(tmp_path / "a.parquet", FRAME), numeric=["fast"])
+    assert kinds(dataset)["numeric"] == ["size", "hops", "fast"]
+    np.testing.assert_array_equal(dataset.train["fast"], [1, 0, 1, 1, 0, 1])
+
+
+def test_mostly_text_is_categorical_in_spite_of_a_few_numbers(tmp_path):
+    path = write(tmp_path / "a.csv", "x,room", "1,A4", "2,7", "3,B1", "4,A4")
+    assert load(path).featurizer.categorical["room"] == ["7", "A4", "B1"]
+
+
+def test_a_mostly_numeric_column_declared_categorical_is_text(tmp_path):
+    path = write(tmp_path / "a.csv", "x,port", "1,80", "2,80", "3,other")
+    assert load(path, categorical=["port"]).featurizer.categorical["port"] == ["80", "other"]
+
+
+def test_dropped_columns_and_the_label_are_no_features(tmp_path):
+    path = write_parquet(
+        tmp_path / "a.parquet", FRAME.assign(label=["normal"] * 4 + ["odd"] * 2, id=range(6))
+    )
+    dataset = load(path, label="label", drop=["id", "fast"], test_share=0.25)
+    assert kinds(dataset) == {"numeric": ["size", "hops"], "categorical": ["kind"]}
+    assert set(dataset.train) == set(dataset.test) == {"size", "hops", "kind"}
+
+
+def test_booleans_with_an_empty_cell_are_categories(tmp_path):
+    dataset = load(write(tmp_path / "a.csv", "x,up", "1,True", "2,", "3,False", "4,True"))
+    assert kinds(dataset) == {"numeric": ["x"], "categorical": ["up"]}
+    one_hot = features(dataset, dataset.train)[:, 1:]
+    np.testing.assert_array_equal(one_hot[0], one_hot[3])
+    assert len(np.unique(one_hot, axis=0)) == 3
+
+
+def test_nullable_booleans_of_parquet_are_categories(tmp_path):
+    up = pd.array([True, None, False, True], dtype="boolean")
+    path = write_parquet(tmp_path / "a.parquet", pd.DataFrame({"x": [1, 2, 3, 4], "up": up}))
+    dataset = load(path)
+    assert kinds(dataset) == {"numeric": ["x"], "categorical": ["up"]}
+    assert len(np.unique(features(dataset, dataset.train)[:, 1:], axis=0)) == 3
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["1", "2.5", "1"], [decimal.Decimal("1"), decimal.Decimal("2.5"), decimal.Decimal("1")]],
+    ids=["text", "decimal"],
+)
+def test_a_parquet_column_of_nothing_but_numbers_is_numeric_however_stored(tmp_path, values):
+    path = write_parquet(tmp_path / "a.parquet", pd.DataFrame({"x": [1, 2, 3], "y": values}))
+    dataset = load(path)
+    assert kinds(dataset)["numeric"] == ["x", "y"]
+    np.testing.assert_array_equal(dataset.train["y"], [1, 2.5, 1])
+
+
+def test_whole_numbers_beyond_64_bits_are_numeric(tmp_path):
+    path = write(tmp_path / "a.csv", "x,y", f"1,{10**22}", f"2,{2 * 10**22}", f"3,{10**22}")
+    dataset = load(path)
+    assert kinds(dataset)["numeric"] == ["x", "y"]
+    np.testing.assert_allclose(dataset.train["y"], [1e22, 2e22, 1e22], rtol=1e-6)
+
+
+def test_timestamps_are_refused(tmp_path):
+    times = pd.date_range("2024-01-01", periods=3, freq="h")
+    path = write_parquet(tmp_path / "a.parquet", pd.DataFrame({"x": [1, 2, 3], "at": times}))
+    assert_says(user_error(path), path, "'at'")
+
+
+# labels and splits
+
+
+@pytest.mark.parametrize("normal", [["BENIGN"], ["benign"], [" Benign "]])
+@pytest.mark.parametrize("label", ["BENIGN", "benign", "Benign "])
+def test_normal_labels_are_compared_without_case_and_blanks(tmp_path, normal, label):
+    path = labelled(tmp_path / "a.csv", [label] * 6 + ["DDoS"] * 3)
+    dataset = load(path, label="label", normal=normal)
+    assert (size(dataset.train), size(dataset.test), dataset.labels.sum()) == (3, 6, 3)
+
+
+@pytest.mark.parametrize("normal", [["0"], [0], [False], [0.0]], ids=repr)
+@pytest.mark.parametrize(
+    ("zero", "one"), [("0", "1"), ("0.0", "1.0"), ("False", "True"), ("0", "DDoS")]
+)
+def test_zero_and_false_are_one_label(tmp_path, normal, zero, one):
+    path = labelled(tmp_path / "a.csv", [zero] * 6 + [one] * 3)
+    dataset = load(path, label="label", normal=normal)
+    assert (size(dataset.train), size(dataset.test), dataset.labels.sum()) == (3, 6, 3)
+
+
+@pytest.mark.parametrize("label", ["normal", "benign", "0"])
+def test_normal_benign_and_zero_are_normal_unless_said_otherwise(tmp_path, label):
+    path = labelled(tmp_path / "a.csv", [label] * 6 + ["7"] * 3)
+    assert load(path, label="label").labels.sum() == 3
+
+
+def test_several_labels_can_be_normal(tmp_path):
+    path = labelled(tmp_path / "a.csv", ["web", "mail"] * 4 + ["scan"] * 3)
+    dataset = load(path, label="label", normal=["web", "mail"])
+    assert (size(dataset.train), dataset.labels.sum()) == (4, 3)
+
+
+@pytest.mark.parametrize(("share", "num_train"), [(0.25, 30), (0.5, 20), (0.9, 4)])
+def test_a_share_of_the_normal_records_and_all_anomalies_are_the_test_set(
+    tmp_path, share, num_train
+):
+    path = labelled(tmp_path / "a.csv", (["normal"] * 4 + ["odd"]) * 10)
+    dataset = load(path, label="label", test_share=share)
+    assert dataset.protocol == "holdout"
+    assert dataset.threshold == "train_quantile"
+    assert size(dataset.train) == num_train
+    assert size(dataset.test) == len(dataset.labels) == 50 - num_train
+    assert dataset.labels.sum() == 10
+    np.testing.assert_array_equal(dataset.test["x"] % 5 == 4, dataset.labels == 1)
+    everything = np.concatenate([dataset.train["x"], dataset.test["x"]])
+    np.testing.assert_array_equal(np.sort(everything), np.arange(50))
+
+
+def test_the_seed_decides_which_records_are_held_out(tmp_path):
+    path = labelled(tmp_path / "a.csv", (["normal"] * 4 + ["odd"]) * 10)
+    first, again, other = (load(path, label="label", seed=seed).train["x"] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert set(first) != set(other)
+
+
+def test_an_own_test_file_is_the_test_set_and_anomalies_do_not_train(tmp_path):
+    train = labelled(tmp_path / "train.csv", ["normal", "odd", "normal", "normal"])
+    test = write(tmp_path / "test.csv", "more,label,x", "a,odd,7", "b,normal,8", "c,odd,9")
+    dataset = load(train, label="label", test=test)
+    assert dataset.protocol == "given"
+    np.testing.assert_array_equal(dataset.train["x"], [0, 2, 3])
+    np.testing.assert_array_equal(dataset.test["x"], [7, 8, 9])
+    np.testing.assert_array_equal(dataset.labels, [1, 0, 1])
+
+
+def test_without_a_label_all_records_train_and_nothing_is_tested(tmp_path):
+    dataset = load(write_parquet(tmp_path / "a.parquet", FRAME))
+    assert dataset.protocol == "unlabelled"
+    assert size(dataset.train) == len(FRAME)
+    assert dataset.test is None
+    assert dataset.labels is None
+
+
+def test_the_featurizer_learns_from_the_training_records_alone(tmp_path):
+    train = labelled(tmp_path / "train.csv", ["normal", "odd", "normal", "normal"])
+    test = write(tmp_path / "test.csv", "x,label", "1000,odd", "2000,normal")
+    dataset = load(train, label="label", test=test, scaling="minmax")
+    np.testing.assert_allclose(feature(dataset, dataset.train, "x"), [0, 2 / 3, 1], atol=1e-6)
+
+
+# categories of the test file
+
+
+def one_hot_of_test(tmp_path, train_codes, test_codes):
+    rows = [f"{code},{i},normal" for i, code in enumerate(train_codes)]
+    train = write(tmp_path / "train.csv", "code,x,label", *rows)
+    rows = [f"{code},{i},{('normal', 'odd')[i % 2]}" for i, code in enumerate(test_codes)]
+    test = write(tmp_path / "test.csv", "code,x,label", *rows)
+    dataset = load(train, label="label", test=test, categorical=["code"])
+    return features(dataset, dataset.test)[:, 1:]
+
+
+def test_unseen_words_among_the_test_files_text_are_all_zeros(tmp_path):
+    one_hot = one_hot_of_test(tmp_path, ["a", "b", "a"], ["b", "c"])
+    np.testing.assert_array_equal(one_hot, [[0, 1], [0, 0]])
+
+
+def test_unseen_words_among_the_test_files_codes_are_all_zeros(tmp_path):
+    one_hot = one_hot_of_test(tmp_path, [1, 2, 1], [2, "unknown"])
+    np.testing.assert_array_equal(one_hot, [[0, 1], [0, 0]])
+
+
+def test_a_test_file_with_nothing_but_numbers_has_categories_of_a_text_column(tmp_path):
+    one_hot = one_hot_of_test(tmp_path, [80, "other", 80], [443, 80])
+    np.testing.assert_array_equal(one_hot, [[0, 0], [1, 0]])
+
+
+def test_words_in_the_test_file_for_booleans_are_all_zeros(tmp_path):
+    one_hot = one_hot_of_test(tmp_path, [True, False, True], ["unknown", "other"])
+    np.testing.assert_array_equal(one_hot, np.zeros((2, 2)))
+
+
+# files that cannot be read
+
+
+def test_a_missing_file_is_named(tmp_path):
+    assert_says(user_error(tmp_path / "no.csv"), tmp_path / "no.csv", "there is no such file")
+
+
+def test_a_folder_is_no_file(tmp_path):
+    assert_says(user_error(tmp_path), tmp_path, "there is no such file")
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_file_is_named(tmp_path, content):
+    path = tmp_path / "a.csv"
+    path.write_text(content)
+    assert_says(user_error(path), path, "is empty")
+
+
+def test_a_header_without_records_is_named(tmp_path):
+    assert_says(
+        user_error(write(tmp_path / "a.csv", "x,y")), "a.csv", "has a header but no records"
+    )
+
+
+def test_a_parquet_file_without_records_is_named(tmp_path):
+    path = write_parquet(tmp_path / "a.parquet", FRAME[:0])
+    assert_says(user_error(path), path, "no records")
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda c: b"x" * 99, lambda c: b""])
+def test_a_damaged_parquet_file_is_named(tmp_path, damage):
+    path = write_parquet(tmp_path / "a.parquet", FRAME)
+    path.write_bytes(damage(path.read_bytes()))
+    assert_says(user_error(path), path, "is damaged, cut off or of another format")
+
+
+def compressed_csv():
+    rows = "".join(f"{i},{i * 7919 % 1009}\n" for i in range(2000))
+    return bytearray(gzip.compress(f"x,y\n{rows}".encode()))
+
+
+def test_a_cut_off_compressed_file_is_named(tmp_path):
+    path = tmp_path / "a.csv.gz"
+    content = compressed_csv()
+    path.write_bytes(content[: len(content) // 2])
+    assert_says(user_error(path), path, "is damaged, cut off or of another format")
+
+
+def test_a_compressed_file_with_wrong_bytes_inside_is_named(tmp_path):
+    path = tmp_path / "a.csv.gz"
+    content = compressed_csv()
+    content[12:52] = b"\xff" * 40
+    path.write_bytes(content)
+    assert_says(user_error(path), path, "is damaged, cut off or of another format")
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz", "zip"])
+def test_a_file_that_is_not_compressed_as_its_name_says_is_named(tmp_path, suffix):
+    path = write(tmp_path / f"a.csv.{suffix}", "x,y", "1,2")
+    assert_says(user_error(path), path, "is damaged, cut off or of another format")
+
+
+def test_a_file_that_is_not_utf8_is_named(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes("x,kind\n1,größer\n2,kleiner\n".encode("latin-1"))
+    assert_says(user_error(path), path, "is damaged, cut off or of another format")
+
+
+def test_a_record_with_too_many_cells_is_named_by_its_line(tmp_path):
+    path = write(tmp_path / "a.csv", "x,y", "1,2", "2,3,4", "3,4")
+    assert_says(user_error(path), path, "line 3")
+
+
+def test_records_that_all_have_too_many_cells_are_not_shifted_under_other_names(tmp_path):
+    path = write(tmp_path / "a.csv", "x,y", "1,2,9", "2,3,8", "3,4,7")
+    assert_says(user_error(path), path)
+
+
+@pytest.mark.parametrize("header", ["x,x,y", "x,x ,y", "x ,y,x"])
+def test_a_column_name_that_occurs_twice_is_refused(tmp_path, header):
+    path = write(tmp_path / "a.csv", header, "1,2,3", "4,5,6")
+    assert_says(user_error(path), path, "has the column 'x' twice")
+
+
+def test_a_column_whose_own_name_ends_in_a_number_is_no_repetition(tmp_path):
+    path = write(tmp_path / "a.csv", "x,x.1,x.2", "1,2,3", "4,5,6")
+    assert kinds(load(path))["numeric"] == ["x", "x.1", "x.2"]
+
+
+# columns that are not there
+
+
+def test_a_missing_label_column_is_named_with_the_nearest_one(tmp_path):
+    path = labelled(tmp_path / "a.csv", ["normal", "odd"])
+    assert_says(
+        user_error(path, label="lable"),
+        f"{path}: has no label column 'lable'; did you mean 'label'?",
+    )
+
+
+def test_a_missing_label_column_is_named_with_all_columns_where_none_is_near(tmp_path):
+    path = labelled(tmp_path / "a.csv", ["normal", "odd"])
+    assert_says(user_error(path, label="qqq"), path, "'qqq'; it has x, label")
+
+
+@pytest.mark.parametrize("key", ["numeric", "categorical", "drop"])
+def test_a_declared_column_that_is_missing_is_named_with_its_key(tmp_path, key):
+    path = write(tmp_path / "a.csv", "bytes,kind", "1,a", "2,b")
+    assert_says(
+        user_error(path, **{key: ["byte"]}),
+        f"{path}: has no column 'byte', which data.{key} names; did you mean 'bytes'?",
+    )
+
+
+def test_a_column_declared_twice_is_named(tmp_path):
+    path = write(tmp_path / "a.csv", "x,y", "1,2", "3,4")
+    message = user_error(path, numeric=["x", "y"], categorical=["y"])
+    assert_says(message, "column 'y'", "declared numeric and categorical")
+
+
+def test_a_file_of_nothing_but_labels_is_refused(tmp_path):
+    path = write(tmp_path / "a.csv", "label", "normal", "odd")
+    assert_says(user_error(path, label="label"), path, "no columns besides the label")
+
+
+def test_a_test_file_that_lacks_a_column_is_named(tmp_path):
+    train = write(tmp_path / "train.csv", "bytes,hops,label", "1,2,normal", "2,3,normal")
+    test = write(tmp_path / "test.csv", "byte,hops,label", "1,2,normal", "2,3,odd")
+    assert_says(
+        user_error(train, label="label", test=test),
+        f"{test}: has no column 'bytes', which {train} has; did you mean 'byte'?",
+    )
+
+
+def test_a_test_file_without_the_label_column_is_named(tmp_path):
+    train = labelled(tmp_path / "train.csv", ["normal"] * 3)
+    test = write(tmp_path / "test.csv", "x", "1", "2")
+    assert_says(user_error(train, label="label", test=test), f"{test}: has no label column 'label'")
+
+
+def test_a_test_file_needs_a_label_column_declared(tmp_path):
+    train, test = (write(tmp_path / f"{name}.csv", "x", "1", "2") for name in ("train", "test"))
+    assert_says(user_error(train, test=test), f"data.test={test}", "data.label")
+
+
+def test_a_missing_test_file_is_named(tmp_path):
+    train = labelled(tmp_path / "train.csv", ["normal"] * 3)
+    test = tmp_path / "test.csv"
+    assert_says(user_error(train, label="label", test=test), f"{test}: there is no such file")
+
+
+# cells that are not numbers
+
+
+def test_text_in_a_column_declared_numeric_is_named_by_record(tmp_path):
+    path = write(tmp_path / "a.csv", "x,y", "1,a", "2,b", "3,4")
+    assert_says(user_error(path, numeric=["y"]), path, "column 'y', record 1: 'a'", "not a number")
+
+
+def test_an_empty_cell_is_not_taken_for_the_text_in_a_numeric_column(tmp_path):
+    path = write(tmp_path / "a.csv", "x,y", "1,", "2,5", "3,oops")
+    assert_says(user_error(path, numeric=["y"]), path, "column 'y', record 3: 'oops'")
+
+
+@pytest.mark.parametrize("record", [1, 3, 4])
+def test_a_stray_word_in_a_mostly_numeric_column_is_named_by_record(tmp_path, record):
+    cells = ["5", "6", "7", "8"]
+    cells[record - 1] = "oops"
+    path = write(tmp_path / "a.csv", "x,y", *(f"{i},{cell}" for i, cell in enumerate(cells)))
+    assert_says(
+        user_error(path),
+        path,
+        f"column 'y', record {record}: 'oops' is not a number",
+        "data.categorical",
+    )
+
+
+@pytest.mark.parametrize("index", [[10, 11, 12], ["a", "b", "c"]], ids=["numbers", "text"])
+def test_records_of_parquet_are_counted_whatever_their_index(tmp_path, index):
+    frame = pd.DataFrame({"x": [1, 2, 3], "y": ["1", "2", "oops"]}, index=index)
+    path = write_parquet(tmp_path / "a.parquet", frame)
+    assert_says(user_error(path), path, "column 'y', record 3: 'oops'")
+
+
+def test_text_in_a_numeric_column_of_the_test_file_is_named_there(tmp_path):
+    train = labelled(tmp_path / "train.csv", ["normal"] * 3)
+    test = write(tmp_path / "test.csv", "x,label", "1,normal", "oops,odd")
+    assert_says(user_error(train, label="label", test=test), test, "column 'x', record 2: 'oops'")
+
+
+@pytest.mark.parametrize(
+    ("cell", "what"),
+    [
+        ("", "is empty or NaN"),
+        ("NaN", "is empty or NaN"),
+        ("inf", "infinite"),
+        ("-inf", "infinite"),
+    ],
+)
+def test_a_number_that_is_not_finite_is_named_by_record(tmp_path, cell, what):
+    path = write(tmp_path / "a.csv", "x,y", "1,5", f"2,{cell}", "3,6", f"4,{cell}")
+    assert_says(user_error(path), path, "column 'y', record 2:", what, "data.non_finite=accept")
+
+
+def test_a_number_that_is_not_finite_in_the_test_file_is_named_there(tmp_path):
+    train = labelled(tmp_path / "train.csv", ["normal"] * 3)
+    test = write(tmp_path / "test.csv", "x,label", "1,normal", "inf,odd")
+    assert_says(user_error(train, label="label", test=test), test, "column 'x', record 2:")
+
+
+def test_accepted_numbers_that_are_not_finite_become_the_mean_and_the_clip(tmp_path):
+    path = write(tmp_path / "a.csv", "x,y", "1,2", "2,", "3,inf", "4,-inf", "5,8", "6,5")
+    dataset = load(path, non_finite="accept", scaling="standard", clip=4.0)
+    y = feature(dataset, dataset.train, "y")
+    np.testing.assert_allclose(y[1:4], [0, 4, -4], atol=1e-6)
+    np.testing.assert_allclose(y[[0, 4, 5]], [-1.2247449, 1.2247449, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("scaling", ["log", "standard", "minmax"])
+def test_accepted_numbers_that_are_not_finite_give_no_nan(tmp_path, scaling):
+    train = write(tmp_path / "train.csv", "x,y,label", "1,nan,0", "inf,2,0", "-inf,,0", "4,3,0")
+    test = write(tmp_path / "test.csv", "x,y,label", ",inf,0", "nan,-inf,1")
+    dataset = load(train, label="label", test=test, non_finite="accept", scaling=scaling)
+    for records in (dataset.train, dataset.test):
+        assert np.isfinite(features(dataset, records)).all()
+        assert np.abs(features(dataset, records)).max() <= 10
+
+
+def test_a_finite_number_beyond_float32_is_read_without_a_warning(tmp_path):
+    path = write(tmp_path / "a.csv", "x,y", "1,2", "2,1e300", "3,-1e300", "4,3")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset = load(path)
+    y = feature(dataset, dataset.train, "y")
+    assert np.abs(y).max() <= 10
+    assert (y.argmax(), y.argmin()) == (1, 2)
+
+
+# records that mean nothing
+
+
+def test_constant_columns_are_named_with_the_override_that_leaves_them_out(tmp_path):
+    path = write(tmp_path / "a.csv", "x,y,id,kind", "1,7,a,k", "2,7,b,k", "3,7,c,k")
+    message = user_error(path, drop=["id"])
+    assert_says(message, path, "constant", ": y, kind;", "data.drop=[id,y,kind]")
+    assert kinds(load(path, drop=["id", "y", "kind"])) == {"numeric": ["x"], "categorical": []}
+
+
+def test_a_column_that_varies_in_the_anomalies_only_is_constant(tmp_path):
+    rows = [f"{i},7,normal" for i in range(6)] + ["7,8,odd"]
+    path = write(tmp_path / "a.csv", "x,y,label", *rows)
+    assert_says(user_error(path, label="label"), path, "constant in the training records: y")
+
+
+def test_a_column_without_any_number_is_constant(tmp_path):
+    path = write(tmp_path / "a.csv", "x,y", "1,", "2,", "3,")
+    assert_says(user_error(path, non_finite="accept"), path, "constant", "y")
+
+
+@pytest.mark.parametrize(("label", "kind"), [("normal", "normal"), ("odd", "anomalous")])
+def test_labels_of_one_class_are_refused(tmp_path, label, kind):
+    path = labelled(tmp_path / "a.csv", [label] * 6)
+    assert_says(user_error(path, label="label"), path, "column 'label'", f"all records are {kind}")
+
+
+def test_labels_of_one_class_in_the_test_file_are_refused_there(tmp_path):
+    train = labelled(tmp_path / "train.csv", ["normal"] * 3)
+    test = labelled(tmp_path / "test.csv", ["odd"] * 3)
+    message = user_error(train, label="label", test=test)
+    assert_says(message, f"{test}:", "all records are anomalous")
+
+
+def test_a_training_file_without_a_normal_record_is_refused(tmp_path):
+    train = labelled(tmp_path / "train.csv", ["odd"] * 3)
+    test = labelled(tmp_path / "test.csv", ["odd", "normal"])
+    message = user_error(train, label="label", test=test)
+    assert_says(message, f"{train}: no record is normal by column 'label'", "data.normal=")
+
+
+def test_a_single_normal_record_is_too_few_to_hold_out(tmp_path):
+    path = labelled(tmp_path / "a.csv", ["normal"])
+    assert_says(user_error(path, label="label"), path)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.9])
+def test_a_single_normal_record_is_not_said_to_be_none(tmp_path, share):
+    path = labelled(tmp_path / "a.csv", ["normal", "odd", "odd"])
+    message = user_error(path, label="label", test_share=share)
+    assert_says(message, path)
+    assert "all records are anomalous" not in message
+    assert "no record is normal" not in message
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_a_record_without_a_label_is_named(tmp_path, name):
+    files = {
+        "train": labelled(tmp_path / "train.csv", ["normal"] * 3),
+        "test": labelled(tmp_path / "test.csv", ["normal", "odd", "odd"]),
+    }
+    labelled(files[name], ["normal", "", ""])
+    message = user_error(files["train"], label="label", test=files["test"])
+    assert_says(message, f"{files[name]}: record 2 has no label in column 'label'")

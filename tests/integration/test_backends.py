@@ -1,0 +1,29 @@
+"""The layers and models on Keras's other backends: their tests, once more, in a process each."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_layers_and_models(backend):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed (pip install -e '.[backends]')")
+    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTEST_ADDOPTS": ""}
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", TESTS / "layers", TESTS / "models"],
+        env=environment,
+        cwd=TESTS.parent,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert " passed" in result.stdout or "100%" in result.stdout

@@ -1,0 +1,285 @@
+"""The real command on input that is wrong: exit status 2, one line, nothing touched."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from memae_tf.config import load_config, parse_config
+from memae_tf.data import load
+from memae_tf.errors import UserError
+from memae_tf.training.experiment import fit, train
+from memae_tf.training.run_directory import RunDirectory
+
+CONFIG = """\
+data: {name: tabular, train: records.csv, label: label}
+model: {name: dense, hidden: [8], code: 2, memory: {num_slots: 5}}
+training: {epochs: 2, batch_size: 64}
+"""
+PROGRESS = re.compile(r"epoch \d+/\d+ loss ")
+
+
+def rows():
+    """Cells of 100 records: x, y, kind, label."""
+    rng = np.random.default_rng(0)
+    return [
+        [f"{rng.normal():.3f}", f"{rng.normal():.3f}", "ab"[i % 2], "normal" if i % 5 else "odd"]
+        for i in range(100)
+    ]
+
+
+def with_cell(record, column, value):
+    """The records' cells with one changed; `record` counts from 1."""
+    cells = rows()
+    cells[record - 1][column] = value
+    return cells
+
+
+def with_column(column, value):
+    return [[*cells[:column], value, *cells[column + 1 :]] for cells in rows()]
+
+
+def write_records(path, records):
+    path.write_text("x,y,kind,label\n" + "".join(f"{','.join(cells)}\n" for cells in records))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a good configuration and good records."""
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    write_records(tmp_path / "records.csv", rows())
+    return tmp_path
+
+
+def run_train(folder, *arguments, config="config.yaml"):
+    return subprocess.run(
+        [sys.executable, "-m", "memae_tf.train", config, "--workdir", "run", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def snapshot(folder):
+    """Every path under a folder, with the content of the files."""
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def assert_user_error(result, *fragments):
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    lines = [line for line in lines if not PROGRESS.match(line)]
+    assert result.returncode == 2, result.stderr
+    assert len(lines) == 1, result.stderr
+    for fragment in fragments:
+        assert fragment in lines[0]
+    assert "Traceback" not in result.stderr + result.stdout
+    assert result.stdout == ""
+
+
+# configurations
+
+
+@pytest.mark.parametrize(
+    ("override", "fragment"),
+    [
+        ("model.hiden=[8]", "model.hiden: unknown key; did you mean model.hidden?"),
+        ("training.code=2", "training.code: unknown key; did you mean model.code?"),
+        ("training.epochs=many", "training.epochs: input should be a valid integer"),
+        ("model.hidden=8", "model.hidden: input should be a valid list"),
+        ("training=5", "training: should be a section"),
+        ("training.epochs=0", "training.epochs: input should be greater than 0"),
+        ("data.test_share=1.5", "data.test_share: input should be less than 1"),
+        ("training.learning_rate=.nan", "training.learning_rate: input should be a finite number"),
+        ("model.variant=meame", "model.variant: 'meame' is not one of"),
+        ("model.name=dens", "model.name: 'dens' is not one of dense, conv2d, conv3d; did you mean"),
+        ("training.epochs.x=1", "'epochs' is a value, not a section"),
+        ("training.epochs", "write it as dotted.key=value"),
+        ("model.code=[", "'[' is not a YAML value"),
+        ("--wordir=elsewhere", "unrecognized arguments: --wordir=elsewhere"),
+    ],
+)
+def test_an_argument_that_does_not_fit_is_one_line(folder, override, fragment):
+    assert_user_error(run_train(folder, override), fragment)
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "fragment"),
+    [
+        ("", "config.yaml: should be a mapping of sections"),
+        ("just words", "config.yaml: should be a mapping of sections"),
+        ("- a\n- b\n", "config.yaml: should be a mapping of sections"),
+        ("data:\n  name: [tabular\ntraining: 5\n", "config.yaml, line 3: is not YAML"),
+        ("a: \x00\n", "config.yaml: is not YAML"),
+        (CONFIG.replace("train: records.csv, ", ""), "config.yaml: data.train: is required"),
+        (CONFIG.replace("training:", "trainig:"), "config.yaml: training: is required; trainig:"),
+        (CONFIG.replace("name: dense, ", ""), "config.yaml: model.name: is required, one of"),
+    ],
+)
+def test_a_configuration_file_that_cannot_be_used_is_named(folder, content, fragment):
+    (folder / "config.yaml").write_text(content)
+    assert_user_error(run_train(folder), fragment)
+    assert not (folder / "run").exists()
+
+
+def test_a_configuration_file_that_is_no_text_is_named(folder):
+    (folder / "config.yaml").write_bytes(bytes(range(128, 256)))
+    assert_user_error(run_train(folder), "config.yaml: is not a text file in UTF-8")
+    assert not (folder / "run").exists()
+
+
+@pytest.mark.parametrize("config", ["nowhere.yaml", "."])
+def test_a_missing_configuration_file_is_named(folder, config):
+    assert_user_error(run_train(folder, config=config), f"{config}: cannot be read")
+    assert not (folder / "run").exists()
+
+
+def test_a_key_of_another_kind_of_data_is_not_recommended_for_itself(folder):
+    result = run_train(folder, "data.name=kddcup99")
+    assert_user_error(result, "data.train: unknown key")
+    assert "did you mean data.train?" not in result.stderr
+
+
+# data
+
+
+@pytest.mark.parametrize(
+    ("records", "override", "fragment"),
+    [
+        (rows(), "data.train=nowhere.csv", "nowhere.csv: there is no such file"),
+        (rows(), "data.numeric=[z]", "records.csv: has no column 'z', which data.numeric names"),
+        (None, None, "records.csv: is empty"),
+        (with_column(1, "7"), None, "records.csv: constant in the training records: y"),
+        (with_column(3, "normal"), None, "records.csv: by column 'label' all records are normal"),
+        (
+            with_cell(37, 0, "oops"),
+            None,
+            "records.csv: column 'x', record 37: 'oops' is not a number",
+        ),
+        (
+            with_cell(38, 1, "inf"),
+            None,
+            "records.csv: column 'y', record 38: the number is infinite",
+        ),
+    ],
+    ids=["file", "column", "empty", "constant", "one class", "text", "infinite"],
+)
+def test_data_that_mean_nothing_are_one_line_and_leave_no_run(folder, records, override, fragment):
+    if records is None:
+        (folder / "records.csv").write_text("")
+    else:
+        write_records(folder / "records.csv", records)
+    before = snapshot(folder)
+    assert_user_error(run_train(folder, *([override] if override else [])), fragment)
+    assert snapshot(folder) == before
+
+
+def test_a_data_error_leaves_an_earlier_run_as_it_was(folder):
+    run = RunDirectory.open(folder / "run", load_config(folder / "config.yaml"))
+    run.write_json(run.history, [])
+    (folder / "records.csv").unlink()
+    before = snapshot(folder)
+    assert_user_error(run_train(folder), "records.csv: there is no such file")
+    assert snapshot(folder) == before
+
+
+def test_a_corrected_configuration_can_use_the_workdir_of_the_wrong_one(folder):
+    message = "records.csv: has no label column 'lable'; did you mean 'label'?"
+    assert_user_error(run_train(folder, "data.label=lable"), message)
+    result = run_train(folder)
+    assert result.returncode == 0, result.stderr
+    assert (folder / "run" / "metrics.json").is_file()
+
+
+def test_a_threshold_that_needs_labels_is_refused_before_training(folder):
+    unlabelled = {**settings(folder), "evaluation": {"threshold": "best_f1"}}
+    config = parse_config(unlabelled, ["data.label=null", "data.drop=[label]"])
+    run = RunDirectory.open(folder / "run", config)
+    with pytest.raises(UserError, match="threshold=best_f1 needs labelled test data"):
+        train(config, run)
+    assert not run.checkpoints.exists()
+
+
+# run directories
+
+
+def another_run(path):
+    config = parse_config({**settings(path.parent), "training": {"epochs": 7}})
+    RunDirectory.open(path, config)
+    (path / "history.json").write_text("[]")
+
+
+def something_else(path):
+    (path / "empty").mkdir(parents=True)
+    (path / "thesis.txt").write_text("three years of work")
+
+
+@pytest.mark.parametrize(
+    ("occupy", "fragment"),
+    [
+        (another_run, "run: holds a run with another configuration, different in"),
+        (something_else, "run: is neither empty nor a run"),
+        (lambda path: path.write_text("a file"), "run: is a file"),
+    ],
+    ids=["another run", "something else", "a file"],
+)
+def test_a_workdir_that_is_taken_is_left_as_it_was(folder, occupy, fragment):
+    occupy(folder / "run")
+    before = snapshot(folder)
+    assert_user_error(run_train(folder), fragment)
+    assert snapshot(folder) == before
+
+
+# training that diverges
+
+
+def settings(folder, **training):
+    return {
+        "data": {"name": "tabular", "train": str(folder / "records.csv"), "label": "label"},
+        "model": {"name": "dense", "hidden": [8], "code": 2},
+        "training": {"epochs": 3, "batch_size": 64, **training},
+    }
+
+
+def checkpoint_values(run):
+    """Every float of the latest checkpoint, in one array."""
+    reader = tf.train.load_checkpoint(str(run.checkpoints))
+    types = reader.get_variable_to_dtype_map()
+    floats = [name for name, dtype in types.items() if dtype == tf.float32]
+    return np.concatenate([np.ravel(reader.get_tensor(name)) for name in floats])
+
+
+def test_a_run_that_diverges_is_one_line_and_keeps_its_last_good_checkpoint(folder):
+    # The first epoch is one step, whose loss is that of the initial weights.
+    result = run_train(folder, "training.learning_rate=1e30")
+    assert_user_error(result, "training diverged", "epoch 2", "training.learning_rate than 1e+30")
+    run = RunDirectory(folder / "run")
+    (epoch,) = json.loads(run.history.read_text())
+    assert np.isfinite(epoch["loss"])
+    assert tf.train.latest_checkpoint(str(run.checkpoints)).endswith("ckpt-1")
+    assert np.isfinite(checkpoint_values(run)).all()
+    assert not run.detector.exists()
+    assert not run.metrics.exists()
+
+
+def test_divergence_in_the_very_last_step_leaves_no_detector(folder):
+    config = parse_config(settings(folder, epochs=1, learning_rate=1e30))
+    run = RunDirectory.open(folder / "run", config)
+    with pytest.raises(UserError, match="diverged"):
+        train(config, run)
+    assert not run.detector.exists()
+    assert not run.metrics.exists()
+
+
+def test_weights_that_are_not_finite_are_never_kept_in_a_checkpoint(folder):
+    config = parse_config(settings(folder, learning_rate=1e39))
+    run = RunDirectory.open(folder / "run", config)
+    with pytest.raises(UserError, match="diverged"):
+        fit(config, load(config.data, config.training.seed), run)
+    latest = tf.train.latest_checkpoint(str(run.checkpoints))
+    assert latest is None or np.isfinite(checkpoint_values(run)).all()

@@ -1,0 +1,305 @@
+import keras
+import numpy as np
+import pytest
+import reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+from keras.src import testing
+
+from memae_tf.layers import MemoryUnit
+
+
+def make(memory: np.ndarray, **arguments) -> MemoryUnit:
+    """A built MemoryUnit with the given slots."""
+    unit = MemoryUnit(len(memory), **arguments)
+    unit.build((None, memory.shape[1]))
+    unit.memory.assign(memory.astype("float32"))
+    return unit
+
+
+def call(unit: MemoryUnit, queries) -> tuple[np.ndarray, np.ndarray, float]:
+    """Read, addressing and the sum of the losses."""
+    read, addressing = unit(np.asarray(queries, "float32"), return_addressing=True)
+    losses = sum(float(ops.convert_to_numpy(loss)) for loss in unit.losses)
+    return ops.convert_to_numpy(read), ops.convert_to_numpy(addressing), losses
+
+
+def random_case(seed: int, num_queries=16, num_slots=20, channels=6):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(num_queries, channels)), rng.normal(size=(num_slots, channels))
+
+
+class KerasLayerTest(testing.TestCase):
+    """Keras's own test of a layer: shapes, serialization, a training step, mixed precision."""
+
+    def test_every_rank(self):
+        for shape in [(4, 8), (4, 5, 8), (2, 3, 3, 8), (2, 2, 3, 3, 8)]:
+            self.run_layer_test(
+                MemoryUnit,
+                init_kwargs={"num_slots": 10, "scale": 5.0, "shrink": 0.5},
+                input_shape=shape,
+                expected_output_shape=shape,
+                expected_num_trainable_weights=1,
+                expected_num_non_trainable_weights=0,
+                expected_num_losses=1,
+                supports_masking=True,
+            )
+
+    def test_learned_scale_dot_product_and_regularizer(self):
+        self.run_layer_test(
+            MemoryUnit,
+            init_kwargs={
+                "num_slots": 10,
+                "similarity": "dot",
+                "scale": "learned",
+                "fallback": "zero",
+                "entropy_weight": 0.0,
+                "memory_regularizer": "l2",
+                "memory_constraint": "unit_norm",
+            },
+            input_shape=(4, 8),
+            expected_output_shape=(4, 8),
+            expected_num_trainable_weights=2,
+            expected_num_losses=1,
+        )
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize("shrink", [0.0, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("fallback", ["softmax", "zero"])
+def test_agrees_with_the_float64_reference(similarity, shrink, fallback):
+    queries, memory = random_case(seed=1)
+    scale = 4.0 if similarity == "cosine" else 0.7
+    unit = make(
+        memory,
+        similarity=similarity,
+        scale=scale,
+        shrink=shrink,
+        entropy_weight=1.0,
+        fallback=fallback,
+    )
+    read, addressing, loss = call(unit, queries)
+    expected = reference.address(queries, memory, similarity, scale, shrink, fallback)
+    np.testing.assert_allclose(addressing, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(read, expected @ memory, rtol=1e-4, atol=1e-5)
+    assert loss == pytest.approx(reference.entropy(expected), rel=1e-4)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    scale=st.floats(0.1, 50),
+    shrink=st.floats(0, 4),
+    magnitude=st.sampled_from([1e-3, 1.0, 1e3]),
+)
+def test_addressing_is_a_sparse_convex_combination(seed, scale, shrink, magnitude):
+    queries, memory = random_case(seed)
+    unit = make(memory, scale=scale, shrink=shrink)
+    read, addressing, loss = call(unit, queries * magnitude)
+    assert (addressing >= 0).all()
+    np.testing.assert_allclose(addressing.sum(axis=1), 1, rtol=1e-5)
+    assert (read <= memory.max(axis=0) + 1e-4).all()
+    assert (read >= memory.min(axis=0) - 1e-4).all()
+    assert 0 <= loss / unit.entropy_weight <= np.log(unit.num_slots) + 1e-4
+
+
+def test_two_slots_by_hand():
+    # Cosines 1 and 0, scale ln 3: weights 3/4 and 1/4. The threshold 1/2 leaves the first.
+    unit = make(np.eye(2), scale=float(np.log(3)), shrink=0.0, entropy_weight=1.0)
+    _, addressing, loss = call(unit, [[5.0, 0.0]])
+    np.testing.assert_allclose(addressing, [[0.75, 0.25]], rtol=1e-6)
+    assert loss == pytest.approx(-0.75 * np.log(0.75) - 0.25 * np.log(0.25), rel=1e-5)
+
+    unit = make(np.eye(2), scale=float(np.log(3)), shrink=1.0, entropy_weight=1.0)
+    read, addressing, loss = call(unit, [[5.0, 0.0]])
+    np.testing.assert_allclose(addressing, [[1.0, 0.0]])
+    np.testing.assert_allclose(read, [[1.0, 0.0]])
+    assert loss == pytest.approx(0.0, abs=1e-6)
+
+
+def test_renormalises_after_shrinkage_by_hand():
+    # Dot products ln 6, ln 3, ln 1: weights .6, .3, .1. The threshold .25 drops the last.
+    memory = np.log([[6.0], [3.0], [1.0]])
+    unit = make(memory, similarity="dot", shrink=0.75)
+    _, addressing, _ = call(unit, [[1.0]])
+    np.testing.assert_allclose(addressing, [[2 / 3, 1 / 3, 0.0]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("fallback", "expected"), [("softmax", [0.5, 0.5]), ("zero", [0.0, 0.0])])
+def test_query_with_all_weights_shrunk(fallback, expected):
+    # Equally far from both slots: both weights are 1/2, which does not exceed 1 / 2.
+    unit = make(np.eye(2), fallback=fallback)
+    read, addressing, loss = call(unit, [[1.0, 1.0]])
+    np.testing.assert_allclose(addressing, [expected], atol=1e-6)
+    np.testing.assert_allclose(read, [expected], atol=1e-6)
+    assert np.isfinite(loss)
+
+
+def test_paper_setting_of_video_falls_back_everywhere():
+    # The trap: a cosine without a scale, 2000 slots, threshold 2/N. Every weight is below it.
+    rng = np.random.default_rng(0)
+    unit = make(rng.uniform(-1, 1, (2000, 256)) / 16, scale=1.0, shrink=2.0)
+    _, addressing, _ = call(unit, rng.normal(size=(8, 256)))
+    assert unit.health(addressing)["live_share"] == 0
+    assert (addressing > 0).all()
+
+
+def test_zero_query_and_zero_slot_are_finite():
+    memory = np.array([[0.0, 0.0], [1.0, 0.0]])
+    unit = make(memory)
+    read, addressing, loss = call(unit, [[0.0, 0.0], [1.0, 0.0]])
+    assert np.isfinite(read).all()
+    assert np.isfinite(addressing).all()
+    assert np.isfinite(loss)
+
+
+def test_shrinkage_is_relative_to_the_number_of_slots():
+    for num_slots in (10, 1000):
+        queries, memory = random_case(0, num_queries=64, num_slots=num_slots)
+        _, addressing, _ = call(make(memory, shrink=1.0), queries)
+        plain = reference.address(queries, memory, shrink=0.0)
+        np.testing.assert_array_equal(addressing > 0, plain > 1 / num_slots)
+
+
+def test_feature_map_is_addressed_position_by_position():
+    rng = np.random.default_rng(3)
+    queries, memory = rng.normal(size=(2, 3, 4, 5, 6)), rng.normal(size=(12, 6))
+    unit = make(memory)
+    read, addressing, _ = call(unit, queries)
+    flat_read, flat_addressing, _ = call(unit, queries.reshape(-1, 6))
+    assert addressing.shape == (2, 3, 4, 5, 12)
+    np.testing.assert_allclose(read.reshape(-1, 6), flat_read, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(addressing.reshape(-1, 12), flat_addressing, rtol=1e-4, atol=1e-6)
+
+
+def numerical_gradient(function, x, step=1e-3):
+    gradient = np.zeros_like(x)
+    for index in np.ndindex(x.shape):
+        up, down = x.copy(), x.copy()
+        up[index] += step
+        down[index] -= step
+        gradient[index] = (function(up) - function(down)) / (2 * step)
+    return gradient
+
+
+@pytest.mark.parametrize("shrink", [0.0, 1.0])
+def test_trains_slots_along_the_gradient_of_the_reference(shrink):
+    """One SGD step moves the slots by -lr times the numerical gradient in float64."""
+    queries, memory = random_case(seed=5, num_queries=4, num_slots=5, channels=3)
+    target = np.random.default_rng(6).normal(size=queries.shape)
+    weight = 0.1
+
+    def loss(slots):
+        addressing = reference.address(queries, slots, scale=3.0, shrink=shrink)
+        error = np.mean((addressing @ slots - target) ** 2)
+        return error + weight * reference.entropy(addressing)
+
+    unit = make(memory, scale=3.0, shrink=shrink, entropy_weight=weight)
+    model = keras.Sequential([keras.Input((3,)), unit])
+    model.compile(keras.optimizers.SGD(1.0), loss="mse")
+    model.fit(queries, target, batch_size=len(queries), epochs=1, verbose=0)
+    step = memory - ops.convert_to_numpy(unit.memory)
+    np.testing.assert_allclose(step, numerical_gradient(loss, memory), rtol=2e-3, atol=2e-4)
+
+
+def test_learned_scale_is_trained_and_stays_positive():
+    queries, memory = random_case(seed=7)
+    unit = make(memory, scale="learned", shrink=0.0)
+    model = keras.Sequential([keras.Input((6,)), unit])
+    model.compile(keras.optimizers.SGD(0.5), loss="mse")
+    before = float(ops.convert_to_numpy(unit.log_scale))
+    model.fit(queries, queries, epochs=3, verbose=0)
+    assert before == pytest.approx(np.log(10.0))
+    assert float(ops.convert_to_numpy(unit.log_scale)) != pytest.approx(before, abs=1e-4)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_keeps_addressing_in_float32(policy):
+    queries, memory = random_case(seed=8)
+    unit = MemoryUnit(len(memory), dtype=policy)
+    unit.build((None, memory.shape[1]))
+    unit.memory.assign(memory.astype("float32"))
+    read, addressing = unit(np.asarray(queries, "float32"), return_addressing=True)
+    assert keras.backend.standardize_dtype(read.dtype) == unit.compute_dtype
+    assert keras.backend.standardize_dtype(addressing.dtype) == "float32"
+    assert all(keras.backend.standardize_dtype(loss.dtype) == "float32" for loss in unit.losses)
+    addressing = ops.convert_to_numpy(addressing)
+    np.testing.assert_allclose(addressing.sum(axis=-1), 1, rtol=1e-5)
+    expected = reference.address(queries, memory)
+    # Slots near the threshold may go either way; the weights themselves are close.
+    assert np.abs(addressing - expected).mean() < 0.01
+
+
+def test_functional_model_with_addressing():
+    inputs = keras.Input((3,))
+    read, addressing = MemoryUnit(7)(inputs, return_addressing=True)
+    assert read.shape == (None, 3)
+    assert addressing.shape == (None, 7)
+    model = keras.Model(inputs, [read, addressing])
+    outputs = model.predict(np.ones((2, 3), "float32"), verbose=0)
+    assert [output.shape for output in outputs] == [(2, 3), (2, 7)]
+
+
+def test_saved_model_reads_the_same(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((3,)), MemoryUnit(7, memory_initializer="glorot_uniform", scale="learned")]
+    )
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(model.predict(x, verbose=0), again.predict(x, verbose=0))
+
+
+def test_health_by_hand():
+    unit = MemoryUnit(4, shrink=1.0)
+    addressing = np.array([[0.5, 0.5, 0, 0], [1.0, 0, 0, 0], [0.25, 0.25, 0.25, 0.25]])
+    health = unit.health(addressing[:2])
+    assert health["live_share"] == 1.0
+    assert health["slots_per_query"] == 1.5
+    assert health["slots_used"] == 2
+    assert health["dead_slots"] == 2
+    assert health["largest_weight"] == 0.75
+    assert health["perplexity"] == pytest.approx(np.exp(-0.75 * np.log(0.75) - 0.25 * np.log(0.25)))
+    # The third query fell back to its unshrunk weights.
+    assert unit.health(addressing)["live_share"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"num_slots": 0},
+        {"num_slots": 2.5},
+        {"num_slots": True},
+        {"similarity": "euclid"},
+        {"scale": 0.0},
+        {"scale": float("nan")},
+        {"scale": "auto"},
+        {"shrink": -0.1},
+        {"shrink": 10},
+        {"entropy_weight": -1.0},
+        {"entropy_weight": float("inf")},
+        {"fallback": "nearest"},
+    ],
+)
+def test_invalid_arguments_are_named(arguments):
+    (name,) = arguments
+    with pytest.raises(ValueError, match=rf"Received: {name}="):
+        MemoryUnit(**{"num_slots": 10, **arguments})
+
+
+def test_unknown_channels_are_refused():
+    with pytest.raises(ValueError, match="last axis"):
+        MemoryUnit(10).build((None, None))
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() == "torch", reason="XLA is for the TensorFlow and JAX backends"
+)
+def test_xla_gives_the_same():
+    queries, memory = random_case(seed=9)
+    unit = make(memory)
+    expected, _, _ = call(unit, queries)
+    model = keras.Sequential([keras.Input((6,)), unit])
+    model.compile(jit_compile=True)
+    np.testing.assert_allclose(model.predict(queries, verbose=0), expected, rtol=1e-5, atol=1e-6)

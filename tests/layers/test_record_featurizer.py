@@ -1,0 +1,168 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from memae_tf.layers import RecordFeaturizer
+
+RECORDS = {
+    "bytes": np.array([0.0, np.e - 1, np.e - 1, np.e**2 - 1], "float32"),
+    "rate": np.array([0.0, 0.5, 0.5, 1.0], "float32"),
+    "flag": np.array(["SF", "S0", "SF", "SF"], object),
+    "land": np.array([0.0, 1.0, 0.0, 0.0], "float32"),
+}
+
+
+def make(**arguments) -> RecordFeaturizer:
+    featurizer = RecordFeaturizer(["bytes", "rate"], ["flag", "land"], **arguments)
+    featurizer.adapt(RECORDS)
+    return featurizer
+
+
+def features(featurizer: RecordFeaturizer, **changes) -> np.ndarray:
+    records = {name: np.asarray(changes.get(name, RECORDS[name])) for name in RECORDS}
+    return ops.convert_to_numpy(featurizer(records))
+
+
+def test_log_scaling_by_hand():
+    # log(1 + bytes) is 0, 1, 1, 2: mean 1, standard deviation sqrt(1/2).
+    got = features(make())
+    np.testing.assert_allclose(got[:, 0], np.array([-1, 0, 0, 1]) * np.sqrt(2), atol=1e-5)
+    np.testing.assert_array_equal(got[:, 2:4], [[0, 1], [1, 0], [0, 1], [0, 1]])  # S0, SF
+    np.testing.assert_array_equal(got[:, 4:6], [[1, 0], [0, 1], [1, 0], [1, 0]])  # 0, 1
+
+
+def test_minmax_and_standard_scaling_by_hand():
+    np.testing.assert_allclose(features(make(scaling="minmax"))[:, 1], [0, 0.5, 0.5, 1])
+    expected = (RECORDS["rate"] - 0.5) / RECORDS["rate"].std()
+    np.testing.assert_allclose(features(make(scaling="standard"))[:, 1], expected, rtol=1e-5)
+
+
+def test_negative_numbers_are_logged_by_size():
+    featurizer = RecordFeaturizer(["x"])
+    featurizer.adapt({"x": np.array([-7.0, 7.0])})
+    got = ops.convert_to_numpy(featurizer({"x": np.array([-7.0, 0.0, 7.0], "float32")}))
+    np.testing.assert_allclose(got[:, 0], [-1, 0, 1], atol=1e-6)
+
+
+def test_unseen_missing_and_extreme_values():
+    featurizer = make(scaling="minmax")
+    got = features(
+        featurizer,
+        bytes=np.array([np.nan, np.inf, -np.inf, 1e30], "float32"),
+        flag=np.array(["REJ", "", "SF", "S0"], object),
+        land=np.array([7.0, np.nan, 0.0, 1.0], "float32"),
+    )
+    # The mean feature for a missing number, the clip for what is beyond all bounds.
+    assert got[0, 0] == pytest.approx(featurizer.missing[0])
+    np.testing.assert_array_equal(got[1:, 0], [10, -10, 10])
+    np.testing.assert_array_equal(got[:2, 2:], 0)
+
+
+def test_missing_category_seen_in_training_is_a_category():
+    featurizer = RecordFeaturizer(categorical=["flag"])
+    featurizer.adapt({"flag": np.array(["", "SF"], object)})
+    assert featurizer.feature_names == ["flag=", "flag=SF"]
+    got = ops.convert_to_numpy(featurizer({"flag": np.array(["", "SF"], object)}))
+    np.testing.assert_array_equal(got, np.eye(2))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    number=st.floats(width=32),
+    code=st.floats(width=32),
+    flag=st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=5),
+    scaling=st.sampled_from(["log", "standard", "minmax"]),
+)
+def test_no_input_gives_nan_or_exceeds_the_clip(number, code, flag, scaling):
+    featurizer = make(scaling=scaling, clip=3.0)
+    record = {
+        "bytes": np.array([number], "float32"),
+        "rate": np.array([number], "float32"),
+        "flag": np.array([flag], object),
+        "land": np.array([code], "float32"),
+    }
+    got = ops.convert_to_numpy(featurizer(record))
+    assert np.isfinite(got).all()
+    assert np.abs(got).max() <= 3.0
+
+
+def test_constant_field_has_scale_one():
+    featurizer = RecordFeaturizer(["x"], scaling="standard")
+    featurizer.adapt({"x": np.full(1000, 0.1)})
+    got = ops.convert_to_numpy(featurizer({"x": np.array([0.1, 2.1], "float32")}))
+    np.testing.assert_allclose(got[:, 0], [0, 2], atol=1e-5)
+
+
+def test_only_the_most_frequent_categories_are_kept():
+    words = np.array(["a"] * 3 + ["b"] + ["c"] * 2, object)
+    featurizer = RecordFeaturizer(categorical=["word"], max_categories=2)
+    featurizer.adapt({"word": words})
+    assert featurizer.categorical["word"] == ["a", "c"]
+    got = ops.convert_to_numpy(featurizer({"word": np.array(["b"], object)}))
+    np.testing.assert_array_equal(got, [[0, 0]])
+
+
+def test_names_and_dtypes():
+    featurizer = make()
+    assert featurizer.field_names == ["bytes", "rate", "flag", "land"]
+    assert featurizer.feature_names == ["bytes", "rate", "flag=S0", "flag=SF", "land=0", "land=1"]
+    assert featurizer.num_features == 6
+    assert featurizer.input_dtypes() == {
+        "bytes": "float32",
+        "rate": "float32",
+        "flag": "string",
+        "land": "float32",
+    }
+
+
+def test_field_errors_add_up_per_field():
+    errors = np.array([[1, 2, 3, 4, 5, 6]], "float32")
+    got = ops.convert_to_numpy(make().field_errors(errors))
+    np.testing.assert_array_equal(got, [[1, 2, 7, 11]])
+
+
+def test_config_and_weights_restore_it():
+    featurizer = make(scaling="minmax", clip=4.0)
+    again = RecordFeaturizer.from_config(featurizer.get_config())
+    again.set_weights(featurizer.get_weights())
+    np.testing.assert_array_equal(features(featurizer), features(again))
+
+
+def test_config_before_adapt_restores_it():
+    config = RecordFeaturizer(["a"], ["b"]).get_config()
+    again = RecordFeaturizer.from_config(config)
+    assert not again.is_adapted
+    assert again.field_names == ["a", "b"]
+
+
+def test_missing_field_is_named():
+    with pytest.raises(ValueError, match=r"lack the field\(s\) \['rate'\]"):
+        make()({name: RECORDS[name] for name in ("bytes", "flag", "land")})
+
+
+def test_use_before_adapt_is_refused():
+    with pytest.raises(ValueError, match="before `adapt`"):
+        RecordFeaturizer(["bytes"], ["flag"])(RECORDS)
+
+
+def test_no_records_are_refused():
+    with pytest.raises(ValueError, match="no records"):
+        RecordFeaturizer(["x"]).adapt({"x": np.array([])})
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"scaling": "robust"},
+        {"clip": 0.0},
+        {"max_categories": 0},
+        {"numeric": [], "categorical": []},
+        {"numeric": ["a", "a"]},
+        {"numeric": ["a"], "categorical": ["a"]},
+    ],
+)
+def test_invalid_arguments_are_named(arguments):
+    with pytest.raises(ValueError, match="Received: "):
+        RecordFeaturizer(**{"numeric": ["x"], **arguments})

@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from memae_tf.config import Conv2DModel, DenseModel, load_model
+from memae_tf.errors import UserError
+from memae_tf.models import build_memae, conv2d, conv3d, dense
+
+CONFIGS = Path(__file__).parents[2] / "configs" / "models"
+SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "video": (16, 64, 64, 1)}
+
+
+def parameters(*models: keras.Model) -> int:
+    return sum(model.count_params() for model in models)
+
+
+def test_dense_is_the_paper_s_for_kddcup99():
+    encoder, decoder = dense(120)
+    assert [layer.units for layer in encoder.layers] == [60, 30, 10, 3]
+    assert [layer.units for layer in decoder.layers] == [10, 30, 60, 120]
+    activations = [layer.activation.__name__ for layer in (*encoder.layers, *decoder.layers)]
+    assert activations == ["tanh"] * 3 + ["linear"] + ["tanh"] * 3 + ["linear"]
+    by_hand = (120 * 60 + 60) + (60 * 30 + 30) + (30 * 10 + 10) + (10 * 3 + 3)
+    assert parameters(encoder) == by_hand
+
+
+def test_conv2d_is_the_paper_s_for_mnist():
+    encoder, decoder = conv2d((28, 28, 1), queries="position")
+    assert encoder.output_shape == (None, 4, 4, 64)
+    assert decoder.output_shape == (None, 28, 28, 1)
+    convolutions = [layer for layer in encoder.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [c.kernel_size for c in convolutions] == [(1, 1), (3, 3), (3, 3)]
+    assert [c.output.shape[1:] for c in convolutions] == [(14, 14, 16), (7, 7, 32), (4, 4, 64)]
+
+
+def test_conv2d_has_one_query_a_sample_by_default():
+    encoder, decoder = conv2d((28, 28, 1))
+    assert encoder.output_shape == (None, 1024)
+    assert decoder.output_shape == (None, 28, 28, 1)
+
+
+def test_conv2d_with_a_dense_bottleneck():
+    encoder, decoder = conv2d((28, 28, 1), code=16)
+    assert encoder.output_shape == (None, 16)
+    assert decoder.input_shape == (None, 16)
+    assert decoder.output_shape == (None, 28, 28, 1)
+
+
+def test_conv3d_is_the_paper_s_for_video():
+    encoder, decoder = conv3d((16, 256, 256, 1))
+    assert encoder.output_shape == (None, 2, 16, 16, 256)
+    assert decoder.output_shape == (None, 16, 256, 256, 1)
+    # With the memory of 2000 x 256 the 6.5 million parameters of the authors' network.
+    assert parameters(encoder, decoder) + 2000 * 256 == pytest.approx(6.5e6, rel=0.01)
+
+
+@pytest.mark.parametrize("size", [(28, 28), (31, 45), (33, 32), (7, 9)])
+def test_conv2d_restores_any_size(size):
+    encoder, decoder = conv2d((*size, 1), filters=(2, 3), kernels=(3, 5), strides=(2, 2))
+    x = np.zeros((1, *size, 1), "float32")
+    assert decoder(encoder(x)).shape == (1, *size, 1)
+
+
+def test_padding_is_symmetric_as_in_pytorch():
+    # A kernel of ones counts the pixels under it: 4 in the first corner, and 6 at an edge.
+    encoder, _ = conv2d((8, 8, 1), filters=(1,), kernels=(3,), strides=(2,), queries="position")
+    convolution = next(la for la in encoder.layers if isinstance(la, keras.layers.Conv2D))
+    convolution.set_weights([np.ones((3, 3, 1, 1)), np.zeros(1)])
+    counter = keras.Model(encoder.inputs, convolution.output)
+    counts = counter.predict(np.ones((1, 8, 8, 1)), verbose=0)[0, :, :, 0]
+    np.testing.assert_array_equal(counts[0], [4, 6, 6, 6])
+    np.testing.assert_array_equal(counts[-1], [6, 9, 9, 9])
+
+
+def test_queries_by_position_exclude_a_bottleneck():
+    with pytest.raises(ValueError, match="Received: queries=position, code=8"):
+        conv2d((28, 28, 1), code=8, queries="position")
+
+
+@pytest.mark.parametrize(
+    ("variant", "shrink", "entropy_weight"),
+    [("memae", 2.0, 0.01), ("memae-nonspar", 0.0, 0.0)],
+)
+def test_variants_with_memory(variant, shrink, entropy_weight):
+    config = DenseModel(
+        name="dense", variant=variant, memory={"shrink": 2.0, "entropy_weight": 0.01}
+    )
+    memory = build_memae(config, (20,)).memory
+    assert (memory.shrink, memory.entropy_weight) == (shrink, entropy_weight)
+
+
+def test_variant_without_memory():
+    assert build_memae(DenseModel(name="dense", variant="ae"), (20,)).memory is None
+
+
+def test_lists_of_different_lengths_are_the_user_s_mistake():
+    config = Conv2DModel(name="conv2d", filters=[4, 4])
+    with pytest.raises(UserError, match="model: "):
+        build_memae(config, (28, 28, 1))
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_model_file_builds_and_trains(path):
+    config = load_model(path)
+    shape = SHAPES[path.stem.split("_")[0]]
+    if config.name == "conv3d":
+        # The same net at less than its size, so that a step takes a moment.
+        config = config.model_copy(update={"filters": [4, 4, 4, 4]})
+    model = build_memae(config, shape)
+    model.compile("adam")
+    x = np.random.default_rng(0).uniform(-1, 1, size=(4, *shape)).astype("float32")
+    assert np.isfinite(model.fit(x, batch_size=2, verbose=0).history["loss"][0])
+    assert model.score(x).shape == (4,)

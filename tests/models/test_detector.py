@@ -1,0 +1,136 @@
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from keras import ops
+
+from memae_tf.layers import MemoryUnit, RecordFeaturizer
+from memae_tf.models import Detector, MemAE, dense, load_detector
+
+
+def records(num_records: int, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {
+        "bytes": rng.lognormal(5, 2, num_records).astype("float32"),
+        "flag": rng.choice(["SF", "S0"], num_records).astype(object),
+        "land": rng.integers(2, size=num_records).astype("float32"),
+    }
+
+
+@pytest.fixture
+def detector() -> Detector:
+    keras.utils.set_random_seed(0)
+    featurizer = RecordFeaturizer(["bytes"], ["flag", "land"])
+    featurizer.adapt(records(100))
+    encoder, decoder = dense(featurizer.num_features, hidden=(8,))
+    model = MemAE(encoder, MemoryUnit(6), decoder)
+    model.build((None, featurizer.num_features))
+    return Detector(featurizer, model, threshold=2.5)
+
+
+def test_score_is_the_model_s_on_the_features(detector):
+    x = records(20, seed=1)
+    features = ops.convert_to_numpy(detector.featurizer(x))
+    answer = detector.detect(x)
+    np.testing.assert_allclose(answer["score"], detector.model.score(features), rtol=1e-5)
+    np.testing.assert_array_equal(answer["threshold"], np.full(20, 2.5, "float32"))
+    np.testing.assert_array_equal(answer["is_anomaly"], answer["score"] > 2.5)
+    assert 0 < answer["is_anomaly"].sum() < 20
+
+
+def test_call_gives_tensors_of_the_same(detector):
+    x = records(5)
+    answer = {name: ops.convert_to_numpy(value) for name, value in detector(x).items()}
+    assert set(answer) == {"score", "is_anomaly", "threshold"}
+    assert all(value.shape == (5,) for value in answer.values())
+    np.testing.assert_array_equal(answer["score"], detector.score(x))
+
+
+def test_threshold_of_a_call_replaces_the_own(detector):
+    x = records(20, seed=1)
+    score = detector.score(x)
+    assert detector.detect(x, threshold=1e9)["is_anomaly"].sum() == 0
+    # A score on its threshold is normal.
+    assert detector.detect(x, threshold=float(score.max()))["is_anomaly"].sum() == 0
+    per_record = {name: ops.convert_to_numpy(v) for name, v in detector(x, score - 1).items()}
+    assert per_record["is_anomaly"].all()
+    assert detector.detect(x)["threshold"][0] == 2.5
+
+
+def test_field_errors_add_up_to_the_score(detector):
+    answer = detector.detect(records(10), explain=True)
+    assert answer["field_error"].shape == (10, 3)
+    assert detector.field_names == ["bytes", "flag", "land"]
+    np.testing.assert_allclose(answer["field_error"].sum(axis=1), answer["score"], rtol=1e-5)
+
+
+def test_explanation_points_at_the_odd_field(detector):
+    odd = {"bytes": [1e30], "flag": ["SF"], "land": [0]}
+    errors = detector.detect(odd, explain=True)["field_error"][0]
+    assert detector.field_names[errors.argmax()] == "bytes"
+
+
+def test_columns_rows_and_frames_are_one(detector):
+    x = records(7)
+    expected = detector.score(x)
+    rows = [{name: column[i] for name, column in x.items()} for i in range(7)]
+    np.testing.assert_array_equal(detector.score(rows), expected)
+    frame = pd.DataFrame(x).assign(other=1)
+    np.testing.assert_array_equal(detector.score(frame), expected)
+    as_bytes = {**x, "flag": np.array([word.encode() for word in x["flag"]])}
+    np.testing.assert_array_equal(detector.score(as_bytes), expected)
+    np.testing.assert_array_equal(detector.score(x, batch_size=3), expected)
+
+
+def test_missing_unseen_and_infinite_values_score(detector):
+    rows = [
+        {"bytes": None, "flag": None, "land": None},
+        {},
+        {"bytes": float("nan"), "flag": "REJ", "land": 9},
+        {"bytes": float("inf"), "flag": "", "land": float("-inf")},
+    ]
+    answer = detector.detect(rows, explain=True)
+    assert np.isfinite(answer["score"]).all()
+    assert np.isfinite(answer["field_error"]).all()
+    assert answer["score"][0] == answer["score"][1]
+
+
+def test_no_records_give_no_scores(detector):
+    x = {name: column[:0] for name, column in records(1).items()}
+    assert detector.score(x).shape == (0,)
+
+
+def test_one_file_holds_everything(detector, tmp_path):
+    detector.threshold.assign(1.25)
+    detector.save(tmp_path / "detector.keras")
+    again = load_detector(tmp_path / "detector.keras")
+    x = records(10, seed=3)
+    expected, answer = detector.detect(x, explain=True), again.detect(x, explain=True)
+    for name in expected:
+        np.testing.assert_array_equal(answer[name], expected[name])
+    assert answer["threshold"][0] == 1.25
+
+
+def test_missing_field_is_named(detector):
+    x = records(3)
+    del x["flag"]
+    with pytest.raises(ValueError, match="lack the field 'flag'"):
+        detector.detect(x)
+
+
+def test_text_in_a_numeric_field_is_named(detector):
+    with pytest.raises(ValueError, match=r"'bytes' holds text: .*'many'"):
+        detector.detect([{"bytes": "many", "flag": "SF", "land": 0}])
+
+
+def test_file_that_is_no_detector_is_refused(detector, tmp_path):
+    with pytest.raises(ValueError, match="There is no detector at"):
+        load_detector(tmp_path / "none.keras")
+    detector.save(tmp_path / "whole.keras")
+    cut = tmp_path / "cut.keras"
+    cut.write_bytes((tmp_path / "whole.keras").read_bytes()[:-200])
+    with pytest.raises(ValueError, match=r"cut\.keras cannot be read as a detector"):
+        load_detector(cut)
+    detector.model.save(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="holds a MemAE, not a Detector"):
+        load_detector(tmp_path / "model.keras")

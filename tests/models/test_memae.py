@@ -1,0 +1,183 @@
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from sklearn.metrics import roc_auc_score
+
+from memae_tf.layers import MemoryUnit
+from memae_tf.models import MemAE, conv3d, dense
+
+NUM_FEATURES = 12
+
+
+def normal_data(num_samples: int, seed: int) -> np.ndarray:
+    """Points around four centres in NUM_FEATURES dimensions."""
+    centres = np.random.default_rng(0).normal(size=(4, NUM_FEATURES)) * 2
+    rng = np.random.default_rng(seed)
+    noise = rng.normal(size=(num_samples, NUM_FEATURES)) * 0.1
+    return (centres[rng.integers(4, size=num_samples)] + noise).astype("float32")
+
+
+def make(variant: str = "memae", **arguments) -> MemAE:
+    keras.utils.set_random_seed(0)
+    encoder, decoder = dense(NUM_FEATURES, hidden=(16, 8), code=3)
+    memory = {
+        "ae": None,
+        "memae-nonspar": MemoryUnit(8, shrink=0.0, entropy_weight=0.0),
+        "memae": MemoryUnit(8, shrink=1.0),
+    }[variant]
+    model = MemAE(encoder, memory, decoder, **arguments)
+    model.build((None, NUM_FEATURES))
+    return model
+
+
+@pytest.mark.parametrize("variant", ["ae", "memae-nonspar", "memae"])
+def test_fit_on_x_alone_finds_anomalies(variant):
+    model = make(variant)
+    model.compile(keras.optimizers.Adam(0.01))
+    history = model.fit(normal_data(1000, seed=1), epochs=15, batch_size=50, verbose=0).history
+    assert history["loss"][-1] < history["loss"][0] / 4
+    normal = normal_data(200, seed=2)
+    anomalies = np.random.default_rng(3).normal(size=(200, NUM_FEATURES)).astype("float32") * 2
+    scores = model.score(np.concatenate([normal, anomalies]))
+    assert roc_auc_score(np.repeat([0, 1], 200), scores) > 0.95
+
+
+def test_loss_of_fit_is_the_reconstruction_error_and_the_entropy():
+    model = make()
+    model.compile(keras.optimizers.SGD(0.0))
+    # A last batch of 3: every figure is a mean over samples all the same.
+    x = normal_data(19, seed=1)
+    logs = model.fit(x, batch_size=8, verbose=0).history
+    assert logs["reconstruction"][0] == pytest.approx(model.score(x).mean(), rel=1e-5)
+    addressing = model.addressing(x).astype("float64")
+    entropy = -(addressing * np.log(addressing + 1e-12)).sum(axis=1).mean()
+    assert logs["penalty"][0] == pytest.approx(0.0002 * entropy, rel=1e-4)
+    assert logs["loss"][0] == pytest.approx(logs["reconstruction"][0] + logs["penalty"][0])
+    assert model.evaluate(x, verbose=0, return_dict=True)["loss"] == pytest.approx(logs["loss"][0])
+
+
+def test_fit_with_a_target_reconstructs_the_target():
+    model = make("ae")
+    model.compile(keras.optimizers.SGD(0.0))
+    x, y = normal_data(16, seed=1), normal_data(16, seed=2)
+    loss = model.fit(x, y, batch_size=16, verbose=0).history["loss"][0]
+    expected = np.square(model.predict(x, verbose=0) - y).sum(axis=1).mean()
+    assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_sample_weights_weigh_the_errors():
+    model = make("ae")
+    model.compile(keras.optimizers.SGD(0.0))
+    x = normal_data(16, seed=1)
+    weights = np.linspace(0, 2, 16).astype("float32")
+    # Keras drops sample weights where there is no target.
+    loss = model.fit(x, x, sample_weight=weights, batch_size=16, verbose=0).history["loss"][0]
+    assert loss == pytest.approx((model.score(x) * weights).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_score_reduces_the_element_errors(reduction):
+    model = make(reduction=reduction)
+    x = normal_data(10, seed=1)
+    error = model.error(x, batch_size=4)
+    np.testing.assert_allclose(error, (x - model.predict(x, verbose=0)) ** 2, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        model.score(x, batch_size=4), getattr(error, reduction)(axis=1), rtol=1e-5
+    )
+
+
+def test_addressing_is_what_the_memory_used():
+    model = make()
+    x = normal_data(10, seed=1)
+    addressing = model.addressing(x)
+    assert addressing.shape == (10, 8)
+    read = addressing @ ops.convert_to_numpy(model.memory.memory)
+    expected = ops.convert_to_numpy(model.decoder(read))
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_autoencoder_has_no_addressing():
+    with pytest.raises(ValueError, match="no addressing"):
+        make("ae").addressing(normal_data(2, seed=0))
+
+
+@pytest.mark.parametrize("variant", ["ae", "memae"])
+def test_save_and_load(variant, tmp_path):
+    model = make(variant, reduction="mean")
+    model.compile("adam")
+    x = normal_data(64, seed=1)
+    model.fit(x, verbose=0)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(model.score(x), again.score(x))
+    assert again.reduction == "mean"
+    # The optimizer came along: training goes on the same way.
+    a = model.fit(x, verbose=0, shuffle=False).history["loss"]
+    b = again.fit(x, verbose=0, shuffle=False).history["loss"]
+    assert a == pytest.approx(b, rel=1e-5)
+
+
+def test_score_follows_further_training():
+    model = make()
+    x = normal_data(64, seed=1)
+    before = model.score(x)
+    model.compile(keras.optimizers.Adam(0.01))
+    model.fit(x, epochs=5, verbose=0)
+    assert model.score(x).mean() < before.mean()
+
+
+def test_own_encoder_and_decoder_with_a_query_a_position():
+    encoder = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, strides=2, padding="same")]
+    )
+    decoder = keras.Sequential(
+        [keras.Input((4, 4, 4)), keras.layers.Conv2DTranspose(1, 3, strides=2, padding="same")]
+    )
+    model = MemAE(encoder, MemoryUnit(10), decoder)
+    model.compile("adam")
+    x = np.random.default_rng(0).uniform(size=(6, 8, 8, 1)).astype("float32")
+    model.fit(x, verbose=0)
+    assert model.addressing(x).shape == (6, 4, 4, 10)
+    assert model.score(x).shape == (6,)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_trains_with_float32_scores(policy):
+    encoder, decoder = dense(NUM_FEATURES, hidden=(16,), dtype=policy)
+    model = MemAE(encoder, MemoryUnit(8, dtype=policy), decoder, dtype=policy)
+    model.compile(keras.optimizers.Adam(0.01))
+    x = normal_data(256, seed=1)
+    losses = model.fit(x, epochs=4, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    assert model.score(x).dtype == np.float32
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a trap of TensorFlow's XLA")
+def test_3d_net_never_meets_xla_on_a_cpu():
+    if keras.distribution.list_devices("gpu"):
+        pytest.skip("there is a GPU, where XLA is fine")
+    encoder, decoder = conv3d((16, 16, 16, 1), filters=(2, 2, 2, 2))
+    model = MemAE(encoder, MemoryUnit(5), decoder)
+    assert model.jit_compile is False  # what `predict` looks at without `compile`
+    model.compile("adam")
+    assert model.jit_compile is False
+    outer = keras.Sequential([keras.Input((16, 16, 16, 1)), model])
+    outer.compile("adam", "mse")
+    assert outer.jit_compile is False
+    assert not model.supports_jit
+    assert make().supports_jit
+
+
+def test_decoder_of_another_shape_is_refused():
+    encoder, _ = dense(NUM_FEATURES)
+    _, decoder = dense(NUM_FEATURES + 1)
+    with pytest.raises(ValueError, match="the shape of the input"):
+        MemAE(encoder, None, decoder).build((None, NUM_FEATURES))
+
+
+def test_unknown_reduction_is_refused():
+    encoder, decoder = dense(NUM_FEATURES)
+    with pytest.raises(ValueError, match="Received: reduction=max"):
+        MemAE(encoder, None, decoder, reduction="max")

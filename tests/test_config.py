@@ -1,0 +1,103 @@
+from pathlib import Path
+
+import pytest
+
+from memae_tf import config as configuration
+from memae_tf.config import load_benchmark, load_config, parse_config
+from memae_tf.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+KDD = ROOT / "configs" / "kddcup.yaml"
+
+
+def test_overrides_replace_what_the_file_says():
+    config = load_config(KDD, ["training.epochs=3", "model.hidden=[8,4]", "data.dir=null"])
+    assert config.training.epochs == 3
+    assert config.model.hidden == [8, 4]
+    assert config.data.dir is None
+    # PyYAML takes 1e-4 for a string.
+    assert load_config(KDD, ["training.learning_rate=1e-4"]).training.learning_rate == 1e-4
+
+
+def test_resolved_yaml_reads_back_the_same(tmp_path):
+    config = load_config(KDD, ["model.memory.scale=learned"])
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    again = load_config(tmp_path / "config.yaml")
+    assert again == config
+    assert configuration.differing_keys(again, config) == []
+    other = load_config(KDD, ["training.seed=1", "model.memory.scale=2"])
+    assert configuration.differing_keys(config, other) == ["model.memory.scale", "training.seed"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_configurations_are_valid(path):
+    assert load_config(path).training.epochs >= 1
+
+
+def test_shipped_benchmarks_are_valid():
+    from memae_tf.training.grid import cells
+
+    for path in (ROOT / "configs" / "benchmarks").glob("*.yaml"):
+        benchmark = load_benchmark(path)
+        grid = cells(benchmark, path)
+        assert len({cell.name for cell in grid}) == len(grid)
+
+
+@pytest.mark.parametrize(
+    ("override", "fragment"),
+    [
+        ("training.epoch=3", "training.epoch: unknown key; did you mean training.epochs?"),
+        ("epochs=3", "epochs: unknown key; did you mean training.epochs?"),
+        ("model.memory.shrinkage=1", "did you mean model.memory.shrink?"),
+        ("training.xyz=1", "training.xyz: unknown key; training may have epochs"),
+        ("training.epochs=ten", "training.epochs: input should be a valid integer"),
+        ("training.epochs=0", "training.epochs: input should be greater than 0, got 0"),
+        ("training.learning_rate=.inf", "training.learning_rate: input should be a finite number"),
+        ("model.name=dens", "model.name: 'dens' is not one of dense, conv2d, conv3d; did you mean"),
+        ("model={}", "model.name: is required, one of dense, conv2d, conv3d"),
+        ("model.memory=3", "model.memory: should be a section with keys of its own, got 3"),
+        ("model.hidden=[60,a]", "model.hidden.1: input should be a valid integer"),
+        ("model.variant=mem", "model.variant: 'mem' is not one of 'ae', 'memae-nonspar'"),
+        ("evaluation.thresholds=[best_f2]", "evaluation.thresholds.0: 'best_f2' is not one of"),
+        ("data.name=tabular", "data.train: is required"),
+        ("training", "override 'training': write it as dotted.key=value"),
+        ("training.seed=[", "'[' is not a YAML value"),
+        ("training.epochs.x=1", "training.epochs.x: training.epochs is a value, not a section"),
+    ],
+)
+def test_mistakes_are_named(override, fragment):
+    with pytest.raises(UserError) as error:
+        load_config(KDD, [override])
+    assert fragment in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_several_mistakes_are_all_named():
+    with pytest.raises(UserError, match=r"training\.epoch: .*; training\.seed: "):
+        load_config(KDD, ["training.epoch=1", "training.seed=-1"])
+
+
+@pytest.mark.parametrize(
+    ("text", "fragment"),
+    [
+        ("a: [1", "is not YAML"),
+        ("- 1", "should be a mapping"),
+        ("", "should be a mapping"),
+        (b"\xff\xfe\x00", "is not"),
+    ],
+)
+def test_files_that_are_no_configuration(tmp_path, text, fragment):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=f"c.yaml.*{fragment}"):
+        load_config(path)
+
+
+def test_missing_file():
+    with pytest.raises(UserError, match="nowhere.yaml: cannot be read"):
+        load_config("nowhere.yaml")
+
+
+def test_missing_section():
+    with pytest.raises(UserError, match="training: is required"):
+        parse_config({"data": {"name": "kddcup99"}, "model": {"name": "dense"}})

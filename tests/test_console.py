@@ -1,0 +1,80 @@
+import subprocess
+import sys
+
+import pytest
+
+COMMANDS = ["train", "evaluate", "benchmark"]
+
+
+def run(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_heavy(command):
+    code = (
+        "import sys, runpy\n"
+        f"sys.argv = ['{command}', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('memae_tf.{command}', run_name='__main__')\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code == 0\n"
+        "heavy = {'tensorflow', 'keras', 'pandas', 'sklearn', 'matplotlib', 'numpy', 'pydantic'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    result = run(code)
+    assert result.returncode == 0, result.stderr
+    assert "usage: python -m memae_tf." in result.stdout
+
+
+def test_import_imports_nothing_heavy():
+    result = run(
+        "import sys, memae_tf\n"
+        "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)\n"
+        "assert 'MemoryUnit' in dir(memae_tf)\n"
+        "assert memae_tf.MemoryUnit.__name__ == 'MemoryUnit'\n"
+        "try:\n"
+        "    memae_tf.nothing\n"
+        "except AttributeError as error:\n"
+        "    assert 'nothing' in str(error)\n"
+        "else:\n"
+        "    raise SystemExit(1)\n"
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "stderr"),
+    [
+        ("UserError('two\\nlines')", 2, "two lines\n"),
+        ("KeyboardInterrupt()", 130, "interrupted; the same command goes on from here\n"),
+        ("RuntimeError('ours')", 1, None),
+    ],
+)
+def test_exit_statuses(raised, status, stderr):
+    result = run(
+        "from memae_tf import console\n"
+        "from memae_tf.errors import UserError\n"
+        f"def main(argv): raise {raised}\n"
+        "console.run(main)\n"
+    )
+    assert result.returncode == status
+    if stderr is None:
+        assert "Traceback" in result.stderr
+        assert "RuntimeError: ours" in result.stderr
+    else:
+        assert result.stderr == stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_wrong_arguments_are_one_line(command):
+    result = subprocess.run(
+        [sys.executable, "-m", f"memae_tf.{command}", "--nonsense"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
