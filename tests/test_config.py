@@ -73,7 +73,7 @@ def test_mistakes_are_named(override, fragment):
 
 
 def test_several_mistakes_are_all_named():
-    with pytest.raises(UserError, match=r"training\.epoch: .*; training\.seed: "):
+    with pytest.raises(UserError, match=r"training\.seed: .*; training\.epoch: "):
         load_config(KDD, ["training.epoch=1", "training.seed=-1"])
 
 
@@ -94,7 +94,7 @@ def test_files_that_are_no_configuration(tmp_path, text, fragment):
 
 
 def test_missing_file():
-    with pytest.raises(UserError, match="nowhere.yaml: cannot be read"):
+    with pytest.raises(UserError, match=r"nowhere\.yaml: cannot be read"):
         load_config("nowhere.yaml")
 
 

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -87,8 +91,7 @@ def test_cosine_schedule_ends_at_zero():
 def test_infinite_loss_stops_at_once():
     loop = make(learning_rate=1e30)
     with pytest.raises(TrainingDivergedError, match=r"epoch 1, step .*learning_rate than 1e\+30"):
-        for epoch in range(3):
-            loop.run_epoch(epoch)
+        loop.run_epoch(0)
 
 
 def test_infinite_weights_after_the_last_step_stop_too():
@@ -98,11 +101,8 @@ def test_infinite_weights_after_the_last_step_stop_too():
         loop.run_epoch(0)
 
 
-def test_two_replicas_train_as_one(tmp_path):
+def test_two_replicas_train_as_one():
     """Over two logical CPUs, in a process of its own: devices are configured before use."""
-    import subprocess
-    import sys
-
     code = f"""
 import numpy as np, tensorflow as tf, keras
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -110,7 +110,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from memae_tf.config import TrainingConfig
 from memae_tf.models import build_memae
 from memae_tf.training.loop import TrainingLoop
-import sys; sys.path.insert(0, {str(__import__("pathlib").Path(__file__).parent)!r})
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_loop import MODEL, data
 losses = []
 for devices in (["/cpu:0"], ["/cpu:0", "/cpu:1"]):

@@ -1,0 +1,139 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from memae_tf.config import parse_config
+from memae_tf.errors import UserError
+from memae_tf.models import load_detector
+from memae_tf.training.experiment import Progress, train
+from memae_tf.training.run_directory import RunDirectory
+
+
+@pytest.fixture
+def config(tmp_path):
+    rng = np.random.default_rng(0)
+    normal = pd.DataFrame(
+        {"x": rng.normal(0, 1, 300), "y": rng.normal(0, 1, 300), "word": "a", "label": "normal"}
+    )
+    normal.loc[::3, "word"] = "b"
+    odd = pd.DataFrame(
+        {"x": rng.normal(9, 1, 60), "y": rng.normal(-9, 1, 60), "word": "c", "label": "odd"}
+    )
+    path = tmp_path / "records.csv"
+    pd.concat([normal, odd]).to_csv(path, index=False)
+    return parse_config(
+        {
+            "data": {"name": "tabular", "train": str(path), "label": "label"},
+            "model": {"name": "dense", "hidden": [8], "memory": {"num_slots": 6}},
+            "training": {"epochs": 6, "batch_size": 32, "learning_rate": 0.01},
+        }
+    )
+
+
+def test_metrics_report_and_detector(config, tmp_path):
+    seen: list[Progress] = []
+    run = RunDirectory(tmp_path / "run")
+    metrics = train(config, run, seen.append)
+    assert metrics["roc_auc"] > 0.99
+    assert json.loads(run.metrics.read_text()) == metrics
+    assert metrics["train_records"] == 150
+    assert (metrics["test_records"], metrics["test_anomalies"]) == (210, 60)
+    assert metrics["thresholds"]["best_f1"]["oracle"]
+    assert metrics["thresholds"]["best_f1"]["f1"] >= metrics["f1"]
+    assert (seen[-1].epoch, seen[-1].step) == (6, seen[-1].steps)
+    history = json.loads(run.history.read_text())
+    assert [entry["epoch"] for entry in history] == [1, 2, 3, 4, 5, 6]
+    assert history[-1]["loss"] < history[0]["loss"]
+
+    detector = load_detector(run.detector)
+    assert float(detector.threshold.numpy()) == pytest.approx(metrics["threshold"])
+    odd = detector.detect([{"x": 50.0, "y": 0.0, "word": "a"}], explain=True)
+    assert odd["is_anomaly"][0] == 1
+    assert detector.field_names[odd["field_error"][0].argmax()] == "x"
+
+    page = run.report.read_text()
+    assert "simulated" not in page
+    assert page.count("data:image/png;base64,") == 3
+    assert any(run.tensorboard.glob("events.out.tfevents.*"))
+    assert not list(run.path.glob(".partial*"))
+
+
+KILLED = """
+import os, signal, sys
+from memae_tf.config import load_config
+from memae_tf.training.experiment import train
+from memae_tf.training.run_directory import RunDirectory
+
+def kill(progress):
+    if (progress.epoch, progress.step) == (4, 3):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+train(load_config(sys.argv[1]), RunDirectory(sys.argv[2]), kill)
+"""
+
+
+def test_killed_run_ends_with_the_weights_of_a_whole_one(config, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(config.to_yaml())
+    killed = RunDirectory(tmp_path / "killed")
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, path, killed.path], capture_output=True, check=False
+    )
+    assert process.returncode == -9
+    assert not killed.detector.exists()
+    assert len(json.loads(killed.history.read_text())) == 3
+    resumed: list[Progress] = []
+    train(config, killed, resumed.append)
+    assert resumed[0].epoch == 4
+
+    whole = RunDirectory(tmp_path / "whole")
+    train(config, whole)
+    a, b = (load_detector(run.detector).get_weights() for run in (killed, whole))
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_array_equal(x, y)
+    losses = [
+        [entry["loss"] for entry in json.loads(run.history.read_text())] for run in (killed, whole)
+    ]
+    assert losses[0] == losses[1]
+
+
+def test_without_labels_nothing_is_evaluated(config, tmp_path):
+    data = {**config.data.model_dump(mode="json"), "label": None, "drop": ["label"]}
+    raw = {**config.model_dump(mode="json"), "data": data}
+    metrics = train(parse_config(raw, ["training.epochs=1"]), RunDirectory(tmp_path / "run"))
+    assert metrics["roc_auc"] is None
+    assert metrics["f1"] is None
+    assert metrics["threshold_name"] == "train_quantile"
+    with pytest.raises(UserError, match="best_f1 needs labelled test data"):
+        train(parse_config(raw, ["evaluation.threshold=best_f1"]), RunDirectory(tmp_path / "other"))
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("variant", ["ae", "memae-nonspar"])
+def test_other_variants(config, tmp_path, variant):
+    raw = config.model_dump(mode="json")
+    metrics = train(parse_config(raw, [f"model.variant={variant}"]), RunDirectory(tmp_path / "run"))
+    assert metrics["roc_auc"] > 0.99
+    assert (metrics["memory"] is None) == (variant == "ae")
+
+
+def test_whole_file_leaves_the_old_one_when_writing_fails(tmp_path):
+    from memae_tf.training.run_directory import whole_file
+
+    path = Path(tmp_path / "file.json")
+    path.write_text("old")
+
+    def fail():
+        with whole_file(path) as aside:
+            aside.write_text("half")
+            raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        fail()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
