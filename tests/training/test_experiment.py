@@ -70,7 +70,7 @@ from memae_tf.training.experiment import train
 from memae_tf.training.run_directory import RunDirectory
 
 def kill(progress):
-    if (progress.epoch, progress.step) == (4, 3):
+    if (progress.epoch, progress.step) == (4, 4):
         os.kill(os.getpid(), signal.SIGKILL)
 
 train(load_config(sys.argv[1]), RunDirectory(sys.argv[2]), kill)
