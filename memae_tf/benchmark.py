@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     workdir = Path(args.workdir or Path("runs") / "benchmarks" / path.stem)
 
     console.import_tensorflow()
-    from memae_tf.training.grid import GridProgress, cells, run_grid, select, table
+    from memae_tf.training.grid import GridProgress, cells, run_grid, select, table, to_json
     from memae_tf.training.run_directory import whole_file
 
     grid = select(cells(benchmark, path, args.overrides), args.only)
@@ -52,11 +52,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
 
         results = run_grid(grid, workdir, args.workers, show)
+    with whole_file(workdir / "results.json") as aside:
+        aside.write_text(to_json(results))
     text = table(results, benchmark.published)
     with whole_file(workdir / "table.md") as aside:
         aside.write_text(text)
     print(text)
-    print(f"Cells and table are in {workdir}/")
+    print(f"Cells, results.json and table.md are in {workdir}/")
 
 
 if __name__ == "__main__":

@@ -190,6 +190,15 @@ def _read(cell: Cell, workdir: Path) -> dict | None:
     return result
 
 
+def to_json(results: list[dict]) -> str:
+    """Choices, seed and metrics of every cell, a line each, to be kept beside a table."""
+    lines = [
+        json.dumps({key: result[key] for key in ("choices", "seed", "metrics")})
+        for result in results
+    ]
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
 def table(results: list[dict], published: dict[str, dict[str, float]]) -> str:
     """Markdown: a row for each combination of choices, mean ± standard deviation over seeds."""
     columns = {

@@ -121,6 +121,8 @@ def test_benchmark_runs_and_resumes_cell_by_cell(grid, tmp_path):
     result = run("benchmark", grid, "--workdir", out, *small)
     assert result.returncode == 0, result.stderr
     assert [cell.stat().st_mtime_ns for cell in cells] == stamps
+    results = json.loads((out / "results.json").read_text())
+    assert [r["seed"] for r in results] == [0, 0, 1, 1]
     rows = (out / "table.md").read_text().splitlines()
     assert rows[2].startswith("| Paper, published |")
     assert [row.split(" | ")[:2] for row in rows[3:]] == [["| ae", "2"], ["| memae", "2"]]
