@@ -55,6 +55,12 @@ def folder(tmp_path):
     return tmp_path
 
 
+def new_run(path, config):
+    run = RunDirectory(path)
+    run.create(config)
+    return run
+
+
 def run_train(folder, *arguments, config="config.yaml"):
     return subprocess.run(
         [sys.executable, "-m", "memae_tf.train", config, "--workdir", "run", *arguments],
@@ -97,7 +103,7 @@ def assert_user_error(result, *fragments):
         ("training.learning_rate=.nan", "training.learning_rate: input should be a finite number"),
         ("model.variant=meame", "model.variant: 'meame' is not one of"),
         ("model.name=dens", "model.name: 'dens' is not one of dense, conv2d, conv3d; did you mean"),
-        ("training.epochs.x=1", "'epochs' is a value, not a section"),
+        ("training.epochs.x=1", "training.epochs is a value, not a section"),
         ("training.epochs", "write it as dotted.key=value"),
         ("model.code=[", "'[' is not a YAML value"),
         ("--wordir=elsewhere", "unrecognized arguments: --wordir=elsewhere"),
@@ -180,7 +186,7 @@ def test_data_that_mean_nothing_are_one_line_and_leave_no_run(folder, records, o
 
 
 def test_a_data_error_leaves_an_earlier_run_as_it_was(folder):
-    run = RunDirectory.open(folder / "run", load_config(folder / "config.yaml"))
+    run = new_run(folder / "run", load_config(folder / "config.yaml"))
     run.write_json(run.history, [])
     (folder / "records.csv").unlink()
     before = snapshot(folder)
@@ -199,7 +205,7 @@ def test_a_corrected_configuration_can_use_the_workdir_of_the_wrong_one(folder):
 def test_a_threshold_that_needs_labels_is_refused_before_training(folder):
     unlabelled = {**settings(folder), "evaluation": {"threshold": "best_f1"}}
     config = parse_config(unlabelled, ["data.label=null", "data.drop=[label]"])
-    run = RunDirectory.open(folder / "run", config)
+    run = new_run(folder / "run", config)
     with pytest.raises(UserError, match="threshold=best_f1 needs labelled test data"):
         train(config, run)
     assert not run.checkpoints.exists()
@@ -210,7 +216,7 @@ def test_a_threshold_that_needs_labels_is_refused_before_training(folder):
 
 def another_run(path):
     config = parse_config({**settings(path.parent), "training": {"epochs": 7}})
-    RunDirectory.open(path, config)
+    new_run(path, config)
     (path / "history.json").write_text("[]")
 
 
@@ -269,7 +275,7 @@ def test_a_run_that_diverges_is_one_line_and_keeps_its_last_good_checkpoint(fold
 
 def test_divergence_in_the_very_last_step_leaves_no_detector(folder):
     config = parse_config(settings(folder, epochs=1, learning_rate=1e30))
-    run = RunDirectory.open(folder / "run", config)
+    run = new_run(folder / "run", config)
     with pytest.raises(UserError, match="diverged"):
         train(config, run)
     assert not run.detector.exists()
@@ -278,7 +284,7 @@ def test_divergence_in_the_very_last_step_leaves_no_detector(folder):
 
 def test_weights_that_are_not_finite_are_never_kept_in_a_checkpoint(folder):
     config = parse_config(settings(folder, learning_rate=1e39))
-    run = RunDirectory.open(folder / "run", config)
+    run = new_run(folder / "run", config)
     with pytest.raises(UserError, match="diverged"):
         fit(config, load(config.data, config.training.seed), run)
     latest = tf.train.latest_checkpoint(str(run.checkpoints))
