@@ -193,8 +193,9 @@ def _xla_would_hurt(model: keras.Model) -> bool:
     """Whether Keras would, by itself, choose an XLA that makes this model slower.
 
     TensorFlow's XLA compiles 3-D convolutions for CPUs to code that is many times slower. The
-    custom loop takes XLA wherever a model supports it, and so does Keras before it learned not to
-    on machines without a GPU, also in `predict` without `compile`. (The JAX backend has nothing but XLA, and with PyTorch Keras does not compile by itself.)
+    custom loop takes XLA wherever a model supports it, and so do the versions of Keras that do
+    not avoid it on CPUs, also in `predict` without `compile`. (The JAX backend has nothing but
+    XLA, and with PyTorch Keras does not compile by itself.)
     """
     convolutions = (keras.layers.Conv3D, keras.layers.Conv3DTranspose)
     return (
