@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
 )
@@ -93,6 +94,7 @@ class MemoryConfig(Section):
     shrink: FiniteNonNegative = 1.0
     entropy_weight: FiniteNonNegative = 0.0002
     fallback: Literal["softmax", "zero"] = "softmax"
+    warmup_steps: NonNegativeInt = 0
 
 
 class ModelSection(Section):
@@ -135,17 +137,52 @@ Model = Annotated[DenseModel | Conv2DModel | Conv3DModel, Field(discriminator="n
 # training and evaluation
 
 
+class EarlyStopping(Section):
+    """Ends a run that no longer improves; the detector is then that of the best epoch."""
+
+    patience: PositiveInt = Field(description="epochs without improvement before the run ends")
+    min_delta: FiniteNonNegative = Field(0.0, description="what counts as improvement")
+
+
 class TrainingConfig(Section):
     """The training loop."""
 
     epochs: PositiveInt
-    batch_size: Annotated[PositiveInt, Field(lt=2**31)] = 1024
+    batch_size: Annotated[PositiveInt, Field(lt=2**31)] = Field(
+        1024, description="samples of a step, on all replicas together"
+    )
     learning_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)] = 1e-3
     schedule: Literal["constant", "cosine"] = Field(
         "constant", description="of the learning rate; cosine ends at 0"
     )
+    warmup_epochs: FiniteNonNegative = Field(
+        0.0, description="in which the learning rate rises from 0 to its value"
+    )
+    clip_norm: Annotated[PositiveFloat, Field(allow_inf_nan=False)] | None = Field(
+        None, description="largest norm of the gradient of all weights together"
+    )
+    averaging: Share | None = Field(
+        None, description="decay per step of the moving average of the weights that is kept"
+    )
+    validation_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="of the training samples, held out: their loss chooses the best epoch"
+    )
+    early_stopping: EarlyStopping | None = None
+    keep_checkpoints: PositiveInt = Field(3, description="of the last epochs, beside the best")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of split, weights, order")
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    deterministic: bool = Field(
+        False, description="only operations that give the same bits every time"
+    )
+    replicas: PositiveInt | None = Field(
+        None, description="GPUs, or logical CPU devices without a GPU; default: all GPUs"
+    )
+    synchronized_batch_norm: bool = Field(
+        True, description="statistics of the global batch, not of a replica's part"
+    )
+    resident_mb: FiniteNonNegative = Field(
+        4096.0, description="training sets up to this size stay on the device, others stream"
+    )
 
 
 class EvaluationConfig(Section):
@@ -270,10 +307,15 @@ def set_key(raw: dict, dotted: str, value: Any, prefix: str = "") -> dict:
     return {**raw, head: set_key(section, rest, value, f"{prefix}{head}.")}
 
 
+# How a run is carried out, not what it comes to.
+EXECUTION_KEYS = ("training.replicas", "training.resident_mb", "training.keep_checkpoints")
+
+
 def differing_keys(a: Config, b: Config) -> list[str]:
-    """The dotted keys in which two configurations differ."""
+    """The dotted keys in which two configurations differ, but for `EXECUTION_KEYS`."""
     flat_a, flat_b = (_flatten(c.model_dump(mode="json")) for c in (a, b))
-    return [k for k in {**flat_a, **flat_b} if flat_a.get(k) != flat_b.get(k)]
+    keys = [key for key in {**flat_a, **flat_b} if key not in EXECUTION_KEYS]
+    return [key for key in keys if flat_a.get(key) != flat_b.get(key)]
 
 
 def _flatten(section: dict, prefix: str = "") -> dict[str, Any]:
@@ -350,6 +392,9 @@ def _sections(annotation) -> list[type[BaseModel]]:
     """The sections that a field's type allows."""
     if typing.get_origin(annotation) in (Union, types.UnionType):
         return [s for option in typing.get_args(annotation) for s in _sections(option)]
+    if typing.get_origin(annotation) is not None:
+        # A list[...] or dict[...], which Python 3.10 takes for a type.
+        return []
     is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return [annotation] if is_section else []
 

@@ -11,7 +11,8 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
-from memae_tf.errors import UserError
+from memae_tf.errors import UserError, WorkerLostError
+from memae_tf.signals import Terminated, terminate
 
 DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 SECONDS_BETWEEN_LINES = 5.0
@@ -28,9 +29,10 @@ def run(command: Callable[[Sequence[str] | None], None]) -> None:
     """Runs a command's main function and exits with the status of the contract.
 
     0 done; 2 a mistake of the user's, one line on stderr; 1 a fault of the package's, with a
-    traceback; 130 interrupted.
+    traceback, or of another worker's; 130 interrupted; 143 terminated.
     """
     warnings.showwarning = _show_warning
+    signal.signal(signal.SIGTERM, terminate)
     try:
         command(None)
     except UserError as error:
@@ -38,6 +40,11 @@ def run(command: Callable[[Sequence[str] | None], None]) -> None:
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         status = _say("interrupted; the same command goes on from here", INTERRUPTED)
+    except Terminated as error:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        status = _say("terminated; the same command goes on from here", error.code)
+    except WorkerLostError as error:
+        status = _say(error, FAULT)
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -155,4 +162,6 @@ def summary(metrics: dict) -> str:
         if at["f1"] is not None:
             line += f" P {at['precision']:.4f}  R {at['recall']:.4f}  F1 {at['f1']:.4f}"
         lines.append(line + (" (oracle)" if name == "best_f1" else ""))
+    if metrics["memory"] is not None and metrics["memory"]["diagnosis"] is not None:
+        lines.append(f"Warning: {metrics['memory']['diagnosis']}")
     return "\n".join(lines)

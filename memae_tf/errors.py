@@ -1,4 +1,4 @@
-"""What went wrong on the user's side."""
+"""What the commands say in one line."""
 
 
 class UserError(ValueError):
@@ -6,3 +6,7 @@ class UserError(ValueError):
 
     The commands print it and exit with status 2.
     """
+
+
+class WorkerLostError(RuntimeError):
+    """Another worker of a distributed run is gone. The commands exit with status 1."""

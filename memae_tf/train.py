@@ -46,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 )
 
             metrics = train(config, run, show)
+        if metrics is None:
+            print(f"This worker is done; the first one has the results in {workdir}/")
+            return
     print(console.summary(metrics))
     print(f"Detector, metrics and report are in {workdir}/")
 

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from memae_tf.data import Dataset
 from memae_tf.data.dataset import count, take
 from memae_tf.evaluation.evaluate import Scores
+from memae_tf.evaluation.figures import NORMAL, curves_figure, score_figure
 from memae_tf.models import Detector
 
-NORMAL, ANOMALY = "#3b6ea5", "#c0392b"
 # Field errors and curves of more records than this look the same and cost more.
 MAX_EXPLAINED = 20_000
 
@@ -55,9 +54,9 @@ def write_report(
             '<p class="warning">These are <b>simulated</b> data, a stand-in for the real set. '
             "No figure on this page is a result.</p>"
         )
-    parts += [_summary(metrics), _picture(_score_figure(metrics, scores))]
+    parts += [_summary(metrics), _picture(score_figure(scores, metrics["threshold"]))]
     if scores.test is not None:
-        parts += [_picture(_curves_figure(scores)), _fields(detector, dataset, scores)]
+        parts += [_picture(curves_figure(scores)), _fields(detector, dataset, scores)]
     parts += [_picture(_loss_figure(history)), _memory(metrics), _versions(metrics)]
     body = "\n".join(part for part in parts if part)
     page = (
@@ -88,39 +87,6 @@ def _summary(metrics: dict) -> str:
     facts += f"{metrics['epochs']} epochs in {metrics['train_seconds']:.1f} s."
     note = "The detector carries the first threshold."
     return f"<p>{html.escape(facts)}</p>{_table(table)}<p>{note}</p>"
-
-
-def _score_figure(metrics: dict, scores: Scores) -> Figure:
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    axes = figure.add_subplot()
-    if scores.test is None:
-        groups = [("training records", scores.train, NORMAL)]
-    else:
-        groups = [
-            ("normal test records", scores.test[scores.labels == 0], NORMAL),
-            ("anomalies", scores.test[scores.labels == 1], ANOMALY),
-        ]
-    values = np.concatenate([group for _, group, _ in groups])
-    low = max(values[values > 0].min(initial=1.0), 1e-6)
-    bins = np.geomspace(low, max(values.max(), low * 10), 80)
-    for name, group, color in groups:
-        axes.hist(np.maximum(group, low), bins, alpha=0.6, label=name, color=color)
-    axes.axvline(metrics["threshold"], color="black", linestyle="--", label="threshold")
-    axes.set(xscale="log", yscale="log", xlabel="anomaly score", ylabel="records", title="Scores")
-    axes.legend()
-    return figure
-
-
-def _curves_figure(scores: Scores) -> Figure:
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    roc, pr = figure.subplots(1, 2)
-    fpr, tpr, _ = roc_curve(scores.labels, scores.test)
-    roc.plot(fpr, tpr, color=NORMAL)
-    roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
-    precision, recall, _ = precision_recall_curve(scores.labels, scores.test)
-    pr.plot(recall, precision, color=NORMAL)
-    pr.set(xlabel="recall", ylabel="precision", title="Precision and recall", ylim=(0, 1.02))
-    return figure
 
 
 def _loss_figure(history: list[dict]) -> Figure:
@@ -160,7 +126,9 @@ def _memory(metrics: dict) -> str:
         "largest_weight": "largest addressing weight, mean",
     }
     table = [[text, _number(metrics["memory"][key])] for key, text in names.items()]
-    return f"<h2>Memory</h2>{_table([['on training records', ''], *table])}"
+    diagnosis = metrics["memory"]["diagnosis"]
+    warning = f'<p class="warning">{html.escape(diagnosis)}</p>' if diagnosis else ""
+    return f"<h2>Memory</h2>{warning}{_table([['on training records', ''], *table])}"
 
 
 def _versions(metrics: dict) -> str:

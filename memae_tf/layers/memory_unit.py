@@ -6,8 +6,11 @@ import keras
 import numpy as np
 from keras import ops
 
-# Inside logarithms and norms, where 0 would give NaN values or gradients.
+# Inside norms, where 0 would give NaN values or gradients.
 EPSILON = 1e-12
+
+# Addressing weights that inference computes at a time: 16 MB.
+BLOCK = 2**22
 
 SIMILARITIES = ("cosine", "dot")
 FALLBACKS = ("softmax", "zero")
@@ -58,6 +61,10 @@ class MemoryUnit(keras.layers.Layer):
         fallback: What a query reads whose weights are all at or below the threshold: `"softmax"`,
             the read with its unshrunk weights, which keeps a gradient; or `"zero"`, a vector of
             zeros, as the authors' code does (such a query stops learning).
+        warmup_steps: Non-negative integer. During so many training calls, threshold and entropy
+            weight grow linearly from 0 to their values, so that every slot gets gradients before
+            shrinkage leaves most of them out. The layer counts its training calls in a weight;
+            inference uses what training has reached. 0 is no warm-up, and no such weight.
         memory_initializer: Initializer of the slots. `None` is uniform within 1/sqrt(C), as in
             the authors' code.
         memory_regularizer: Regularizer of the slots.
@@ -66,6 +73,7 @@ class MemoryUnit(keras.layers.Layer):
     Call arguments:
         queries: Float tensor (..., C) of rank 2 or more; rank 2 is one query a sample, rank 4 and
             5 are one query a position of a feature map (channels last).
+        training: Boolean, whether the call counts as a step of the warm-up.
         return_addressing: Boolean, whether to return the addressing weights as well.
 
     Input shape:
@@ -90,6 +98,7 @@ class MemoryUnit(keras.layers.Layer):
         shrink: float = 1.0,
         entropy_weight: float = 0.0002,
         fallback: str = "softmax",
+        warmup_steps: int = 0,
         memory_initializer=None,
         memory_regularizer=None,
         memory_constraint=None,
@@ -126,12 +135,18 @@ class MemoryUnit(keras.layers.Layer):
             raise ValueError(
                 f"`fallback` must be one of {FALLBACKS}. Received: fallback={fallback}"
             )
+        if isinstance(warmup_steps, bool) or not isinstance(warmup_steps, int) or warmup_steps < 0:
+            raise ValueError(
+                "`warmup_steps` must be an integer of 0 or more. "
+                f"Received: warmup_steps={warmup_steps}"
+            )
         self.num_slots = num_slots
         self.similarity = similarity
         self.scale = scale
         self.shrink = shrink
         self.entropy_weight = entropy_weight
         self.fallback = fallback
+        self.warmup_steps = warmup_steps
         self.memory_initializer = keras.initializers.get(memory_initializer)
         self.memory_regularizer = keras.regularizers.get(memory_regularizer)
         self.memory_constraint = keras.constraints.get(memory_constraint)
@@ -167,62 +182,134 @@ class MemoryUnit(keras.layers.Layer):
             )
         else:
             self.fixed_scale = default_scale if self.scale is None else float(self.scale)
+        if self.warmup_steps > 0:
+            # Every replica counts the same steps for itself, as with the statistics of a
+            # BatchNormalization: no synchronisation within a step.
+            self.steps = self.add_weight(
+                name="steps",
+                shape=(),
+                initializer="zeros",
+                dtype="int32",
+                trainable=False,
+                autocast=False,
+            )
         self.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: channels})
 
-    def call(self, queries, return_addressing=False):
-        weights, total = self._address(queries)
+    def call(self, queries, training=None, return_addressing=False):
+        warmth = self._warmth(training)
+        keys = self._keys()
+        if return_addressing:
+            weights, total, entropy = self._address(queries, keys, warmth)
+            read = self._read(weights, total)
+        elif training:
+            read, entropy = self._recall(queries, keys, warmth)
+        else:
+            read, entropy = self._recall_in_blocks(queries, keys, warmth)
         if self.entropy_weight > 0:
-            # The entropy of v = weights / total, without building v.
-            plogp = ops.sum(weights * ops.log(weights + EPSILON), axis=-1, keepdims=True)
-            entropy = ops.log(total) - plogp / total
-            self.add_loss(self.entropy_weight * ops.mean(entropy))
+            self.add_loss(self.entropy_weight * warmth * ops.mean(entropy))
+        return (read, weights / total) if return_addressing else read
+
+    def _warmth(self, training):
+        """Share of the warm-up that is done; a training call counts as a step after its own."""
+        if self.warmup_steps == 0:
+            return 1.0
+        warmth = ops.cast(self.steps, "float32") / self.warmup_steps
+        if training:
+            self.steps.assign(ops.minimum(self.steps + 1, self.warmup_steps))
+        return warmth
+
+    def _recall_in_blocks(self, queries, keys, warmth):
+        """`_recall`, of so many queries at a time that their weights fit `BLOCK`.
+
+        Without it, memory grows with queries x slots, several times over.
+        """
+        shape = ops.shape(queries)
+        queries = ops.reshape(queries, (-1, shape[-1]))
+        num_blocks = _divide_up(ops.shape(queries)[0], max(BLOCK // self.num_slots, 1))
+
+        def recall(block):
+            return self._recall(block, keys, warmth)
+
+        if isinstance(num_blocks, int):
+            in_one = num_blocks <= 1
+            read, entropy = recall(queries) if in_one else _map_blocks(recall, queries, num_blocks)
+        else:
+            # TensorFlow learns the number of queries when the graph runs. A branch each for read
+            # and entropy: it leaves out the one for the entropy when nobody asks for the losses.
+            # XLA compiles both branches, also for an empty batch: not 0.
+            at_least_one = ops.maximum(num_blocks, 1)
+            read, entropy = (
+                ops.cond(
+                    num_blocks > 1,
+                    lambda i=i: _map_blocks(lambda block: recall(block)[i], queries, at_least_one),
+                    lambda i=i: recall(queries)[i],
+                )
+                for i in range(2)
+            )
+        return ops.reshape(read, shape), entropy
+
+    def _recall(self, queries, keys, warmth):
+        """Reads of queries (..., C), and the entropies (..., 1) of their addressing."""
+        weights, total, entropy = self._address(queries, keys, warmth)
+        return self._read(weights, total), entropy
+
+    def _read(self, weights, total):
         # Normalising after the product costs (queries x C) instead of (queries x N).
         memory = ops.cast(self.memory, self.compute_dtype)
         read = ops.matmul(ops.cast(weights, self.compute_dtype), memory)
-        read = ops.cast(ops.cast(read, "float32") / total, self.compute_dtype)
-        return (read, weights / total) if return_addressing else read
+        return ops.cast(ops.cast(read, "float32") / total, self.compute_dtype)
 
-    def _address(self, queries):
-        """Unnormalised addressing: weights (..., N) and their sum (..., 1), both float32.
+    def _address(self, queries, keys, warmth):
+        """Unnormalised addressing, all float32.
 
         Softmax weights are exp(logit - max) / S, so that "w > l" is "exp(...) > l * S" and the
         largest weight survives exactly where l * S < 1.
+
+        Returns:
+            Weights (..., N), their sum (..., 1), and the entropy (..., 1) of weights / sum.
         """
-        logits = self._similarity(queries) * self._scale()
-        largest = ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
-        weights = ops.exp(logits - largest)
-        if self.shrink == 0:
-            return weights, ops.sum(weights, axis=-1, keepdims=True)
-        threshold = ops.sum(weights, axis=-1, keepdims=True) * (self.shrink / self.num_slots)
-        if self.fallback == "softmax":
-            # -1 keeps every weight of a query whose largest one would go.
-            threshold = ops.where(threshold < 1.0, threshold, -1.0)
-        weights = ops.where(weights > threshold, weights, 0.0)
+        logits = ops.cast(ops.matmul(self._scaled(queries), keys), "float32")
+        logits = logits - ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
+        weights = ops.exp(logits)
+        if self.shrink > 0:
+            weights = self._shrink(weights, warmth)
         total = ops.sum(weights, axis=-1, keepdims=True)
         if self.fallback == "zero":
             # All weights are 0 where the total is: 0 / 1 reads zeros.
             total = ops.where(total > 0, total, 1.0)
-        return weights, total
+        # The logits are the logarithms of the weights.
+        mean_logit = ops.sum(weights * logits, axis=-1, keepdims=True) / total
+        return weights, total, ops.log(total) - mean_logit
 
-    def _similarity(self, queries):
-        """Cosine or dot product of queries (..., C) with the slots, float32 (..., N)."""
+    def _shrink(self, weights, warmth):
+        """Unnormalised softmax weights, 0 where they are at or below the threshold."""
+        threshold = warmth * (self.shrink / self.num_slots)
+        threshold = threshold * ops.sum(weights, axis=-1, keepdims=True)
+        if self.fallback == "softmax":
+            # -1 keeps every weight of a query whose largest one would go.
+            threshold = ops.where(threshold < 1.0, threshold, -1.0)
+        return ops.where(weights > threshold, weights, 0.0)
+
+    def _keys(self):
+        """The slots as (C, N), of which a product with `_scaled(queries)` gives the logits."""
         memory = ops.cast(self.memory, "float32")
+        if self.similarity == "cosine":
+            memory = _unit(memory)
+        # The product is the bulk of the work: in the compute dtype where that is a smaller one.
+        return ops.transpose(ops.cast(memory, self.compute_dtype))
+
+    def _scaled(self, queries):
         queries = ops.cast(queries, "float32")
         if self.similarity == "cosine":
-            memory, queries = _unit(memory), _unit(queries)
-        # The product is the bulk of the work: in the compute dtype where that is a smaller one.
-        product = ops.matmul(
-            ops.cast(queries, self.compute_dtype),
-            ops.transpose(ops.cast(memory, self.compute_dtype)),
-        )
-        return ops.cast(product, "float32")
+            queries = _unit(queries)
+        return ops.cast(queries * self._scale(), self.compute_dtype)
 
     def _scale(self):
         if self.scale == "learned":
             return ops.exp(ops.cast(self.log_scale, "float32"))
         return self.fixed_scale
 
-    def compute_output_spec(self, queries, return_addressing=False):
+    def compute_output_spec(self, queries, training=None, return_addressing=False):
         read = keras.KerasTensor(queries.shape, dtype=self.compute_dtype)
         if not return_addressing:
             return read
@@ -240,6 +327,7 @@ class MemoryUnit(keras.layers.Layer):
             "shrink": self.shrink,
             "entropy_weight": self.entropy_weight,
             "fallback": self.fallback,
+            "warmup_steps": self.warmup_steps,
             "memory_initializer": keras.initializers.serialize(self.memory_initializer),
             "memory_regularizer": keras.regularizers.serialize(self.memory_regularizer),
             "memory_constraint": keras.constraints.serialize(self.memory_constraint),
@@ -272,6 +360,21 @@ class MemoryUnit(keras.layers.Layer):
             "perplexity": float(np.exp(-(use * np.log(use)).sum())),
             "largest_weight": float(weights.max(axis=1).mean()),
         }
+
+
+def _map_blocks(function, rows, num_blocks):
+    """`function` of (rows, C), computed in blocks of the same size, hardly any of it padding."""
+    num_rows = ops.shape(rows)[0]
+    size = _divide_up(num_rows, num_blocks)
+    padded = ops.pad(rows, ((0, num_blocks * size - num_rows), (0, 0)))
+    blocks = ops.reshape(padded, (num_blocks, size, rows.shape[-1]))
+    return keras.tree.map_structure(
+        lambda x: ops.reshape(x, (-1, x.shape[-1]))[:num_rows], ops.map(function, blocks)
+    )
+
+
+def _divide_up(a, b):
+    return -(-a // b)
 
 
 def _unit(vectors):

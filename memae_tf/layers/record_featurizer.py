@@ -7,6 +7,8 @@ import numpy as np
 from keras import ops
 
 SCALINGS = ("log", "standard", "minmax")
+# What `inverse` calls a field without a category; a word that `call` takes for an unseen one.
+NO_CATEGORY = "(none)"
 
 
 @keras.saving.register_keras_serializable(package="memae_tf")
@@ -223,6 +225,59 @@ class RecordFeaturizer(keras.layers.Layer):
         sizes = [1] * len(self.numeric) + [len(words) for words in self.categorical.values()]
         membership = np.repeat(np.eye(len(sizes), dtype="float32"), sizes, axis=0)
         return ops.matmul(feature_errors, membership)
+
+    def inverse(self, features) -> dict[str, np.ndarray]:
+        """The records that features stand for: what a reconstruction or a slot looks like.
+
+        Numeric fields come back in their original units, as far as clipping allows. Of a
+        categorical field the category with the largest feature is taken; where no feature exceeds
+        0.5, which is nearer to all zeros than to any category, it is "(none)", or NaN if the
+        categories are numbers. `call` turns both into zeros again.
+
+        Args:
+            features: Float array (batch, num_features), as `call` gives it or a model rebuilds it.
+
+        Returns:
+            A dict of name to array (batch,), in the order of `field_names`: float32 for numeric
+            fields and for categorical fields with numbers as categories, objects of str for the
+            others.
+
+        Raises:
+            ValueError: If the layer is used before `adapt`, or the features are of another shape.
+        """
+        if not self.is_adapted:
+            raise ValueError("RecordFeaturizer is used before `adapt`.")
+        features = ops.convert_to_numpy(features).astype("float64")
+        if features.ndim != 2 or features.shape[1] != self.num_features:
+            raise ValueError(
+                f"`features` must be of shape (batch, {self.num_features}). "
+                f"Received: features of shape {features.shape}"
+            )
+        records = dict(zip(self.numeric, self._inverse_numbers(features).T, strict=True))
+        start = len(self.numeric)
+        for name, words in self.categorical.items():
+            records[name] = self._inverse_one_hot(name, features[:, start : start + len(words)])
+            start += len(words)
+        return records
+
+    def _inverse_numbers(self, features: np.ndarray) -> np.ndarray:
+        # A decoder may exceed the clip, which no record does.
+        values = np.clip(features[:, : len(self.numeric)], -self.clip, self.clip)
+        values = values * ops.convert_to_numpy(self.spread) + ops.convert_to_numpy(self.offset)
+        # What exceeds float32 is infinite, and `call` clips that as it does any large number.
+        with np.errstate(over="ignore"):
+            if self.scaling == "log":
+                values = np.sign(values) * np.expm1(np.abs(values))
+            return values.astype("float32")
+
+    def _inverse_one_hot(self, name: str, features: np.ndarray) -> np.ndarray:
+        is_text = self._is_text(name)
+        words = np.array(
+            [NO_CATEGORY if is_text else np.nan, *self.categorical[name]],
+            dtype=object if is_text else "float32",
+        )
+        none = np.full((len(features), 1), 0.5)
+        return words[np.concatenate([none, features], axis=1).argmax(axis=1)]
 
     def _require_fields(self, records):
         absent = [name for name in self.field_names if name not in records]

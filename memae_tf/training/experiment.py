@@ -1,28 +1,44 @@
 """A whole experiment: data, training, detector, evaluation, report."""
 
+import contextlib
 import importlib.metadata
 import platform
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from memae_tf.config import Config
+from memae_tf.config import Config, TrainingConfig
 from memae_tf.data import Dataset, load
 from memae_tf.data.dataset import Records, count, take
+from memae_tf.errors import UserError, WorkerLostError
 from memae_tf.evaluation.evaluate import Scores, measure, own_threshold, score_sets, threshold_name
 from memae_tf.evaluation.report import write_report
 from memae_tf.layers import RecordFeaturizer
 from memae_tf.models import Detector, MemAE, build_memae, load_detector
-from memae_tf.training.loop import TrainingDivergedError, TrainingLoop
+from memae_tf.signals import DeferredSignals
+from memae_tf.training.checkpoints import Checkpoint, Checkpoints
+from memae_tf.training.evaluation_summary import write_evaluation
+from memae_tf.training.feed import MB
+from memae_tf.training.loop import Position, TrainingDivergedError, TrainingLoop
+from memae_tf.training.memory_health import diagnose
 from memae_tf.training.monitor import NUM_SAMPLES, Monitor
-from memae_tf.training.run_directory import Checkpoints, RunDirectory, whole_file
-from memae_tf.training.strategy import make_strategy
+from memae_tf.training.run_directory import RunDirectory, whole_file
+from memae_tf.training.strategy import is_chief, make_strategy, worker
 
 FEATURIZER_BATCH = 65_536
+# Of long epochs, no more than this is lost when the machine dies.
+SECONDS_BETWEEN_CHECKPOINTS = 600.0
+CONNECTION_LOST = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.UnavailableError,
+)
 
 
 @dataclass(frozen=True)
@@ -39,81 +55,245 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-def train(config: Config, run: RunDirectory, on_progress: OnProgress = lambda _: None) -> dict:
+def train(
+    config: Config, run: RunDirectory, on_progress: OnProgress = lambda _: None
+) -> dict | None:
     """Runs an experiment into its run directory, going on where an earlier call stopped.
 
     Returns:
-        The metrics, as in metrics.json.
+        The metrics, as in metrics.json; `None` on a worker that is not the chief.
 
     Raises:
         UserError: If data or configuration are at fault.
         TrainingDivergedError: If the loss becomes NaN; the last good checkpoint stays.
+        WorkerLostError: If another worker is gone; the last checkpoint stays.
+        KeyboardInterrupt, Terminated: After Ctrl-C or SIGTERM, when a checkpoint is saved.
     """
+    if config.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    # First of all: workers can only be connected before TensorFlow has done anything else.
+    strategy = make_strategy(config.training.replicas)
     dataset = load(config.data, config.training.seed)
     threshold_name(dataset, config.evaluation)
     # Only now that the data are good: a mistake in them leaves nothing behind.
-    run.create(config)
-    detector, history = fit(config, dataset, run, on_progress)
-    return finish(config, run, detector, dataset, history)
+    if is_chief(strategy):
+        run.create(config)
+    detector, history = fit(config, dataset, run, strategy, on_progress)
+    return finish(config, run, detector, dataset, history) if is_chief(strategy) else None
 
 
 def fit(
     config: Config,
     dataset: Dataset,
     run: RunDirectory | None = None,
+    strategy: tf.distribute.Strategy | None = None,
     on_progress: OnProgress = lambda _: None,
 ) -> tuple[Detector, list[dict]]:
     """Trains a detector; with a run directory, resumable and monitored.
 
     Returns:
         The detector, its threshold not set yet, and an entry of history for each epoch: `epoch`,
-        `loss`, `reconstruction`, `penalty`, `seconds`, `samples_per_second`.
+        `loss`, `reconstruction`, `penalty`, `learning_rate`, `seconds`, `samples_per_second`,
+        and `validation_loss` if samples are held out.
     """
     training = config.training
     keras.utils.set_random_seed(training.seed)
-    features = featurize(dataset.featurizer, dataset.train)
-    strategy = make_strategy()
+    strategy = strategy or make_strategy(training.replicas)
+    kept, held_out = hold_out(dataset.train, training.validation_share, training.seed)
+    features = featurize(dataset.featurizer, kept, training.resident_mb)
+    policy = None if training.precision == "float32" else training.precision
     with strategy.scope():
-        policy = None if training.precision == "float32" else training.precision
         model = build_memae(config.model, features.shape[1:], policy)
     loop = TrainingLoop(model, features, training, strategy)
+    # What is validated, looked at and kept is a model of its own outside the distribution, with
+    # the weights that the run would end with.
+    final = build_memae(config.model, features.shape[1:], policy)
+    validation = None if held_out is None else featurize(dataset.featurizer, held_out)
     checkpoints = monitor = None
-    history = []
     if run is not None:
-        checkpoints = Checkpoints(run, model, loop.optimizer)
-        history = checkpoints.restore()
-        monitor = Monitor(run.tensorboard, model, features, training.seed)
-    for epoch in range(len(history), training.epochs):
-        history.append(_run_epoch(loop, epoch, training.epochs, on_progress))
-        if run is not None:
-            checkpoints.save(history)
-            monitor.write(history[-1])
-    if monitor is not None:
-        monitor.close()
-    return Detector(dataset.featurizer, model, threshold=0.0), history
+        checkpoints = Checkpoints(run.checkpoints, training.keep_checkpoints)
+        if is_chief(strategy):
+            monitor = Monitor(run.tensorboard, final, features, training.seed, dataset.featurizer)
+    course = _Course(config, loop, final, validation, checkpoints, monitor, on_progress)
+    history = course.run()
+    return Detector(dataset.featurizer, final, threshold=0.0), history
 
 
-def _run_epoch(loop: TrainingLoop, epoch: int, epochs: int, on_progress: OnProgress) -> dict:
-    start = time.perf_counter()
+class _Course:
+    """The epochs of a run, from where they were left to where they end."""
 
-    def report(step: int, losses: dict[str, float]) -> None:
-        on_progress(Progress(epoch + 1, epochs, step, loop.steps_per_epoch, losses))
+    def __init__(self, config, loop, final, validation, checkpoints, monitor, on_progress):
+        self.training: TrainingConfig = config.training
+        self.loop: TrainingLoop = loop
+        self.final: MemAE = final
+        self.validation: np.ndarray | None = validation
+        self.checkpoints: Checkpoints | None = checkpoints
+        self.monitor: Monitor | None = monitor
+        self.on_progress: OnProgress = on_progress
+        self.chief = is_chief(loop.strategy)
+        self.position, self.history = Position(), []
+        # Of the best epoch, where it may be wanted in the end.
+        self.best: Checkpoint | None = None
 
-    losses = loop.run_epoch(epoch, report)
-    seconds = time.perf_counter() - start
-    return {
-        "epoch": epoch + 1,
-        **losses,
-        "seconds": seconds,
-        "samples_per_second": loop.num_samples / seconds,
-    }
+    def run(self) -> list[dict]:
+        """Leaves the weights of the run in `final`; returns the history."""
+        self._restore()
+        with _saying_who_is_gone(self.loop.strategy), DeferredSignals() as signals:
+            while not is_over(self.history, self.training):
+                self._run_epoch(signals)
+            if signals.requested():
+                signals.leave()
+        if self.best is not None:
+            self.loop.load_state(self.best.state)
+        self.final.set_weights(self.loop.weights())
+        if self.monitor is not None:
+            self.monitor.finish()
+        return self.history
+
+    def _restore(self) -> None:
+        checkpoint = self.checkpoints and self.checkpoints.latest()
+        if checkpoint:
+            self.loop.load_state(checkpoint.state)
+            self.position, self.history = checkpoint.position, checkpoint.history
+            if self.training.early_stopping and self.history:
+                epoch = best_epoch(self.history, self.training)
+                self.best = self.checkpoints.after_epoch(epoch)
+        _require_agreement(self.loop.strategy, self.position)
+
+    def _run_epoch(self, signals: DeferredSignals) -> None:
+        loop, saved = self.loop, time.monotonic()
+        for position in loop.run(self.position, signals.requested):
+            self.position = position
+            self.on_progress(
+                Progress(
+                    position.epoch + 1,
+                    self.training.epochs,
+                    position.step,
+                    loop.steps_per_epoch,
+                    position.losses,
+                )
+            )
+            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                self._save()
+                saved = time.monotonic()
+        if self.position.step < loop.steps_per_epoch:
+            self._save()
+            signals.leave()
+        self._end_epoch()
+
+    def _end_epoch(self) -> None:
+        position = self.position
+        entry = {
+            "epoch": position.epoch + 1,
+            **position.losses,
+            "learning_rate": self.loop.learning_rate,
+            "seconds": position.seconds,
+            "samples_per_second": position.samples / position.seconds,
+        }
+        if self.validation is not None or self.monitor is not None:
+            self.final.set_weights(self.loop.weights())
+        if self.validation is not None:
+            loss = float(self.final.score(self.validation).mean())
+            entry["validation_loss"] = _agreed(self.loop.strategy, loss)
+        self.history.append(entry)
+        self.position = Position(position.epoch + 1)
+        self._save()
+        if self.monitor is not None:
+            self.monitor.write(entry)
+
+    def _save(self) -> None:
+        best = best_epoch(self.history, self.training)
+        wanted = self.training.early_stopping and best == len(self.history)
+        if not wanted and not (self.chief and self.checkpoints):
+            return
+        checkpoint = Checkpoint(self.position, list(self.history), self.loop.state())
+        if wanted and self.position.step == 0:
+            self.best = checkpoint
+        if self.chief and self.checkpoints:
+            self.checkpoints.save(checkpoint, best)
 
 
-def featurize(featurizer: RecordFeaturizer, records: Records) -> np.ndarray:
-    """The features of all records, float32 (records, num_features)."""
-    starts = range(0, count(records), FEATURIZER_BATCH)
-    batches = [take(records, slice(start, start + FEATURIZER_BATCH)) for start in starts]
-    return np.concatenate([keras.ops.convert_to_numpy(featurizer(batch)) for batch in batches])
+def is_over(history: list[dict], training: TrainingConfig) -> bool:
+    """Whether a run with this history has had all its epochs or no longer improves."""
+    if len(history) >= training.epochs:
+        return True
+    if training.early_stopping is None or not history:
+        return False
+    return len(history) - best_epoch(history, training) >= training.early_stopping.patience
+
+
+def best_epoch(history: list[dict], training: TrainingConfig) -> int:
+    """The number, from 1, of the epoch with the lowest validation loss; 0 before the first.
+
+    Without held-out samples it is the training loss. An epoch has to be better by more than
+    `early_stopping.min_delta`.
+    """
+    figure = "validation_loss" if training.validation_share else "loss"
+    min_delta = training.early_stopping.min_delta if training.early_stopping else 0.0
+    best, number = float("inf"), 0
+    for entry in history:
+        if entry[figure] < best - min_delta:
+            best, number = entry[figure], entry["epoch"]
+    return number
+
+
+def hold_out(records: Records, share: float, seed: int) -> tuple[Records, Records | None]:
+    """A random share of the records apart from the others; `None` for a share of 0."""
+    if share == 0:
+        return records, None
+    order = np.random.default_rng(seed).permutation(count(records))
+    cut = min(max(1, round(len(order) * share)), len(order) - 1)
+    return take(records, np.sort(order[cut:])), take(records, np.sort(order[:cut]))
+
+
+@contextlib.contextmanager
+def _saying_who_is_gone(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    try:
+        yield
+    except CONNECTION_LOST as error:
+        if worker(strategy)[1] == 1:
+            raise
+        raise WorkerLostError(
+            "another worker is gone; start all workers again with the same command to go on from "
+            "the last checkpoint"
+        ) from error
+
+
+def _agreed(strategy: tf.distribute.Strategy, value: float) -> float:
+    """The mean of what the workers say, the same on all of them."""
+    if worker(strategy)[1] == 1:
+        return value
+    values = strategy.run(lambda: tf.constant(value, tf.float64))
+    return float(strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None))
+
+
+def _require_agreement(strategy: tf.distribute.Strategy, position: Position) -> None:
+    steps = position.epoch + position.step / 1e9
+    if abs(_agreed(strategy, steps) - steps) > 1e-12:
+        raise UserError(
+            "--workdir: the workers see different checkpoints in it; it should be one folder that "
+            "all of them share"
+        )
+
+
+def featurize(
+    featurizer: RecordFeaturizer, records: Records, memory_mb: float = float("inf")
+) -> np.ndarray:
+    """The features of all records, float32 (records, num_features).
+
+    More than `memory_mb` MiB of them go to a temporary file that is mapped into memory.
+    """
+    shape = (count(records), featurizer.num_features)
+    if 4 * shape[0] * shape[1] <= memory_mb * MB:
+        features = np.empty(shape, "float32")
+    else:
+        with tempfile.TemporaryFile() as file:
+            # The mapping stays when the file is closed, and is the last that holds it.
+            features = np.memmap(file, "float32", "w+", shape=shape)
+    for start in range(0, len(features), FEATURIZER_BATCH):
+        rows = slice(start, start + FEATURIZER_BATCH)
+        features[rows] = keras.ops.convert_to_numpy(featurizer(take(records, rows)))
+    return features
 
 
 def set_threshold(detector: Detector, scores: Scores, dataset: Dataset, config: Config) -> None:
@@ -142,6 +322,8 @@ def finish(
         finally:
             saved.unlink(missing_ok=True)
     metrics = summarize(config, detector, dataset, scores, history)
+    run.write_json(run.history, history)
+    write_evaluation(run.tensorboard, config, metrics, scores, dataset)
     with whole_file(run.report) as aside:
         write_report(aside, metrics, scores, history, detector, dataset)
     run.write_json(run.metrics, metrics)
@@ -175,11 +357,15 @@ def summarize(
 
 
 def memory_health(model: MemAE, dataset: Dataset) -> dict | None:
-    """`MemoryUnit.health` over a part of the training data; `None` without a memory."""
+    """`MemoryUnit.health` over a part of the training data; `None` without a memory.
+
+    Its `diagnosis` says in words what is wrong; it is `None` where nothing is.
+    """
     if model.memory is None:
         return None
     features = featurize(dataset.featurizer, take(dataset.train, slice(NUM_SAMPLES)))
-    return model.memory.health(model.addressing(features))
+    health = model.memory.health(model.addressing(features))
+    return {**health, "diagnosis": diagnose(health, model.memory.num_slots)}
 
 
 def versions() -> dict[str, str]:

@@ -12,7 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from memae_tf.config import BenchmarkConfig, Config, parse_config, read_yaml, set_key
+from memae_tf.config import (
+    BenchmarkConfig,
+    Config,
+    differing_keys,
+    parse_config,
+    read_yaml,
+    set_key,
+)
 from memae_tf.console import import_tensorflow
 from memae_tf.errors import UserError
 from memae_tf.training.run_directory import whole_file
@@ -180,12 +187,15 @@ def _read(cell: Cell, workdir: Path) -> dict | None:
         return None
     try:
         result = json.loads(path.read_text())
-        config = result["config"]
+        stored = result["config"]
     except (ValueError, KeyError):
         raise UserError(f"{path}: is damaged; delete it to have the cell run again") from None
-    if config != cell.config.model_dump(mode="json"):
+    # Through the schema: a key that the cell does not know yet has its default.
+    keys = differing_keys(parse_config(stored, source=str(path)), cell.config)
+    if keys:
         raise UserError(
-            f"{path}: was made with another configuration; delete it, or choose another --workdir"
+            f"{path}: was made with another configuration, different in {', '.join(keys)}; delete "
+            "it, or choose another --workdir"
         )
     return result
 

@@ -1,6 +1,10 @@
-"""The custom training loop: whole stretches of steps in one graph call, over data on the device."""
+"""The custom training loop: whole stretches of steps in one graph call."""
 
-from collections.abc import Callable
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -9,27 +13,62 @@ import tensorflow as tf
 from memae_tf.config import TrainingConfig
 from memae_tf.errors import UserError
 from memae_tf.models import MemAE
+from memae_tf.training.feed import make_feed, part_of, shuffled
+from memae_tf.training.optimizer import make_optimizer
 
-# Steps between two looks at the loss: a fraction of a second for the dense net, so that progress,
-# Ctrl-C and NaN are noticed soon, yet calls cost nothing.
-STEPS_PER_CALL = 64
+# A graph call takes as many steps as fit into this, so that progress, signals and NaN are noticed
+# soon, yet calls cost nothing.
+SECONDS_PER_CALL = 0.25
+MOST_STEPS_PER_CALL = 1024
+# Samples, below which computing slices beside each other costs more than it saves.
+SMALLEST_SLICE = 128
 
 
 class TrainingDivergedError(UserError):
-    """The loss became NaN or infinite."""
+    """The loss or a weight became NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands: `step` steps into `epoch`, both from 0.
+
+    Attributes:
+        samples: Seen in this epoch.
+        reconstruction, penalty: Sums of the loss terms over these samples.
+        seconds: Spent on this epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    samples: int = 0
+    reconstruction: float = 0.0
+    penalty: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Means over the samples seen: `loss`, `reconstruction` and `penalty`."""
+        reconstruction, penalty = self.reconstruction / self.samples, self.penalty / self.samples
+        return {
+            "loss": reconstruction + penalty,
+            "reconstruction": reconstruction,
+            "penalty": penalty,
+        }
 
 
 class TrainingLoop:
-    """Trains a MemAE on an array that fits in memory.
+    """Trains a MemAE under a distribution strategy.
 
-    Every epoch visits each sample once, in an order that depends on the seed and the epoch alone,
-    so that a resumed run sees what an uninterrupted one would have seen. The last batch is as
-    small as it comes out. A global batch is divided over the replicas of the strategy, and the
-    loss is the mean over the global batch whatever their number.
+    Every epoch visits each sample once, in an order that depends on the seed and the epoch alone.
+    The last batch is as small as it comes out. A global batch is divided over the replicas, and
+    the loss is the mean over the global batch whatever their number: losses, gradients, clipping
+    and, if synchronized, BatchNorm are those of one replica up to rounding.
 
     Args:
-        model: A MemAE made under `strategy.scope()`.
-        x: Float32 array (samples, ...) of normal data.
+        model: A MemAE made under `strategy.scope()`. It belongs to the loop: its BatchNorm layers
+            are set to be synchronized or not.
+        x: Float32 array (samples, ...) of normal data; one that is larger than
+            `config.resident_mb` is streamed and may be memory-mapped.
         config: The `training` section.
         strategy: From `make_strategy`.
     """
@@ -45,86 +84,154 @@ class TrainingLoop:
         self.config = config
         self.strategy = strategy
         self.num_samples = len(x)
-        self.data = tf.constant(x)
         self.full_steps, self.last_batch = divmod(self.num_samples, config.batch_size)
         self.steps_per_epoch = self.full_steps + (self.last_batch > 0)
+        self.feed = make_feed(x, config.batch_size, config.resident_mb, strategy)
+        replicas = strategy.num_replicas_in_sync
         with strategy.scope():
-            self.optimizer = make_optimizer(config, self.steps_per_epoch)
+            self.optimizer = make_optimizer(config, self.steps_per_epoch, replicas)
             self.optimizer.build(model.trainable_variables)
-        self._gradients = tf.function(self._compute_gradients, jit_compile=model.supports_jit)
-        self._steps = tf.function(self._run_steps)
+        if replicas > 1:
+            _synchronize_batch_norm(model, config.synchronized_batch_norm)
+        # Clipping and the search for infinities need the whole gradient before the optimizer,
+        # which adds up what it is given.
+        self._whole_gradient = replicas > 1 and (
+            config.clip_norm is not None or config.precision == "mixed_float16"
+        )
+        self._gradients, self._slices = self._compute_gradients, 1
+        # A model with state (BatchNorm) talks to the other replicas, which XLA cannot.
+        stateless = not model.non_trainable_variables
+        if model.supports_jit and (replicas == 1 or stateless):
+            self._gradients = tf.function(self._compute_gradients, jit_compile=True)
+            if stateless:
+                self._slices = max(1, _num_cores() // replicas)
+        self._full_batches = tf.function(self._steps_of(config.batch_size))
+        self._partial_batch = tf.function(self._steps_of(self.last_batch))
+        self._steps_per_call = 1
+        self._seconds_per_step = 0.0
 
-    def run_epoch(
-        self, epoch: int, on_progress: Callable[[int, dict[str, float]], None] = lambda *_: None
-    ) -> dict[str, float]:
-        """Runs one epoch.
-
-        Args:
-            epoch: Its number, from 0.
-            on_progress: Called with the steps done and the mean losses so far.
-
-        Returns:
-            The means over the epoch's samples of `loss`, `reconstruction` and `penalty`.
+    def run_epoch(self, epoch: int) -> dict[str, float]:
+        """Runs one epoch; the means of `loss`, `reconstruction` and `penalty` over its samples.
 
         Raises:
             TrainingDivergedError: As soon as a loss or weight is seen to be NaN or infinite.
         """
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(self.num_samples), seed=[self.config.seed, epoch]
+        for position in self.run(Position(epoch)):
+            losses = position.losses
+        return losses
+
+    def run(
+        self, position: Position, stop_requested: Callable[[], bool] = lambda: False
+    ) -> Iterator[Position]:
+        """Runs an epoch from a position in it, giving the new position after every graph call.
+
+        Ends early, after the call that was running, when `stop_requested` says so on any of the
+        workers; all of them end at the same position.
+
+        Raises:
+            TrainingDivergedError: As soon as a loss or weight is seen to be NaN or infinite.
+        """
+        order = shuffled(self.num_samples, self.config.seed, position.epoch)
+        source = self.feed.begin(order, position.step)
+        stop = False
+        while position.step < self.steps_per_epoch and not stop:
+            position, stop = self._call(source, position, stop_requested())
+            yield position
+
+    def _call(self, source, position: Position, stop: bool) -> tuple[Position, bool]:
+        """One graph call; the position after it, and whether any worker wants to stop."""
+        start = time.perf_counter()
+        count = min(self._steps_per_call, self.full_steps - position.step)
+        run, size = self._full_batches, self.config.batch_size
+        if count == 0:
+            run, size, count = self._partial_batch, self.last_batch, 1
+        # Workers tell each other how long a step took them, to agree on the number of steps.
+        signals = tf.constant([float(stop), self._seconds_per_step])
+        terms, signals = run(source, tf.constant(position.step), tf.constant(count), signals)
+        stop, seconds_per_step = signals.numpy() / self.strategy.num_replicas_in_sync
+        if seconds_per_step > 0:
+            wanted = SECONDS_PER_CALL / seconds_per_step
+            self._steps_per_call = int(np.clip(wanted, 1, MOST_STEPS_PER_CALL))
+        reconstruction, penalty = terms.numpy().astype("float64").T * size
+        seconds = time.perf_counter() - start
+        if size == self.config.batch_size:
+            self._seconds_per_step = seconds / count
+        position = replace(
+            position,
+            step=position.step + count,
+            samples=position.samples + count * size,
+            reconstruction=_add_in_order(position.reconstruction, reconstruction),
+            penalty=_add_in_order(position.penalty, penalty),
+            seconds=position.seconds + seconds,
         )
-        size = self.config.batch_size
-        full = tf.reshape(order[: self.full_steps * size], (self.full_steps, size))
-        calls = [full[i : i + STEPS_PER_CALL] for i in range(0, self.full_steps, STEPS_PER_CALL)]
-        if self.last_batch:
-            calls.append(order[None, self.full_steps * size :])
-        totals, samples, steps = np.zeros(2), 0, 0
-        for batches in calls:
-            totals += self._steps(batches).numpy()
-            samples += batches.shape[0] * batches.shape[1]
-            steps += batches.shape[0]
-            if not np.isfinite(totals).all():
-                raise self._diverged(epoch, steps)
-            means = _losses(totals / samples)
-            on_progress(steps, means)
-        # The loss of a step is taken before its update: the last update shows in the weights.
-        if not all(np.isfinite(weights).all() for weights in self.model.get_weights()):
-            raise self._diverged(epoch, steps)
-        return means
+        self._require_finite(position)
+        return position, stop > 0
 
-    def _diverged(self, epoch: int, step: int) -> TrainingDivergedError:
-        return TrainingDivergedError(
-            f"training diverged: loss or weights became NaN or infinite in epoch {epoch + 1}, "
-            f"step {step} or shortly before; try a smaller training.learning_rate than "
-            f"{self.config.learning_rate:g}"
-        )
+    def _require_finite(self, position: Position) -> None:
+        finite = np.isfinite([position.reconstruction, position.penalty]).all()
+        if finite and position.step == self.steps_per_epoch:
+            # The loss of a step is taken before its update: the last one shows in the weights.
+            finite = all(np.isfinite(weights).all() for weights in self.model.get_weights())
+        if not finite:
+            raise TrainingDivergedError(
+                "training diverged: loss or weights became NaN or infinite in epoch "
+                f"{position.epoch + 1}, step {position.step} or shortly before; try a smaller "
+                f"training.learning_rate than {self.config.learning_rate:g}"
+            )
 
-    def _run_steps(self, batches):
-        """Runs a step for each row of sample indices; sums of the loss terms over all samples."""
-        totals = tf.zeros([2])
-        for row in tf.range(tf.shape(batches)[0]):
-            # The static size of a batch is what XLA compiles for.
-            indices = tf.ensure_shape(batches[row], batches.shape[1:])
-            terms = self.strategy.run(self._replica_step, args=(indices,))
-            terms = self.strategy.reduce(tf.distribute.ReduceOp.SUM, terms, axis=None)
-            totals += terms * tf.cast(tf.shape(indices)[0], tf.float32)
-        return totals
+    def _steps_of(self, size: int) -> Callable:
+        """The graph of several steps with batches of one size."""
 
-    def _replica_step(self, indices):
+        def run_steps(source, first, count, signals):
+            """Loss terms (count, 2) of the steps from `first` on, and the sum of all signals."""
+            terms = tf.TensorArray(tf.float32, size=count, element_shape=(2,))
+            for i in tf.range(count):
+                batch = self.feed.batch(source, first + i, size)
+                parts = self.strategy.run(step, args=(batch, self.feed.data))
+                whole = self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
+                terms = terms.write(i, whole)
+            signals = self.strategy.run(lambda: tf.identity(signals))
+            signals = self.strategy.reduce(tf.distribute.ReduceOp.SUM, signals, axis=None)
+            return terms.stack(), signals
+
+        def step(batch, data):
+            return self._replica_step(batch, data, size)
+
+        return run_steps
+
+    def _replica_step(self, batch, data, size: int):
         """One optimizer step with this replica's part of a global batch."""
         replica = tf.distribute.get_replica_context()
         count = replica.num_replicas_in_sync
         rank = int(tf.get_static_value(replica.replica_id_in_sync_group))
-        size = indices.shape[0]
-        start, stop = size * rank // count, size * (rank + 1) // count
-        share = (stop - start) / size
-        if start == stop:
-            # Fewer samples than replicas: this one computes along, and counts for nothing.
-            start, stop = 0, 1
-        terms, gradients = self._gradients(tf.gather(self.data, indices[start:stop]), share)
+        part = part_of(size, rank, count)
+        x = self.feed.rows(batch, data, part, size)
+        terms, gradients = self._sliced_gradients(x, part.share)
+        if self._whole_gradient:
+            gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            gradients = [gradient / count for gradient in gradients]
         self.optimizer.apply(gradients, self.model.trainable_variables)
         return terms
 
-    def _compute_gradients(self, x, share):
+    def _sliced_gradients(self, x, share: float):
+        """Loss terms and gradients of a replica's samples, in as many slices as there are cores.
+
+        On a CPU most of what XLA compiles runs on one core; independent programs run beside each
+        other.
+        """
+        size = x.shape[0]
+        count = max(1, min(self._slices, size // SMALLEST_SLICE))
+        bounds = [size * number // count for number in range(count + 1)]
+        slices = [
+            self._gradients(x[start:stop], share * (stop - start) / size)
+            for start, stop in itertools.pairwise(bounds)
+        ]
+        if count == 1:
+            return slices[0]
+        terms, gradients = zip(*slices, strict=True)
+        return tf.add_n(terms), [tf.add_n(parts) for parts in zip(*gradients, strict=True)]
+
+    def _compute_gradients(self, x, share: float):
         with tf.GradientTape() as tape:
             reconstruction = self.model(x, training=True)
             terms = self.model.loss_terms(x, reconstruction)
@@ -132,24 +239,63 @@ class TrainingLoop:
             loss = self.optimizer.scale_loss(tf.reduce_sum(terms))
         return terms, tape.gradient(loss, self.model.trainable_variables)
 
+    # What a run keeps.
 
-def make_optimizer(config: TrainingConfig, steps_per_epoch: int) -> keras.optimizers.Optimizer:
-    """Adam with the configured schedule, and dynamic loss scaling under mixed_float16."""
-    learning_rate = config.learning_rate
-    if config.schedule == "cosine":
-        learning_rate = keras.optimizers.schedules.CosineDecay(
-            learning_rate, decay_steps=steps_per_epoch * config.epochs
-        )
-    optimizer = keras.optimizers.Adam(learning_rate)
-    if config.precision == "mixed_float16":
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    return optimizer
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step."""
+        return float(self.optimizer.learning_rate.numpy())
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that the next steps depend on: weights, optimizer, counters."""
+        return {name: variable.numpy() for name, variable in self._variables().items()}
+
+    def load_state(self, state: dict[str, np.ndarray]) -> None:
+        """Takes a state back.
+
+        Raises:
+            ValueError: If it is not that of such a model and optimizer.
+        """
+        variables = self._variables()
+        shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        if shapes != {name: value.shape for name, value in state.items()}:
+            raise ValueError("The state is that of another model or optimizer.")
+        for name, variable in variables.items():
+            variable.assign(state[name])
+
+    def _variables(self) -> dict[str, keras.Variable]:
+        # By number: Keras names a second layer of a kind differently from the first.
+        kinds = {"model": self.model.variables, "optimizer": self.optimizer.variables}
+        return {
+            f"{kind}/{number:03}": variable
+            for kind, variables in kinds.items()
+            for number, variable in enumerate(variables)
+        }
+
+    def weights(self) -> list[np.ndarray]:
+        """The weights that the run would end with now: the averaged ones, if it averages."""
+        if self.config.averaging is None:
+            return self.model.get_weights()
+        state = self.state()
+        self.optimizer.finalize_variable_values(self.model.trainable_variables)
+        weights = self.model.get_weights()
+        self.load_state(state)
+        return weights
 
 
-def _losses(terms: np.ndarray) -> dict[str, float]:
-    reconstruction, penalty = (float(term) for term in terms)
-    return {
-        "loss": reconstruction + penalty,
-        "reconstruction": reconstruction,
-        "penalty": penalty,
-    }
+def _num_cores() -> int:
+    """Of the CPU, as TensorFlow was told to use them; 1 where a GPU does the work."""
+    if tf.config.list_logical_devices("GPU"):
+        return 1
+    return tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count() or 1
+
+
+def _add_in_order(total: float, terms: np.ndarray) -> float:
+    """The same bits however the terms come in groups."""
+    return float(np.cumsum([total, *terms])[-1])
+
+
+def _synchronize_batch_norm(model: keras.Model, synchronized: bool) -> None:
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = synchronized

@@ -1,46 +1,253 @@
 """What a run shows of itself in TensorBoard."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from keras import ops
 
+from memae_tf.layers import RecordFeaturizer
 from memae_tf.models import MemAE
+from memae_tf.training import pictures
+from memae_tf.training.memory_health import diagnose
+from memae_tf.training.pictures import use
+from memae_tf.training.projector import write_projector
+from memae_tf.training.tables import PlainFields, reconstruction_table, slot_table
 
 # Enough samples for steady figures, few enough to cost nothing beside an epoch.
 NUM_SAMPLES = 4096
+# Where samples are large or have many queries, fewer of them: so many numbers at a time, and so
+# many in all, but never fewer than the least number of samples.
+BATCH_NUMBERS, ALL_NUMBERS = 2**22, 2**25
+LEAST_SAMPLES = 16
+
+SCALARS = {
+    "loss": "loss/total",
+    "reconstruction": "loss/reconstruction",
+    "penalty": "loss/penalty",
+    "validation_loss": "loss/validation",
+    "learning_rate": "training/learning_rate",
+    "seconds": "training/seconds",
+    "samples_per_second": "training/samples_per_second",
+    "steps_per_second": "training/steps_per_second",
+}
+
+# How many are shown.
+SHOWN_IMAGES, SHOWN_CLIPS, SHOWN_RECORDS = 8, 4, 4
+SHOWN_SLOTS = {2: 50, 4: 64, 5: 16}
 
 
 class Monitor:
-    """Writes losses, speed, and the health of the memory after every epoch.
+    """Writes losses, speed, and what the memory does after every epoch.
+
+    Scalars and histograms are written every time. Pictures and tables take some tenths of a second
+    and are written after the epochs 1, 2, 4, 8, ... and after the last one: the addressing as a
+    heat map, inputs beside their reconstructions, and what the slots decode to. At the end come
+    slots and encodings for the projector.
+
+    All of it looks at up to 4,096 training samples, the same ones every time; at fewer where they
+    are large or have many queries. Images (height, width, channels) and clips (frames, height,
+    width, channels) are shown as pictures, vectors as tables.
+
+    Nothing here runs through Keras's `predict`, which in a training with several workers would
+    wait for all of them.
 
     Args:
         directory: For the event files.
         model: The model in training.
-        x: Training data; the addressing of up to 4,096 samples, the same ones every time, is
-            looked at.
-        seed: Of the choice of those samples.
+        x: Training data, an array (samples, ...).
+        seed: Of the choice of samples.
+        featurizer: The `RecordFeaturizer` that the features are from; with it, tables show fields
+            in their original units.
     """
 
-    def __init__(self, directory: Path, model: MemAE, x: np.ndarray, seed: int):
+    def __init__(self, directory: Path, model: MemAE, x: np.ndarray, seed: int, featurizer=None):
+        self.directory = Path(directory)
         self.model = model
         self.writer = tf.summary.create_file_writer(str(directory))
-        chosen = np.random.default_rng(seed).permutation(len(x))[:NUM_SAMPLES]
-        self.samples = x[np.sort(chosen)]
+        size = min(len(x), _affordable(model, x.shape[1:]))
+        chosen = np.random.default_rng(seed).choice(len(x), size, replace=False)
+        self.samples = np.asarray(x[np.sort(chosen)])
+        self.limits = float(self.samples.min()), float(self.samples.max())
+        self.fields = featurizer
+        if not isinstance(featurizer, RecordFeaturizer):
+            self.fields = PlainFields(x.shape[-1])
+        self.health = None
+        self.epoch = self.shown_epoch = 0
 
     def write(self, epoch: dict) -> None:
-        """Writes one entry of the history; its `epoch` is the step."""
-        with self.writer.as_default(step=epoch["epoch"]):
-            for name in ("loss", "reconstruction", "penalty"):
-                tf.summary.scalar(f"loss/{name}", epoch[name])
-            tf.summary.scalar("speed/samples_per_second", epoch["samples_per_second"])
-            if self.model.memory is not None:
-                addressing = self.model.addressing(self.samples, batch_size=NUM_SAMPLES)
-                for name, value in self.model.memory.health(addressing).items():
-                    tf.summary.scalar(f"memory/{name}", value)
-                largest = addressing.reshape(-1, addressing.shape[-1]).max(axis=1)
-                tf.summary.histogram("memory/addressing", largest)
+        """Writes one entry of the history; its `epoch`, from 1, is the step."""
+        self.epoch = epoch["epoch"]
+        with self.writer.as_default(step=self.epoch):
+            for key, tag in SCALARS.items():
+                if key in epoch:
+                    tf.summary.scalar(tag, epoch[key])
+            addressing = self._addressing()
+            if addressing is not None:
+                self._show_health(addressing)
+            # Powers of 2.
+            if self.epoch & (self.epoch - 1) == 0:
+                self._show(addressing)
         self.writer.flush()
+
+    def finish(self) -> None:
+        """Shows what the last epoch has led to, writes the projector's files, and closes."""
+        addressing = self._addressing()
+        # Where nothing was written, an earlier process has shown the epochs already.
+        if self.shown_epoch < self.epoch:
+            with self.writer.as_default(step=self.epoch):
+                self._show(addressing)
+        self._write_projector(addressing)
+        self.close()
 
     def close(self) -> None:
         self.writer.close()
+
+    def diagnosis(self) -> str | None:
+        """What is wrong with the memory after the last epoch, see `diagnose`."""
+        if self.health is None:
+            return None
+        return diagnose(self.health, self.model.memory.num_slots)
+
+    # The parts.
+
+    def _show_health(self, addressing: np.ndarray) -> None:
+        self.health = self.model.memory.health(addressing)
+        for name, value in self.health.items():
+            tf.summary.scalar(f"memory/{name}", value)
+        queries = _as_queries(addressing)
+        tf.summary.histogram("addressing/largest_weight", queries.max(axis=1))
+        tf.summary.histogram(
+            "addressing/use_per_slot",
+            use(queries) * queries.shape[1],
+            description="Share of each slot in all reads, in units of 1/N: 1 is an even use.",
+        )
+
+    def _show(self, addressing: np.ndarray | None) -> None:
+        """All pictures and tables."""
+        self.shown_epoch = self.epoch
+        self._show_reconstructions(self._scores())
+        if addressing is not None:
+            queries = _as_queries(addressing)
+            tf.summary.image("addressing/heat_map", pictures.heat_map(queries)[None])
+            self._show_slots(use(queries))
+            diagnosis = self.diagnosis()
+            if diagnosis is not None:
+                tf.summary.text("memory/diagnosis", diagnosis)
+
+    def _show_reconstructions(self, scores: np.ndarray) -> None:
+        """Inputs beside reconstructions: of scores in the middle half, and the worst.
+
+        Of samples with the same score, as duplicates have, one is shown.
+        """
+        rank = self.samples.ndim
+        number = {2: SHOWN_RECORDS, 4: SHOWN_IMAGES, 5: SHOWN_CLIPS}.get(rank)
+        if number is None:
+            return
+        _, order = np.unique(scores, return_index=True)
+        middle = np.linspace(0.25, 0.75, number) * (len(order) - 1)
+        typical = order[np.unique(middle.astype(int))]
+        choices = {"typical": typical, "worst": order[::-1][:number]}
+        for name, chosen in choices.items():
+            x, reconstruction = self.samples[chosen], self._run(self.model, self.samples[chosen])
+            tag = f"reconstruction/{name}"
+            if rank == 2:
+                table = reconstruction_table(self.fields, x, reconstruction, scores[chosen])
+                tf.summary.text(tag, table)
+                continue
+            draw = pictures.image_pairs if rank == 4 else pictures.clip_pairs
+            picture = draw(
+                pictures.in_range(x, self.limits),
+                pictures.in_range(reconstruction, self.limits),
+                scores[chosen],
+            )
+            tf.summary.image(tag, picture[None])
+
+    def _show_slots(self, share: np.ndarray) -> None:
+        """What the slots with the most use decode to."""
+        rank = self.samples.ndim
+        if rank not in SHOWN_SLOTS:
+            return
+        slots = np.argsort(-share, kind="stable")[: SHOWN_SLOTS[rank]]
+        decoded = self._decode(slots)
+        if rank == 2:
+            text = f"{len(slots)} of {len(share)} slots, sorted by their share of the use.\n\n"
+            table = slot_table(self.fields, decoded, slots, share[slots])
+            tf.summary.text("memory/slots", text + table)
+            return
+        draw = pictures.slot_images if rank == 4 else pictures.slot_clips
+        picture = draw(pictures.in_range(decoded, self.limits), slots, share[slots])
+        tf.summary.image("memory/slots", picture[None])
+
+    def _decode(self, slots: np.ndarray) -> np.ndarray:
+        """What slots decode to; of feature maps, a slot at every position."""
+        shape = _code_shape(self.model, self.samples.shape[1:])
+        memory = _to_numpy(self.model.memory.memory)[slots]
+        spread = memory.reshape(len(slots), *[1] * (len(shape) - 1), shape[-1])
+        return self._run(self.model.decoder, np.broadcast_to(spread, (len(slots), *shape)))
+
+    def _write_projector(self, addressing: np.ndarray | None) -> None:
+        encodings = self._run(self.model.encoder, self.samples)
+        scores = np.repeat(self._scores(), math.prod(encodings.shape[1:-1]))
+        encodings = _as_queries(encodings)
+        if addressing is None:
+            write_projector(self.directory, encodings, scores)
+            return
+        memory = self.model.memory
+        write_projector(
+            self.directory,
+            encodings,
+            scores,
+            slots=_to_numpy(memory.memory),
+            addressing=_as_queries(addressing),
+            # Only directions count for a cosine; at unit length a slot lies beside its encodings.
+            unit_length=getattr(memory, "similarity", None) == "cosine",
+        )
+
+    # The model, batch by batch.
+
+    def _addressing(self) -> np.ndarray | None:
+        """The addressing of the samples (samples, ..., N); `None` without a memory."""
+        if self.model.memory is None:
+            return None
+
+        def address(x):
+            code = self.model.encoder(x, training=False)
+            return self.model.memory(code, return_addressing=True)[1]
+
+        return self._run(address, self.samples)
+
+    def _scores(self) -> np.ndarray:
+        return self._run(
+            lambda x: self.model.sample_error(x, self.model(x, training=False)), self.samples
+        )
+
+    def _run(self, call: Callable, x: np.ndarray) -> np.ndarray:
+        size = max(1, BATCH_NUMBERS // math.prod(self.samples.shape[1:]))
+        starts = range(0, len(x), size)
+        return np.concatenate([_to_numpy(call(x[start : start + size])) for start in starts])
+
+
+def _affordable(model: MemAE, shape: tuple[int, ...]) -> int:
+    """How many samples of a shape are looked at."""
+    numbers = math.prod(shape)
+    if model.memory is not None:
+        queries = math.prod(_code_shape(model, shape)[:-1])
+        numbers = max(numbers, queries * model.memory.num_slots)
+    return min(NUM_SAMPLES, max(LEAST_SAMPLES, ALL_NUMBERS // numbers))
+
+
+def _code_shape(model: MemAE, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the encoding of one sample of a shape."""
+    return tuple(model.encoder.compute_output_shape((None, *shape)))[1:]
+
+
+def _as_queries(values: np.ndarray) -> np.ndarray:
+    """Of values (samples, ..., k), one query a row."""
+    return values.reshape(-1, values.shape[-1])
+
+
+def _to_numpy(tensor) -> np.ndarray:
+    return ops.convert_to_numpy(ops.cast(tensor, "float32"))

@@ -6,12 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import tensorflow as tf
-
 from memae_tf.config import Config, differing_keys, load_config
 from memae_tf.errors import UserError
 
-KEPT_CHECKPOINTS = 3
+PARTIAL = ".partial-"
 
 
 class RunDirectory:
@@ -19,7 +17,7 @@ class RunDirectory:
 
     Attributes:
         config: `config.yaml`, the resolved configuration.
-        checkpoints: `checkpoints/`, weights and optimizer after the last epochs.
+        checkpoints: `checkpoints/`, what is needed to go on: after the last epochs and the best.
         tensorboard: `tensorboard/`, event files.
         history: `history.json`, losses and seconds of every epoch.
         detector: `detector.keras`.
@@ -59,6 +57,7 @@ class RunDirectory:
         """
         self.check(config)
         if self.config.exists():
+            self._remove_partial_files()
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -66,6 +65,11 @@ class RunDirectory:
                 aside.write_text(config.to_yaml())
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+
+    def _remove_partial_files(self) -> None:
+        """What a process that was killed was writing."""
+        for partial in self.path.rglob(f"{PARTIAL}*"):
+            partial.unlink(missing_ok=True)
 
     def _require_same(self, config: Config) -> None:
         existing = load_config(self.config)
@@ -106,42 +110,10 @@ class RunDirectory:
             aside.write_text(json.dumps(value, indent=2) + "\n")
 
 
-class Checkpoints:
-    """Model and optimizer after each epoch, and the history that led there.
-
-    Args:
-        run: The run directory.
-        model: A built Keras model.
-        optimizer: Its built optimizer.
-    """
-
-    def __init__(self, run: RunDirectory, model, optimizer):
-        self.run = run
-        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
-        checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, epoch=self.epoch)
-        self.manager = tf.train.CheckpointManager(
-            checkpoint, str(run.checkpoints), max_to_keep=KEPT_CHECKPOINTS
-        )
-
-    def restore(self) -> list[dict]:
-        """Restores the last checkpoint, if there is one; returns the history up to it."""
-        if self.manager.latest_checkpoint is None:
-            return []
-        self.manager.checkpoint.restore(self.manager.latest_checkpoint).assert_consumed()
-        # The history is written first, so it may be one epoch ahead, never behind.
-        return self.run.read_json(self.run.history)[: int(self.epoch.numpy())]
-
-    def save(self, history: list[dict]) -> None:
-        """Saves the state after the last epoch of `history`."""
-        self.run.write_json(self.run.history, history)
-        self.epoch.assign(len(history))
-        self.manager.save(checkpoint_number=len(history))
-
-
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A path to write to that becomes `path` at the end, if all went well."""
-    aside = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    aside = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     try:
         yield aside
         with open(aside, "rb") as file:

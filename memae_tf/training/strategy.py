@@ -1,9 +1,85 @@
-"""Where the replicas of a model run."""
+"""Where the replicas of a model run, and which process of several this is."""
+
+import functools
+import json
+import os
 
 import tensorflow as tf
 
+from memae_tf.errors import UserError
 
-def make_strategy() -> tf.distribute.Strategy:
-    """A `MirroredStrategy` over all GPUs; over the one CPU where there is none."""
-    gpus = tf.config.list_logical_devices("GPU")
-    return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus] or ["/cpu:0"])
+
+def make_strategy(replicas: int | None = None) -> tf.distribute.Strategy:
+    """The distribution that this process trains under.
+
+    With `TF_CONFIG` in the environment, a `MultiWorkerMirroredStrategy` over all its workers
+    (made before TensorFlow has done anything else; it waits until all of them are there).
+    Otherwise a `MirroredStrategy`: over all GPUs, over the first `replicas` of them, or, where
+    there is no GPU, over that many logical CPU devices.
+
+    Args:
+        replicas: Number of replicas in this process; `None` for all GPUs, or one CPU.
+
+    Raises:
+        UserError: If there are fewer GPUs, or `TF_CONFIG` cannot be read.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus and replicas and replicas > len(gpus):
+        raise UserError(f"training.replicas: {replicas} asked for, and {len(gpus)} GPUs are there")
+    if "TF_CONFIG" in os.environ:
+        return _multi_worker(replicas)
+    if not gpus:
+        _make_logical_cpus(replicas or 1)
+    kind = "GPU" if gpus else "CPU"
+    devices = tf.config.list_logical_devices(kind)[: replicas or (len(gpus) or 1)]
+    return _mirrored(tuple(device.name for device in devices))
+
+
+# A second strategy over the same devices would give its collective operations the numbers that
+# those of the first one have.
+@functools.cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def _make_logical_cpus(count: int) -> None:
+    if count == 1:
+        return
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * count
+        )
+    except RuntimeError:
+        # TensorFlow has started already, and with it the devices are what they are.
+        if len(tf.config.list_logical_devices("CPU")) < count:
+            raise
+
+
+def _multi_worker(replicas: int | None) -> tf.distribute.Strategy:
+    if replicas is not None:
+        raise UserError("training.replicas: leave it out where TF_CONFIG names the workers")
+    try:
+        spec = json.loads(os.environ["TF_CONFIG"])
+        workers = spec["cluster"]["worker"]
+        if spec["task"]["type"] != "worker" or not 0 <= spec["task"]["index"] < len(workers):
+            raise ValueError
+    except (ValueError, KeyError, TypeError):
+        raise UserError(
+            'TF_CONFIG: should be like {"cluster": {"worker": ["host:port", ...]}, '
+            '"task": {"type": "worker", "index": 0}}'
+        ) from None
+    return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
+    """This process's number among the workers, from 0, and how many there are."""
+    resolver = strategy.cluster_resolver
+    if resolver is None or resolver.task_id is None:
+        return 0, 1
+    return resolver.task_id, len(resolver.cluster_spec().as_dict()["worker"])
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes files."""
+    return worker(strategy)[0] == 0

@@ -123,6 +123,56 @@ def test_field_errors_add_up_per_field():
     np.testing.assert_array_equal(got, [[1, 2, 7, 11]])
 
 
+@pytest.mark.parametrize("scaling", ["log", "standard", "minmax"])
+def test_inverse_gives_the_records_back(scaling):
+    featurizer = make(scaling=scaling)
+    records = featurizer.inverse(features(featurizer))
+    assert list(records) == featurizer.field_names
+    for name, column in RECORDS.items():
+        assert records[name].dtype == column.dtype
+        if column.dtype == object:
+            assert records[name].tolist() == column.tolist()
+        else:
+            np.testing.assert_allclose(records[name], column, rtol=1e-5, atol=1e-6)
+
+
+def test_inverse_by_hand():
+    # bytes: log(1 + bytes) has mean 1 and standard deviation sqrt(1/2).
+    rebuilt = np.array(
+        [
+            [np.sqrt(2), 0.0, 0.4, 0.9, 0.6, 0.7],
+            [-3 * np.sqrt(2), 0.0, 0.5, 0.2, 0.1, -1.0],
+        ]
+    )
+    records = make().inverse(rebuilt)
+    np.testing.assert_allclose(records["bytes"], [np.e**2 - 1, -(np.e**2 - 1)], rtol=1e-5)
+    assert records["flag"].tolist() == ["SF", "(none)"]
+    np.testing.assert_array_equal(records["land"], [1.0, np.nan])
+
+
+def test_no_category_becomes_zeros_again():
+    featurizer = make()
+    records = featurizer.inverse(np.zeros((1, 6)))
+    np.testing.assert_array_equal(ops.convert_to_numpy(featurizer(records))[0, 2:], 0)
+
+
+def test_inverse_clips_as_call_does():
+    featurizer = make(scaling="minmax", clip=2.0)
+    records = featurizer.inverse(np.full((1, 6), 1e30))
+    assert records["rate"][0] == pytest.approx(2.0)
+    # Beyond float32 it is infinite, and no warning.
+    huge = RecordFeaturizer(["x"])
+    huge.adapt({"x": np.array([0.0, 3e38])})
+    assert huge.inverse(np.full((1, 1), 10.0))["x"][0] == np.inf
+
+
+def test_inverse_refuses_other_shapes_and_use_before_adapt():
+    with pytest.raises(ValueError, match=r"\(batch, 6\).*Received: .*\(2, 5\)"):
+        make().inverse(np.zeros((2, 5)))
+    with pytest.raises(ValueError, match="before `adapt`"):
+        RecordFeaturizer(["bytes"], ["flag"]).inverse(np.zeros((1, 1)))
+
+
 def test_config_and_weights_restore_it():
     featurizer = make(scaling="minmax", clip=4.0)
     again = RecordFeaturizer.from_config(featurizer.get_config())

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from memae_tf.config import parse_config
+from memae_tf.config import TrainingConfig, parse_config
+from memae_tf.console import summary
 from memae_tf.errors import UserError
 from memae_tf.models import load_detector
-from memae_tf.training.experiment import Progress, train
+from memae_tf.training.experiment import Progress, best_epoch, hold_out, is_over, train
 from memae_tf.training.run_directory import RunDirectory
 
 
@@ -86,7 +87,11 @@ def test_killed_run_ends_with_the_weights_of_a_whole_one(config, tmp_path):
     )
     assert process.returncode == -9
     assert not killed.detector.exists()
-    assert len(json.loads(killed.history.read_text())) == 3
+    assert sorted(path.name[:11] for path in killed.checkpoints.iterdir()) == [
+        "epoch-00001",
+        "epoch-00002",
+        "epoch-00003",
+    ]
     resumed: list[Progress] = []
     train(config, killed, resumed.append)
     assert resumed[0].epoch == 4
@@ -112,6 +117,96 @@ def test_without_labels_nothing_is_evaluated(config, tmp_path):
     with pytest.raises(UserError, match="best_f1 needs labelled test data"):
         train(parse_config(raw, ["evaluation.threshold=best_f1"]), RunDirectory(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
+
+
+def test_early_stopping_keeps_the_best_epoch(config, tmp_path):
+    overrides = [
+        "training.epochs=40",
+        "training.learning_rate=0.1",
+        "training.validation_share=0.2",
+        "training.early_stopping={patience: 3}",
+        "training.keep_checkpoints=1",
+    ]
+    config = parse_config(config.model_dump(mode="json"), overrides)
+    run = RunDirectory(tmp_path / "run")
+    train(config, run)
+    history = json.loads(run.history.read_text())
+    validation = [entry["validation_loss"] for entry in history]
+    best = int(np.argmin(validation)) + 1
+    assert len(history) == best + 3 < 40
+    names = sorted(path.name[:11] for path in run.checkpoints.iterdir())
+    assert names == [f"epoch-{best:05}", f"epoch-{best + 3:05}"]
+    # The weights are those of that epoch: without stopping it would have been the last.
+    shorter = parse_config(
+        config.model_dump(mode="json"), [f"training.epochs={best}", "training.early_stopping=null"]
+    )
+    other = RunDirectory(tmp_path / "other")
+    train(shorter, other)
+    for a, b in zip(
+        load_detector(run.detector).get_weights(),
+        load_detector(other.detector).get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_best_epoch_and_the_end_by_hand(config):
+    def training(**stopping):
+        return TrainingConfig(epochs=9, validation_share=0.1, early_stopping=stopping or None)
+
+    losses = [5.0, 3.0, 2.9, 2.95, 2.85, 4.0]
+    history = [
+        {"epoch": number, "loss": 9 - number, "validation_loss": loss}
+        for number, loss in enumerate(losses, start=1)
+    ]
+    assert best_epoch([], training()) == 0
+    assert best_epoch(history, training()) == 5
+    assert best_epoch(history, training(patience=1, min_delta=0.5)) == 2
+    assert best_epoch(history, TrainingConfig(epochs=9)) == 6
+    assert not is_over(history, training(patience=2))
+    assert is_over(history, training(patience=1))
+    assert is_over(history, training(patience=4, min_delta=0.5))
+    assert not is_over(history, training())
+    assert is_over(history, TrainingConfig(epochs=6))
+
+
+def test_held_out_records_are_apart():
+    records = {"x": np.arange(100.0)}
+    kept, held_out = hold_out(records, 0.25, seed=3)
+    assert len(held_out["x"]) == 25
+    assert sorted([*kept["x"], *held_out["x"]]) == list(range(100))
+    assert hold_out(records, 0, seed=3) == (records, None)
+    assert len(hold_out({"x": np.arange(2)}, 0.01, seed=3)[1]["x"]) == 1
+
+
+def test_large_sets_stream_to_the_same_weights(config, tmp_path):
+    runs = []
+    for resident_mb in (0, 4096):
+        run = RunDirectory(tmp_path / str(resident_mb))
+        overrides = [f"training.resident_mb={resident_mb}", "training.epochs=2"]
+        train(parse_config(config.model_dump(mode="json"), overrides), run)
+        runs.append(load_detector(run.detector).get_weights())
+    for a, b in zip(*runs, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_collapsed_memory_is_named(config, tmp_path):
+    """A dot product and l = 5/N: almost no weight of a flat softmax is kept."""
+    overrides = [
+        "training.epochs=1",
+        "training.learning_rate=1e-5",
+        "model.memory={num_slots: 2000, similarity: dot, shrink: 5}",
+    ]
+    metrics = train(
+        parse_config(config.model_dump(mode="json"), overrides), RunDirectory(tmp_path / "run")
+    )
+    assert metrics["memory"]["live_share"] < 0.1
+    assert "the memory has collapsed: only" in metrics["memory"]["diagnosis"]
+    assert f"Warning: {metrics['memory']['diagnosis']}" in summary(metrics)
+    assert "has collapsed" in (tmp_path / "run" / "report.html").read_text()
+    sound = train(config, RunDirectory(tmp_path / "sound"))
+    assert sound["memory"]["diagnosis"] is None
+    assert "Warning" not in summary(sound)
 
 
 @pytest.mark.parametrize("variant", ["ae", "memae-nonspar"])

@@ -1,0 +1,118 @@
+"""What a run needs to go on, in files that are complete or not there at all."""
+
+import io
+import json
+import re
+import warnings
+import zipfile
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from memae_tf.errors import UserError
+from memae_tf.training.loop import Position
+from memae_tf.training.run_directory import whole_file
+
+NAME = re.compile(r"epoch-(\d+)-step-(\d+)\.npz")
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A moment of a run.
+
+    Attributes:
+        position: Where it stands.
+        history: An entry for every epoch that is complete.
+        state: From `TrainingLoop.state`.
+    """
+
+    position: Position
+    history: list[dict]
+    state: dict[str, np.ndarray]
+
+
+class Checkpoints:
+    """The checkpoints of a run: `epoch-<complete>-step-<steps of the next>.npz`.
+
+    Each is a NumPy archive of the state, with position and history as a JSON text, written aside
+    and renamed; the archive's checksums are tested when it is read.
+
+    Args:
+        directory: Where they are; it is made when the first is saved.
+        keep: How many of the latest stay. The one of the best epoch stays as well.
+    """
+
+    def __init__(self, directory: Path, keep: int):
+        self.directory = directory
+        self.keep = keep
+
+    def save(self, checkpoint: Checkpoint, best_epoch: int) -> None:
+        """Saves a checkpoint and removes those that are no longer wanted.
+
+        Args:
+            checkpoint: A moment later than all that were saved.
+            best_epoch: How many epochs were complete when the best was; 0 if none is.
+
+        Raises:
+            UserError: If it cannot be written, as on a full disk. Those before it stay.
+        """
+        path = self._path(checkpoint.position.epoch, checkpoint.position.step)
+        about = {"position": asdict(checkpoint.position), "history": checkpoint.history}
+        # An archive that meets a full disk halfway would complain once more when it is closed.
+        archive = io.BytesIO()
+        np.savez(archive, about=json.dumps(about), **checkpoint.state)
+        try:
+            self.directory.mkdir(exist_ok=True)
+            with whole_file(path) as aside:
+                aside.write_bytes(archive.getbuffer())
+        except OSError as error:
+            raise UserError(
+                f"{path}: cannot be written ({error.strerror}); the same command goes on from the "
+                "checkpoint before it"
+            ) from None
+        for old in self._paths()[: -self.keep]:
+            if old != self._path(best_epoch, 0):
+                old.unlink(missing_ok=True)
+
+    def latest(self) -> Checkpoint | None:
+        """The latest checkpoint that is whole; `None` if there is none."""
+        for path in reversed(self._paths()):
+            try:
+                return _read(path)
+            except DAMAGED:
+                warnings.warn(f"{path} is damaged; going on from the one before it", stacklevel=2)
+        return None
+
+    def after_epoch(self, epoch: int) -> Checkpoint:
+        """The checkpoint saved when `epoch` epochs were complete.
+
+        Raises:
+            UserError: If it is not there or damaged.
+        """
+        path = self._path(epoch, 0)
+        try:
+            return _read(path)
+        except DAMAGED:
+            raise UserError(
+                f"{path}: the checkpoint of the best epoch is missing or damaged; train again in "
+                "another --workdir"
+            ) from None
+
+    def _path(self, epoch: int, step: int) -> Path:
+        return self.directory / f"epoch-{epoch:05}-step-{step:07}.npz"
+
+    def _paths(self) -> list[Path]:
+        """From the earliest to the latest."""
+        names = [NAME.fullmatch(path.name) for path in self.directory.glob("*.npz")]
+        moments = sorted((int(name[1]), int(name[2])) for name in names if name)
+        return [self._path(*moment) for moment in moments]
+
+
+def _read(path: Path) -> Checkpoint:
+    with np.load(path, allow_pickle=False) as file:
+        state = {name: file[name] for name in file.files}
+    about = json.loads(str(state.pop("about")))
+    return Checkpoint(Position(**about["position"]), about["history"], state)

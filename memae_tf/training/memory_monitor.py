@@ -1,0 +1,108 @@
+"""A Keras callback that shows in TensorBoard what a memory does."""
+
+import time
+import warnings
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from memae_tf.models import MemAE
+from memae_tf.training.monitor import Monitor
+
+
+class MemoryMonitor(keras.callbacks.Callback):
+    """Writes TensorBoard files of the training of a MemAE, and warns of a collapsed memory.
+
+    Losses, learning rate, the health of the memory, its addressing as a heat map, inputs beside
+    reconstructions, what the slots decode to, and slots and encodings in the projector. Works on
+    every Keras backend: TensorFlow, which writes the files, has to be installed.
+
+    At the end of `fit` a memory that has collapsed is said in a `UserWarning`: in a line that says
+    what collapsed, and what to try.
+
+    Example:
+
+    >>> model = MemAE(encoder, MemoryUnit(100), decoder)
+    >>> model.compile("adam")
+    >>> model.fit(x, epochs=20, callbacks=[MemoryMonitor("logs", x)])
+
+    Then `tensorboard --logdir logs`.
+
+    Args:
+        log_dir: For the files.
+        x: Array (samples, ...) of normal data to look at; of many samples, 4,096 at most are used.
+        every: Integer, epochs from one look to the next. After the last epoch there always is one.
+        seed: Of the choice of samples.
+        featurizer: The adapted `RecordFeaturizer` that `x` is from, if it is; with it, records are
+            shown in their original units.
+
+    Raises:
+        ValueError: If `every` is below 1, or the model is no `MemAE`.
+    """
+
+    def __init__(
+        self,
+        log_dir: str | Path,
+        x: np.ndarray,
+        every: int = 1,
+        seed: int = 0,
+        featurizer: keras.layers.Layer | None = None,
+    ):
+        super().__init__()
+        if every < 1:
+            raise ValueError(f"`every` must be 1 or more. Received: every={every}")
+        self.log_dir = Path(log_dir)
+        self.x = x
+        self.every = every
+        self.seed = seed
+        self.featurizer = featurizer
+
+    def set_model(self, model):
+        if not isinstance(model, MemAE):
+            raise ValueError(
+                f"MemoryMonitor takes part in the training of a MemAE. Received: model={model}"
+            )
+        super().set_model(model)
+
+    def on_train_begin(self, logs=None):
+        self.monitor = Monitor(self.log_dir, self.model, self.x, self.seed, self.featurizer)
+        self.entry = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.start = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        seconds = time.perf_counter() - self.start
+        self.entry = _entry(epoch, logs or {}, seconds, self.params.get("steps"))
+        self.entry["learning_rate"] = float(
+            keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)
+        )
+        if self.entry["epoch"] % self.every == 0:
+            self._write()
+
+    def on_train_end(self, logs=None):
+        if self.entry is not None:
+            self._write()
+        self.monitor.finish()
+        diagnosis = self.monitor.diagnosis()
+        if diagnosis is not None:
+            warnings.warn(diagnosis, stacklevel=2)
+
+    def _write(self):
+        self.monitor.write(self.entry)
+        self.entry = None
+
+
+def _entry(epoch: int, logs: dict, seconds: float, steps: int | None) -> dict:
+    """An entry of the history, as `Monitor.write` takes it, from what Keras tells a callback."""
+    entry = {
+        "epoch": epoch + 1,
+        "seconds": seconds,
+        **{name: logs[name] for name in ("loss", "reconstruction", "penalty") if name in logs},
+    }
+    if "val_loss" in logs:
+        entry["validation_loss"] = logs["val_loss"]
+    if steps:
+        entry["steps_per_second"] = steps / seconds
+    return entry

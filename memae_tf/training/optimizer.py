@@ -1,0 +1,45 @@
+"""The optimizer of the training loop, as the configuration says."""
+
+import keras
+
+from memae_tf.config import TrainingConfig
+
+
+def make_optimizer(
+    config: TrainingConfig, steps_per_epoch: int, replicas: int = 1
+) -> keras.optimizers.Optimizer:
+    """Adam with schedule, clipping and averaging; dynamic loss scaling under mixed_float16.
+
+    Args:
+        config: The `training` section.
+        steps_per_epoch: What turns epochs into steps.
+        replicas: Every replica hands over its share, 1 / `replicas`, of the whole gradient; the
+            optimizer clips the shares, then adds them.
+    """
+    optimizer = keras.optimizers.Adam(
+        learning_rate_schedule(config, steps_per_epoch),
+        global_clipnorm=None if config.clip_norm is None else config.clip_norm / replicas,
+        use_ema=config.averaging is not None,
+        ema_momentum=config.averaging or 0.99,
+    )
+    if config.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def learning_rate_schedule(
+    config: TrainingConfig, steps_per_epoch: int
+) -> float | keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate, or its course over the steps."""
+    warmup_steps = round(config.warmup_epochs * steps_per_epoch)
+    if config.schedule == "constant" and not warmup_steps:
+        return config.learning_rate
+    decay_steps = max(1, steps_per_epoch * config.epochs - warmup_steps)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup_steps else config.learning_rate,
+        decay_steps,
+        # A cosine that falls from 1 to 1 is a constant.
+        alpha=1.0 if config.schedule == "constant" else 0.0,
+        warmup_target=config.learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )

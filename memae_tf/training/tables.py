@@ -1,0 +1,127 @@
+"""Tables of records for TensorBoard, in Markdown."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from keras import ops
+
+# More than these are no longer read.
+MAX_FIELDS = 20
+MAX_CATEGORIES, MAX_NUMBERS = 4, 6
+# A field with such a share of a record's error is printed in bold.
+STRIKING_SHARE = 0.1
+
+
+class PlainFields:
+    """Stands in for a `RecordFeaturizer` where features come without one: each is a field."""
+
+    def __init__(self, num_features: int):
+        self.numeric = self.field_names = [f"feature {i}" for i in range(num_features)]
+        self.categorical = {}
+
+    def inverse(self, features) -> dict[str, np.ndarray]:
+        return dict(zip(self.field_names, features.T, strict=True))
+
+    def field_errors(self, feature_errors):
+        return feature_errors
+
+
+def reconstruction_table(
+    fields, x: np.ndarray, reconstruction: np.ndarray, scores: np.ndarray
+) -> str:
+    """Records beside their reconstructions: a row a field, a column a record.
+
+    The fields are sorted by their part in the errors of these records; the last ones are left out.
+
+    Args:
+        fields: A `RecordFeaturizer` or `PlainFields`.
+        x: Features (records, num_features).
+        reconstruction: Of the same shape.
+        scores: Float array (records,).
+    """
+    values_in, values_out = _texts(fields, x), _texts(fields, reconstruction)
+    errors = ops.convert_to_numpy(fields.field_errors((x - reconstruction) ** 2))
+    shares = errors / np.maximum(errors.sum(axis=1, keepdims=True), 1e-12)
+    rows = [["field", *(f"score {score:.4g}" for score in scores)]]
+    for field in _largest(shares.sum(axis=0), MAX_FIELDS):
+        name = fields.field_names[field]
+        cells = []
+        for before, after, share in zip(
+            values_in[name], values_out[name], shares[:, field], strict=True
+        ):
+            text = before if before == after else f"{before} → {after}"
+            cells.append(f"**{text}**" if share >= STRIKING_SHARE else text)
+        rows.append([_escape(name), *cells])
+    left_out = max(len(fields.field_names) - MAX_FIELDS, 0)
+    return (
+        "Value in → value out (one value where they read the same); **bold** where the field has "
+        f"{STRIKING_SHARE:.0%} or more of the record's error. Fields with the largest errors "
+        f"first, {left_out} left out.\n\n{markdown_table(rows)}"
+    )
+
+
+def slot_table(fields, decoded: np.ndarray, slots: np.ndarray, use: np.ndarray) -> str:
+    """What slots decode to, a row a slot: its categories, in those fields in which the slots differ
+    most, and the numbers in which it differs most from the mean of all.
+
+    Args:
+        fields: A `RecordFeaturizer` or `PlainFields`.
+        decoded: Features (slots, num_features).
+        slots: Their numbers.
+        use: Their shares of the use.
+    """
+    weights = (use + 1e-9) / (use + 1e-9).sum()
+    deviation = ((decoded - weights @ decoded) ** 2).astype("float32")
+    deviation = ops.convert_to_numpy(fields.field_errors(deviation))
+    split = len(fields.numeric)
+    categorical = split + _largest(weights @ deviation[:, split:], MAX_CATEGORIES)
+    values = _texts(fields, decoded)
+
+    def listed(chosen, i: int) -> str:
+        names = [fields.field_names[field] for field in chosen]
+        return ", ".join(f"{_escape(name)} = {values[name][i]}" for name in names)
+
+    # One column for number and use: TensorBoard breaks the words of narrow ones.
+    rows = [["slot (share of use)", "categories", "numbers that set it apart"]]
+    for i, slot in enumerate(slots):
+        numeric = _largest(deviation[i, :split], MAX_NUMBERS)
+        rows.append([f"{slot} ({use[i]:.1%})", listed(categorical, i), listed(numeric, i)])
+    return markdown_table(rows)
+
+
+def _largest(values: np.ndarray, number: int) -> np.ndarray:
+    """The places of the largest values, the largest first."""
+    return np.argsort(-values, kind="stable")[:number]
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """A table; the first row is its head."""
+    head, *body = rows
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _texts(fields, features: np.ndarray) -> dict[str, list[str]]:
+    """The values of all fields, as text."""
+    return {name: [_text(v) for v in column] for name, column in fields.inverse(features).items()}
+
+
+def _text(value) -> str:
+    if isinstance(value, str):
+        return _escape(value) or '""'
+    if np.isnan(value):
+        return "(none)"
+    value = float(value)
+    whole = round(value) if np.isfinite(value) else np.inf
+    # Through scaling and back, float32 leaves a whole number not quite whole.
+    if abs(value - whole) <= 1e-6 + 1e-5 * abs(whole) and abs(whole) < 1e7:
+        return str(whole)
+    # Three digits, and no exponent where they can do without.
+    return f"{float(f'{value:.3g}'):g}"
+
+
+def _escape(text: str) -> str:
+    """A text that Markdown and HTML leave as it is."""
+    for character in "\\|*`<[":
+        text = text.replace(character, f"&#{ord(character)};")
+    return text

@@ -1,0 +1,182 @@
+"""Runs that are killed, terminated, or lose a worker, and go on: real processes and signals.
+
+A run is killed `MEMAE_KILLS` times, 3 by default.
+"""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from memae_tf.models import load_detector
+
+KILLS = int(os.environ.get("MEMAE_KILLS", "3"))
+EPOCHS = 40
+BATCHES = 8
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    columns = {f"x{number}": rng.normal(size=16 * BATCHES + 5) for number in range(6)}
+    pd.DataFrame(columns).to_csv(folder / "records.csv", index=False)
+    path = folder / "config.yaml"
+    path.write_text(
+        f"data: {{name: tabular, train: {folder / 'records.csv'}}}\n"
+        "model: {name: dense, hidden: [8], memory: {num_slots: 6}}\n"
+        f"training: {{epochs: {EPOCHS}, batch_size: 16, averaging: 0.9, deterministic: true}}\n"
+    )
+    return path
+
+
+def start(config: Path, workdir: Path, *overrides: str, **environment) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "memae_tf.train", config, "--workdir", workdir, *overrides],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out
+
+
+def weights(workdir: Path) -> list[np.ndarray]:
+    return load_detector(workdir / "detector.keras").get_weights()
+
+
+def losses(workdir: Path) -> list[float]:
+    return [entry["loss"] for entry in json.loads((workdir / "history.json").read_text())]
+
+
+def wait_for_epoch(workdir: Path, epoch: int) -> None:
+    """Waits for the checkpoint of an epoch or a later one."""
+    deadline = time.monotonic() + 240
+    while not any(int(p.name[6:11]) >= epoch for p in workdir.glob("checkpoints/epoch-*.npz")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory) -> Path:
+    """A run that nothing interrupted."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    finish(start(config, workdir))
+    return workdir
+
+
+def assert_every_file_is_whole(workdir: Path) -> None:
+    for path in workdir.rglob("*"):
+        if path.name.startswith(".partial-") or path.is_dir():
+            continue
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        if path.suffix in (".npz", ".keras"):
+            assert zipfile.ZipFile(path).testzip() is None
+        if path.suffix == ".html":
+            assert path.read_text().rstrip().endswith("</html>")
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bits(config, whole, tmp_path):
+    workdir = tmp_path / "run"
+    moments = random.Random(0)
+    kills = 0
+    while kills < KILLS and not (workdir / "metrics.json").exists():
+        process = start(config, workdir)
+        try:
+            # A random moment, from the start-up to the writing of the report.
+            process.wait(timeout=moments.uniform(2, 14))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            kills += 1
+        process.communicate()
+        if workdir.exists():
+            assert_every_file_is_whole(workdir)
+    finish(start(config, workdir))
+    for a, b in zip(weights(workdir), weights(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert losses(workdir) == losses(whole)
+    assert not list(workdir.rglob(".partial-*"))
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "message"),
+    [
+        (signal.SIGTERM, 143, "terminated; the same command goes on from here"),
+        (signal.SIGINT, 130, "interrupted; the same command goes on from here"),
+    ],
+)
+def test_asked_to_end_it_saves_and_says_so(config, whole, tmp_path, number, status, message):
+    workdir = tmp_path / "run"
+    process = start(config, workdir)
+    wait_for_epoch(workdir, 2)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == status
+    assert err.splitlines()[-1] == message
+    assert "Traceback" not in err
+    assert not (workdir / "detector.keras").exists()
+    finish(start(config, workdir))
+    for a, b in zip(weights(workdir), weights(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def start_workers(config: Path, workdir: Path) -> list[subprocess.Popen]:
+    ports = []
+    for _ in range(2):
+        with socket.socket() as probe:
+            probe.bind(("localhost", 0))
+            ports.append(probe.getsockname()[1])
+    cluster = {"worker": [f"localhost:{port}" for port in ports]}
+    return [
+        start(
+            config,
+            workdir,
+            TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
+        )
+        for index in range(2)
+    ]
+
+
+def test_two_workers_train_as_one_and_survive_the_loss_of_one(config, whole, tmp_path):
+    workdir = tmp_path / "run"
+    chief, other = start_workers(config, workdir)
+    wait_for_epoch(workdir, 2)
+    other.kill()
+    other.communicate()
+    _, err = chief.communicate(timeout=120)
+    assert chief.returncode == 1
+    assert "another worker is gone; start all workers again" in err.splitlines()[-1]
+    assert "Traceback" not in err
+
+    outputs = [finish(process) for process in start_workers(config, workdir)]
+    assert "Detector, metrics and report are in" in outputs[0]
+    assert "the first one has the results" in outputs[1]
+    # 9 steps an epoch: 360 of them.
+    np.testing.assert_allclose(losses(workdir), losses(whole), rtol=1e-5)
+    for a, b in zip(weights(workdir), weights(whole), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", ["{", '{"cluster": {}}', '{"cluster": {"worker": []}}'])
+def test_tf_config_that_cannot_be_read(config, tmp_path, value):
+    process = start(config, tmp_path / "run", TF_CONFIG=value)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.startswith("TF_CONFIG: should be like")
+    assert not (tmp_path / "run").exists()
