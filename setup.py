@@ -29,12 +29,26 @@ setup(
         "parquet": ["pyarrow>=15"],
         # The image sets of TensorFlow Datasets, which does not declare importlib_resources.
         "images": ["tensorflow-datasets>=4.9", "importlib_resources"],
-        # ONNX files of trained models.
-        "onnx": ["tf2onnx>=1.16"],
+        # Exports for TensorFlow Serving: its protocol, in which warm-up requests are written and
+        # servers are asked. A release needs the TensorFlow of its number or later, so it is no
+        # requirement of those who only train.
+        "serving": ["tensorflow-serving-api>=2.18"],
+        # ONNX files of exported models, and what checks them.
+        "onnx": ["tf2onnx>=1.16", "onnxruntime>=1.18"],
         # The layers and models also run on Keras's other backends.
         "backends": ["jax", "torch"],
         "docs": ["mkdocs>=1.6", "mkdocstrings[python]>=0.26"],
-        "test": ["pytest>=8", "pytest-cov>=6", "hypothesis>=6.100", "pyarrow>=15", "ruff>=0.9"],
+        "test": [
+            "pytest>=8",
+            "pytest-cov>=6",
+            "hypothesis>=6.100",
+            "ruff>=0.9",
+            # The other extras that tests go through.
+            "pyarrow>=15",
+            "tensorflow-serving-api>=2.18",
+            "tf2onnx>=1.16",
+            "onnxruntime>=1.18",
+        ],
     },
     classifiers=[
         "Programming Language :: Python :: 3",

@@ -25,13 +25,16 @@ class Parser(argparse.ArgumentParser):
         self.exit(USER_ERROR, f"{self.prog}: error: {message} (see --help)\n")
 
 
-def run(command: Callable[[Sequence[str] | None], None]) -> None:
+def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) -> None:
     """Runs a command's main function and exits with the status of the contract.
+
+    `resumes` says that the same command goes on where it was stopped.
 
     0 done; 2 a mistake of the user's, one line on stderr; 1 a fault of the package's, with a
     traceback, or of another worker's; 130 interrupted; 143 terminated.
     """
     warnings.showwarning = _show_warning
+    hint = "; the same command goes on from here" if resumes else ""
     signal.signal(signal.SIGTERM, terminate)
     try:
         command(None)
@@ -39,10 +42,10 @@ def run(command: Callable[[Sequence[str] | None], None]) -> None:
         status = _say(error, USER_ERROR)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        status = _say("interrupted; the same command goes on from here", INTERRUPTED)
+        status = _say(f"interrupted{hint}", INTERRUPTED)
     except Terminated as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        status = _say("terminated; the same command goes on from here", error.code)
+        status = _say(f"terminated{hint}", error.code)
     except WorkerLostError as error:
         status = _say(error, FAULT)
     except BrokenPipeError:

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from memae_tf.errors import UserError
 from memae_tf.layers.record_featurizer import RecordFeaturizer
 from memae_tf.models.memae import MemAE
 
@@ -62,7 +63,7 @@ class Detector(keras.Model):
         """Scores and decisions; a `threshold` (scalar, or one value a sample) replaces the own."""
         features = self.featurizer(records)
         score = self.model.sample_error(features, self.model(features, training=False))
-        return self._decide(score, threshold)
+        return self.decide(score, threshold)
 
     def explain(self, records, threshold=None):
         """What `call` gives, and `field_error` (batch, fields): the share of each field in the
@@ -70,10 +71,11 @@ class Detector(keras.Model):
         features = self.featurizer(records)
         reconstruction = self.model(features, training=False)
         error = self.model.element_error(features, reconstruction)
-        decision = self._decide(self.model.sample_error(features, reconstruction), threshold)
+        decision = self.decide(self.model.sample_error(features, reconstruction), threshold)
         return {**decision, "field_error": self.featurizer.field_errors(error)}
 
-    def _decide(self, score, threshold):
+    def decide(self, score, threshold=None):
+        """`score`, `is_anomaly` and `threshold` of scores (batch,), as `call` gives them."""
         threshold = ops.convert_to_tensor(self.threshold if threshold is None else threshold)
         threshold = ops.cast(threshold, "float32") + ops.zeros_like(score)
         return {
@@ -111,12 +113,13 @@ class Detector(keras.Model):
             ValueError: If a field is missing or a numeric one holds text.
         """
         columns = self._columns(records)
-        answer = self.explain if explain else self
+        answer = self._graph(explain)
         total = len(columns[self.field_names[0]])
         if total == 0:
             # Reductions have no answer for no records: score an empty one and leave it out.
             nothing = self.detect([{}], threshold, explain)
             return {name: values[:0] for name, values in nothing.items()}
+        threshold = self.threshold if threshold is None else threshold
         batches = []
         for start in range(0, total, batch_size):
             batch = {name: column[start : start + batch_size] for name, column in columns.items()}
@@ -124,6 +127,23 @@ class Detector(keras.Model):
                 {k: ops.convert_to_numpy(v) for k, v in answer(batch, threshold).items()}
             )
         return {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
+
+    def _graph(self, explain: bool):
+        """`call` or `explain`; on TensorFlow compiled, to the graph that an export has: operations
+        one by one are slower, and differ from it in the last bits."""
+        function = self.explain if explain else self
+        if keras.backend.backend() != "tensorflow":
+            return function
+        # Kept outside Keras's tracking, as they refer to the detector.
+        graphs = self.__dict__.setdefault("_graphs", {})
+        if explain not in graphs:
+            import tensorflow as tf
+
+            dtypes = self.featurizer.input_dtypes().items()
+            records = {name: tf.TensorSpec((None,), dtype) for name, dtype in dtypes}
+            specs = (records, tf.TensorSpec((), "float32"))
+            graphs[explain] = tf.function(function, specs, autograph=False)
+        return graphs[explain]
 
     def score(self, records, batch_size: int = 8192) -> np.ndarray:
         """The anomaly scores of records, float32 (records,); see `detect`."""
@@ -165,17 +185,17 @@ def load_detector(path: str | Path) -> Detector:
     """Loads a `detector.keras`.
 
     Raises:
-        ValueError: If the file is missing, cut short, or holds something else.
+        UserError: If the file is missing, cut short, or holds something else.
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"There is no detector at {path}.")
+        raise UserError(f"{path}: there is no such detector")
     try:
         detector = keras.saving.load_model(path)
     except Exception as error:  # Keras raises whatever its reader met: zip, JSON, HDF5, ...
-        raise ValueError(f"{path} cannot be read as a detector: {error}") from error
+        raise UserError(f"{path}: cannot be read as a detector ({error})") from error
     if not isinstance(detector, Detector):
-        raise ValueError(f"{path} holds a {type(detector).__name__}, not a Detector.")
+        raise UserError(f"{path}: holds a {type(detector).__name__}, not a Detector")
     return detector
 
 

@@ -156,6 +156,8 @@ def _start_worker(threads: int) -> None:
 
 def run_cell(cell: Cell, workdir: Path) -> None:
     """Runs one experiment and writes its file."""
+    import keras
+
     from memae_tf.data import load
     from memae_tf.evaluation.evaluate import score_sets
     from memae_tf.training.experiment import fit, summarize
@@ -174,6 +176,8 @@ def run_cell(cell: Cell, workdir: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as aside:
         aside.write_text(json.dumps(result, indent=1) + "\n")
+    # Or the graphs of all cells would stay in memory.
+    keras.backend.clear_session()
 
 
 def _path(cell: Cell, workdir: Path) -> Path:

@@ -1,0 +1,37 @@
+"""Exports a detector: `python -m memae_tf.export DIR --to BASE [--version N] [--onnx FILE]`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from memae_tf import console
+from memae_tf.console import Parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = Parser(
+        prog="python -m memae_tf.export",
+        description="Publish a trained detector for TensorFlow Serving: writes a SavedModel with "
+        "its warm-up requests and manifest to BASE/N.",
+    )
+    parser.add_argument("source", metavar="DIR", help="finished run directory, or detector.keras")
+    parser.add_argument("--to", metavar="BASE", required=True, help="folder of the versions")
+    parser.add_argument(
+        "--version", metavar="N", type=int, help="number of the version (default: the next)"
+    )
+    parser.add_argument(
+        "--onnx", metavar="FILE", type=Path, help="write the numeric part as an ONNX model, too"
+    )
+    args = parser.parse_args(argv)
+
+    console.import_tensorflow()
+    from memae_tf.serving.publication import how_to_serve, publish, read_source
+
+    published = publish(read_source(args.source), args.to, args.version, args.onnx)
+    print(f"Published {published}/")
+    if args.onnx is not None:
+        print(f"Wrote {args.onnx}")
+    print(how_to_serve(published))
+
+
+if __name__ == "__main__":
+    console.run(main)

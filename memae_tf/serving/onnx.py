@@ -1,0 +1,164 @@
+"""The numeric part of a detector, feature vectors to scores, as an ONNX model."""
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from memae_tf.errors import UserError
+from memae_tf.models import Detector, MemAE
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 18
+# Relative to the largest value of a sample. TensorFlow and ONNX Runtime add up in another order:
+# reconstructions agree to about 1e-6, which is more of a score the smaller it is.
+TOLERANCES = {"score": 1e-3, "reconstruction": 1e-4}
+# Where a weight is within rounding of the shrinkage threshold, one of the two may drop the slot.
+TOLERATED_SHARE = 0.02
+# As many random inputs as the check takes at most, and as many elements of all together.
+NUM_RANDOM, RANDOM_ELEMENTS = 256, 2**20
+
+
+def require_onnx() -> None:
+    """Imports what makes and checks ONNX models.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    try:
+        import onnxruntime  # noqa: F401
+        import tf2onnx  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"--onnx: the package {error.name} is not installed; "
+            "pip install 'memae_tf[onnx]' installs it"
+        ) from None
+
+
+def detector_to_onnx(detector: Detector, samples: np.ndarray) -> "onnx.ModelProto":
+    """`memae_to_onnx` of a detector's model, all that follows the featurizer.
+
+    The metadata have the `threshold` and the `feature_names` (a JSON list) of the detector.
+    """
+    import onnx
+
+    proto = memae_to_onnx(detector.model, samples)
+    onnx.helper.set_model_props(
+        proto,
+        {
+            "threshold": repr(float(detector.threshold.numpy())),
+            "feature_names": json.dumps(detector.featurizer.feature_names),
+        },
+    )
+    return proto
+
+
+def memae_to_onnx(model: MemAE, samples: np.ndarray) -> "onnx.ModelProto":
+    """A checked ONNX model of a MemAE: `features` to `score` and `reconstruction`, all float32.
+
+    A model trained in 16 bits is written in float32: ONNX Runtime lacks most of bfloat16 on CPUs.
+
+    Args:
+        model: A built model.
+        samples: Some inputs, float32 (samples, ...).
+
+    Raises:
+        RuntimeError: If ONNX Runtime's answers to the samples, and to random inputs of their
+            shape, are not TensorFlow's.
+    """
+    import tf2onnx
+
+    sample_shape = samples.shape[1:]
+    model = _in_float32(model, sample_shape)
+    function = tf.function(
+        lambda features: _answer(model, features),
+        input_signature=[tf.TensorSpec((None, *sample_shape), tf.float32, "features")],
+        autograph=False,
+    )
+    proto, _ = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)
+    for node in proto.graph.node:
+        if node.op_type == "ConvTranspose":
+            _pad_output(node)
+    check(proto, function, np.concatenate([samples, _random_inputs(sample_shape)]))
+    return proto
+
+
+def _random_inputs(sample_shape: tuple[int, ...]) -> np.ndarray:
+    number = max(1, min(NUM_RANDOM, RANDOM_ELEMENTS // math.prod(sample_shape)))
+    return np.random.default_rng(0).normal(size=(number, *sample_shape)).astype("float32")
+
+
+def _answer(model: MemAE, features: tf.Tensor) -> dict[str, tf.Tensor]:
+    code = model.encoder(features, training=False)
+    if model.memory is not None:
+        # With the addressing the memory reads all queries at once, without the loop over blocks
+        # of them that would make a slow ONNX model.
+        code, _ = model.memory(code, return_addressing=True)
+    reconstruction = model.decoder(code, training=False)
+    return {"score": model.sample_error(features, reconstruction), "reconstruction": reconstruction}
+
+
+def _in_float32(model: MemAE, sample_shape: tuple[int, ...]) -> MemAE:
+    """A copy of a model that computes in float32."""
+    copy = MemAE.from_config(model.get_config())
+    copy.build((None, *sample_shape))
+    for layer in copy._flatten_layers():
+        layer.dtype_policy = keras.DTypePolicy("float32")
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def _pad_output(node: "onnx.NodeProto") -> None:
+    """Turns the negative padding that tf2onnx gives where a stride exceeds the kernel, which ONNX
+    does not have, into padding of the output."""
+    import onnx
+
+    pads = next((a.ints for a in node.attribute if a.name == "pads"), [])
+    axes = len(pads) // 2
+    total = [pads[i] + pads[i + axes] for i in range(axes)]
+    if min(total, default=0) >= 0:
+        return
+    for i in range(axes):
+        if total[i] < 0:
+            pads[i] = pads[i + axes] = 0
+    node.attribute.append(
+        onnx.helper.make_attribute("output_padding", [max(0, -padding) for padding in total])
+    )
+
+
+def check(proto: "onnx.ModelProto", function, inputs: np.ndarray) -> None:
+    """Compares an ONNX model's answers with TensorFlow's.
+
+    Raises:
+        RuntimeError: If those for more than `TOLERATED_SHARE` of the inputs differ by more than
+            `TOLERANCES`.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    expected = function(inputs)
+    answers = session.run(list(TOLERANCES), {"features": inputs})
+    for name, values in zip(TOLERANCES, answers, strict=True):
+        wanted = expected[name].numpy()
+        if values.shape != wanted.shape:
+            raise RuntimeError(f"ONNX: {name} has the shape {values.shape}, not {wanted.shape}")
+        share = np.mean(~(_distance(values, wanted) <= TOLERANCES[name]))
+        if share > TOLERATED_SHARE:
+            raise RuntimeError(
+                f"ONNX: {name} differs by more than {TOLERANCES[name]:g} for {share:.0%} of the "
+                "samples"
+            )
+
+
+def _distance(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The largest difference in each sample, relative to its largest value."""
+    axes = tuple(range(1, wanted.ndim))
+    difference = np.abs(values - wanted).max(axis=axes)
+    return difference / np.maximum(np.abs(wanted).max(axis=axes), 1e-6)

@@ -1,0 +1,206 @@
+"""Publishes detectors under a base path, from which TensorFlow Serving takes the versions."""
+
+import contextlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from memae_tf.config import load_config
+from memae_tf.errors import UserError
+from memae_tf.models import Detector, load_detector
+from memae_tf.serving import manifest, onnx, saved_model, warmup
+from memae_tf.serving.records import RecordInterface
+from memae_tf.serving.saved_model import Signature
+from memae_tf.training.run_directory import PARTIAL, RunDirectory, whole_file
+
+EXAMPLE = Path("assets.extra") / "example_request.json"
+# TensorFlow Serving keeps versions as signed 64-bit integers.
+LARGEST_VERSION = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """What is exported.
+
+    Attributes:
+        detector: The detector.
+        config: The configuration of the run that it is from; `None` for a file of its own.
+        metrics: Those of that run.
+    """
+
+    detector: Detector
+    config: dict | None = None
+    metrics: dict | None = None
+
+
+def read_source(path: str | Path) -> Source:
+    """The detector of a finished run, or of a `detector.keras`.
+
+    Raises:
+        UserError: If it is neither, or damaged.
+    """
+    path = Path(path)
+    if path.is_file():
+        return Source(load_detector(path))
+    if not path.exists():
+        raise UserError(f"{path}: there is no such run directory or detector")
+    run = RunDirectory.existing(path)
+    if not run.metrics.is_file():
+        raise UserError(f"{path}: is not finished; finish it with memae_tf.train first")
+    metrics = run.read_json(run.metrics)
+    return Source(
+        load_detector(run.detector), load_config(run.config).model_dump(mode="json"), metrics
+    )
+
+
+def publish(
+    source: Source, base: str | Path, version: int | None = None, onnx_file: Path | None = None
+) -> Path:
+    """Writes a detector as a version that TensorFlow Serving can load.
+
+    It appears whole, when its warm-up requests have run, or not at all.
+
+    Args:
+        source: What to publish.
+        base: Directory of the versions; is made if missing.
+        version: Number of the version; `None` is one more than the highest there.
+        onnx_file: Where to write the numeric part as an ONNX model, replacing what is there.
+
+    Returns:
+        The directory of the version.
+
+    Raises:
+        UserError: If the version exists, something cannot be written, or a package is missing.
+    """
+    warmup.require_protocol()
+    if onnx_file is not None:
+        onnx.require_onnx()
+    base = Path(base)
+    target = base / str(free_version(base, version))
+    interface = RecordInterface(source.detector)
+    signatures = saved_model.signatures_of(interface)
+    with contextlib.ExitStack() as stack:
+        if onnx_file is not None:
+            encoded = signatures["score_encoded"].sample["features"]
+            proto = onnx.detector_to_onnx(source.detector, encoded)
+            stack.enter_context(_writing(onnx_file))
+            stack.enter_context(whole_file(onnx_file)).write_bytes(proto.SerializeToString())
+        stack.enter_context(_writing(base))
+        _write(source, interface, signatures, stack.enter_context(_whole_directory(target)))
+    return target
+
+
+def free_version(base: Path, version: int | None) -> int:
+    """The number to publish under.
+
+    Raises:
+        UserError: If it is taken, or the base is no directory.
+    """
+    if base.exists() and not base.is_dir():
+        raise UserError(f"{base}: is a file; --to should be a folder of versions")
+    with _writing(base):
+        taken = {int(p.name): p for p in base.glob("*") if re.fullmatch("[0-9]+", p.name)}
+    if version is None:
+        version = max(taken, default=0) + 1
+    if not 1 <= version <= LARGEST_VERSION:
+        raise UserError(f"--version {version}: should be from 1 to {LARGEST_VERSION}")
+    if version in taken:
+        raise UserError(f"{taken[version]}: exists already; choose another --version, or none")
+    return version
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror
+    except tf.errors.ResourceExhaustedError as error:
+        # A full disk, in TensorFlow's words: the file; the reason.
+        reason = error.message.rsplit("; ", 1)[-1]
+    else:
+        return
+    raise UserError(f"{path}: cannot be written ({reason})")
+
+
+@contextlib.contextmanager
+def _whole_directory(target: Path) -> Iterator[Path]:
+    """A directory to write to that becomes `target` at the end, if all went well."""
+    made = [path for path in target.parents if not path.exists()]
+    # Of no integer's name, so that no server takes it for a version.
+    aside = target.with_name(f"{PARTIAL}{uuid.uuid4().hex}-{target.name}")
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        _sync(aside)
+        os.rename(aside, target)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        for path in made:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def _sync(directory: Path) -> None:
+    """Has the disk hold the files before their directory gets its name."""
+    for path in directory.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _write(
+    source: Source, interface: RecordInterface, signatures: dict[str, Signature], directory: Path
+) -> None:
+    saved_model.save(source.detector, signatures, directory)
+    warmup.write(signatures, directory)
+    warmup.replay(directory)
+    request = {"instances": [interface.sample_json()]}
+    (directory / EXAMPLE).write_text(json.dumps(request, indent=2) + "\n")
+    content = {
+        "versions": _versions(),
+        "input": interface.describe(),
+        "threshold": float(source.detector.threshold.numpy()),
+        "config": source.config,
+        "metrics": source.metrics,
+        "signatures": saved_model.signature_definitions(directory),
+    }
+    manifest.write(directory, content)
+
+
+def _versions() -> dict[str, str]:
+    packages = ("memae_tf", "tensorflow", "keras", "numpy", "tensorflow-serving-api")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in packages},
+    }
+
+
+def how_to_serve(published: Path) -> str:
+    """Command lines that serve a published version, and ask it."""
+    base = published.parent.resolve()
+    # A name that needs no quoting in an address.
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", base.name) or "detector"
+    source, request = shlex.quote(str(base)), shlex.quote(str(published.resolve() / EXAMPLE))
+    embedded = source if name == base.name else shlex.quote(f"{name}={base}")
+    mount = shlex.quote(f"type=bind,source={base},target=/models/{name},readonly")
+    return f"""\
+Serve it with one of
+  python -m memae_tf.serve {embedded}
+  tensorflow_model_server --port=8500 --rest_api_port=8501 --model_name={name} \\
+      --model_base_path={source}
+  docker run --rm -p 8500:8500 -p 8501:8501 -e MODEL_NAME={name} \\
+      --mount {mount} tensorflow/serving
+and ask it with
+  curl --data @{request} http://localhost:8501/v1/models/{name}:predict"""

@@ -1,0 +1,69 @@
+"""The benchmarks in benchmarks/, at a size that says nothing about speed."""
+
+import importlib.util
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(name: str, tmp_path: Path) -> tuple[dict, str]:
+    """The JSON file and the printed table of a quick run."""
+    file = tmp_path / "results.json"
+    result = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / f"{name}.py", "--quick", "--json", file],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    # TensorFlow's messages stay out of the table.
+    assert result.stderr == ""
+    results = json.loads(file.read_text())
+    assert results["machine"]["versions"]["tensorflow"]
+    return results, result.stdout
+
+
+def sane(*values: float) -> bool:
+    return all(math.isfinite(value) and value > 0 for value in values)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is a peer")
+def test_training(tmp_path):
+    results, table = run("training", tmp_path)
+    (result,) = results["models"].values()
+    assert set(result["ratios"]) == {"torch", "fit tf.data", "fit numpy", "limit"}
+    assert sane(*result["ratios"].values(), *result["rows_per_second"].values())
+    assert "target: 2" in table
+
+
+def test_memory_unit(tmp_path):
+    results, _ = run("memory_unit", tmp_path)
+    assert {row["slots"] for row in results["rows"]} == {50, 2000, 4000}
+    for row in results["rows"]:
+        assert sane(row["seconds"], row["training_seconds"], row["share_of_peak"])
+        assert row["bytes"] >= 0
+
+
+def test_replicas(tmp_path):
+    results, _ = run("replicas", tmp_path)
+    (result,) = results["models"].values()
+    assert sane(result["speedup"], *result["rows_per_second"].values())
+
+
+@pytest.mark.parametrize("name", ["training", "memory_unit", "replicas"])
+def test_help(name):
+    result = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / f"{name}.py", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "--quick" in result.stdout
