@@ -41,6 +41,8 @@ setup(
         "test": [
             "pytest>=8",
             "pytest-cov>=6",
+            # Most of a test's time is one process starting: cores help.
+            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "ruff>=0.9",
             # The other extras that tests go through.

@@ -38,6 +38,10 @@ class MemoryUnit(keras.layers.Layer):
 
     Addressing is computed in float32 under every dtype policy.
 
+    Inference goes through the queries in blocks, so that its memory grows with the number of slots
+    or that of queries, not with their product: 100,000 slots are fine. Training, and
+    `return_addressing=True`, hold the weights of all queries.
+
     Example:
 
     >>> memory = MemoryUnit(num_slots=50, scale=10.0)
@@ -183,8 +187,7 @@ class MemoryUnit(keras.layers.Layer):
         else:
             self.fixed_scale = default_scale if self.scale is None else float(self.scale)
         if self.warmup_steps > 0:
-            # Every replica counts the same steps for itself, as with the statistics of a
-            # BatchNormalization: no synchronisation within a step.
+            # Without `aggregation` every replica counts for itself, and all count the same.
             self.steps = self.add_weight(
                 name="steps",
                 shape=(),
@@ -335,6 +338,8 @@ class MemoryUnit(keras.layers.Layer):
 
     def health(self, addressing) -> dict[str, float]:
         """Summarises whether the memory is alive.
+
+        It goes by the full threshold, also during a warm-up.
 
         Args:
             addressing: Float array (..., N), what `return_addressing=True` gives.

@@ -19,7 +19,7 @@ def test_layers_and_models(backend):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
     environment.update(KERAS_BACKEND=backend, PYTEST_ADDOPTS="")
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", TESTS / "layers", TESTS / "models"],
+        [sys.executable, "-m", "pytest", "--numprocesses=0", TESTS / "layers", TESTS / "models"],
         env=environment,
         cwd=TESTS.parent,
         capture_output=True,

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +10,11 @@ from hypothesis import strategies as st
 from keras import ops
 from keras.src import testing
 
-from memae_tf.layers import MemoryUnit
+from memae_tf.layers import MemoryUnit, memory_unit
+
+ON_TENSORFLOW = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="of the TensorFlow backend"
+)
 
 
 def make(memory: np.ndarray, **arguments) -> MemoryUnit:
@@ -62,6 +69,19 @@ class KerasLayerTest(testing.TestCase):
             expected_output_shape=(4, 8),
             expected_num_trainable_weights=2,
             expected_num_losses=1,
+        )
+
+    def test_warm_up(self):
+        self.run_layer_test(
+            MemoryUnit,
+            init_kwargs={"num_slots": 10, "warmup_steps": 3},
+            input_shape=(4, 8),
+            expected_output_shape=(4, 8),
+            expected_num_trainable_weights=1,
+            expected_num_non_trainable_weights=1,
+            expected_num_non_trainable_variables=1,
+            expected_num_losses=1,
+            supports_masking=True,
         )
 
 
@@ -280,6 +300,9 @@ def test_health_by_hand():
         {"entropy_weight": -1.0},
         {"entropy_weight": float("inf")},
         {"fallback": "nearest"},
+        {"warmup_steps": -1},
+        {"warmup_steps": 2.0},
+        {"warmup_steps": True},
     ],
 )
 def test_invalid_arguments_are_named(arguments):
@@ -303,3 +326,158 @@ def test_xla_gives_the_same():
     model = keras.Sequential([keras.Input((6,)), unit])
     model.compile(jit_compile=True)
     np.testing.assert_allclose(model.predict(queries, verbose=0), expected, rtol=1e-5, atol=1e-6)
+
+
+# Inference in blocks.
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of 100 weights: 5 queries to 20 slots."""
+    monkeypatch.setattr(memory_unit, "BLOCK", 100)
+
+
+def total_loss(unit: MemoryUnit) -> float:
+    return sum(float(ops.convert_to_numpy(loss)) for loss in unit.losses)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("shape", [(5,), (6,), (23,), (3, 7), (2, 3, 4), (2, 2, 3, 3)])
+def test_blocks_give_the_same_as_all_at_once(shape):
+    _, memory = random_case(seed=10)
+    queries = np.random.default_rng(11).normal(size=(*shape, 6)).astype("float32")
+    unit = make(memory, entropy_weight=1.0)
+    expected = ops.convert_to_numpy(unit(queries, training=True))
+    loss = total_loss(unit)
+    read = unit(queries, training=False)
+    assert tuple(read.shape) == (*shape, 6)
+    np.testing.assert_allclose(ops.convert_to_numpy(read), expected, rtol=1e-6, atol=1e-6)
+    # The padding of the last block counts for nothing.
+    assert total_loss(unit) == pytest.approx(loss, rel=1e-6)
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_blocks_where_the_batch_is_unknown(jit_compile):
+    if jit_compile and keras.backend.backend() == "torch":
+        pytest.skip("XLA is for the TensorFlow and JAX backends")
+    queries, memory = random_case(seed=12, num_queries=33)
+    queries = queries.astype("float32")
+    unit = make(memory, entropy_weight=1.0)
+    model = keras.Sequential([keras.Input((6,)), unit])
+    model.compile(loss="mse", jit_compile=jit_compile)
+    addressing = reference.address(queries, memory)
+    # Batches of several blocks, of less than one, and a partial one.
+    for batch_size in (33, 2, 16):
+        read = model.predict(queries, batch_size=batch_size, verbose=0)
+        np.testing.assert_allclose(read, addressing @ memory, rtol=1e-4, atol=1e-5)
+    loss = model.evaluate(queries, read, batch_size=33, verbose=0)
+    assert loss == pytest.approx(reference.entropy(addressing), rel=1e-4)
+
+
+@ON_TENSORFLOW
+@pytest.mark.usefixtures("small_blocks")
+def test_exported_blocks_take_any_batch(tmp_path):
+    import tensorflow as tf
+
+    queries, memory = random_case(seed=13, num_queries=33)
+    queries = queries.reshape(11, 3, 6).astype("float32")
+    unit = make(memory)
+    model = keras.Sequential([keras.Input((None, 6)), unit])
+    model.export(tmp_path / "model", verbose=False)
+    exported = tf.saved_model.load(tmp_path / "model")
+    for part in (queries, queries[:1], queries[:4, :2]):
+        expected, _, _ = call(unit, part)
+        np.testing.assert_allclose(exported.serve(part), expected, rtol=1e-5, atol=1e-6)
+
+
+@ON_TENSORFLOW
+def test_empty_batch_under_xla():
+    import tensorflow as tf
+
+    unit = make(np.eye(6))
+    signature = [tf.TensorSpec((None, 6))]
+    read = tf.function(unit, input_signature=signature, jit_compile=True)
+    assert read(tf.zeros((0, 6))).shape == (0, 6)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_blocks_pass_gradients_on():
+    """A layer before a frozen memory may be trained through it."""
+    queries, memory = random_case(seed=14, num_queries=23)
+    kernels = []
+    for training in (True, False):
+        dense = keras.layers.Dense(6, use_bias=False, kernel_initializer="identity")
+        inputs = keras.Input((6,))
+        model = keras.Model(inputs, make(memory)(dense(inputs), training=training))
+        model.compile(keras.optimizers.SGD(1.0), loss="mse")
+        model.fit(queries, queries, batch_size=23, epochs=1, verbose=0)
+        kernels.append(ops.convert_to_numpy(dense.kernel))
+    assert np.abs(kernels[0] - np.eye(6)).max() > 1e-3
+    np.testing.assert_allclose(kernels[0], kernels[1], rtol=1e-4, atol=1e-6)
+
+
+# Warm-up.
+
+
+def test_threshold_and_entropy_weight_grow_with_the_training_calls():
+    queries, memory = random_case(seed=15)
+    queries = queries.astype("float32")
+    unit = make(memory, scale=4.0, shrink=2.0, entropy_weight=1.0, warmup_steps=4)
+    for step in range(6):
+        warmth = min(step / 4, 1.0)
+        expected = reference.address(queries, memory, scale=4.0, shrink=2.0 * warmth)
+        entropy = warmth * reference.entropy(expected)
+        # Inference does not count, and agrees with the training call that follows.
+        for training in (False, None, True):
+            read = ops.convert_to_numpy(unit(queries, training=training))
+            np.testing.assert_allclose(read, expected @ memory, rtol=1e-4, atol=1e-5)
+            assert total_loss(unit) == pytest.approx(entropy, rel=1e-4, abs=1e-6)
+    assert int(unit.steps) == 4
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_warm_up_counts_steps_of_fit_and_is_saved(tmp_path, jit_compile):
+    if jit_compile and keras.backend.backend() == "torch":
+        pytest.skip("XLA is for the TensorFlow and JAX backends")
+    queries, _ = random_case(seed=16)
+    model = keras.Sequential([keras.Input((6,)), MemoryUnit(7, warmup_steps=100)])
+    model.compile("sgd", loss="mse", jit_compile=jit_compile)
+    model.fit(queries, queries, batch_size=8, epochs=3, verbose=0)
+    model.evaluate(queries, queries, verbose=0)
+    assert int(model.layers[0].steps) == 6
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert int(again.layers[0].steps) == 6
+    np.testing.assert_allclose(
+        again.predict(queries, verbose=0), model.predict(queries, verbose=0), rtol=1e-6
+    )
+
+
+def test_without_warm_up_there_is_no_counter():
+    unit = make(np.eye(2))
+    unit(np.ones((1, 2), "float32"), training=True)
+    assert len(unit.weights) == 1
+
+
+@ON_TENSORFLOW
+def test_every_replica_counts_the_same_steps():
+    code = """
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from memae_tf.layers import MemoryUnit
+strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+with strategy.scope():
+    unit = MemoryUnit(5, warmup_steps=10)
+    unit.build((None, 3))
+step = tf.function(lambda: strategy.run(lambda: unit(tf.ones((4, 3)), training=True)))
+for _ in range(3):
+    step()
+steps = strategy.experimental_local_results(unit.steps.value)
+assert [int(count) for count in steps] == [3, 3], steps
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
