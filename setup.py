@@ -13,6 +13,16 @@ REQUIREMENTS = [
     if line and not line.startswith("#")
 ]
 
+# TensorFlow Serving's protocol, in which warm-up requests are written and servers are asked; each
+# release needs the TensorFlow of its number, so it is no requirement of those who only train. The
+# others are the embedded server's: gRPC health and reflection, HTTP.
+SERVING = [
+    "tensorflow-serving-api>=2.18",
+    "grpcio-health-checking",
+    "grpcio-reflection",
+    "aiohttp>=3.9",
+]
+
 setup(
     name="memae_tf",
     version=VERSION,
@@ -32,7 +42,7 @@ setup(
         # Exports for TensorFlow Serving: its protocol, in which warm-up requests are written and
         # servers are asked. A release needs the TensorFlow of its number or later, so it is no
         # requirement of those who only train.
-        "serving": ["tensorflow-serving-api>=2.18"],
+        "serving": SERVING,
         # ONNX files of exported models, and what checks them.
         "onnx": ["tf2onnx>=1.16", "onnxruntime>=1.18"],
         # The layers and models also run on Keras's other backends.
@@ -47,7 +57,7 @@ setup(
             "ruff>=0.9",
             # The other extras that tests go through.
             "pyarrow>=15",
-            "tensorflow-serving-api>=2.18",
+            *SERVING,
             "tf2onnx>=1.16",
             "onnxruntime>=1.18",
         ],

@@ -1,0 +1,185 @@
+"""Serves exported models for development: `python -m memae_tf.serve BASE...`."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from memae_tf import console
+from memae_tf.console import Parser
+from memae_tf.errors import UserError
+
+NOTICE = (
+    "This server is for development. In production use TensorFlow Serving itself "
+    "(https://www.tensorflow.org/tfx/guide/serving), which serves the same directories."
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = Parser(
+        prog="python -m memae_tf.serve",
+        description="Serve SavedModels over gRPC and REST as TensorFlow Serving does. " + NOTICE,
+    )
+    parser.add_argument(
+        "bases",
+        nargs="*",
+        metavar="[NAME=]BASE",
+        help="directory that holds the versions of a model, BASE/1, BASE/2, ...; the model's name "
+        "is the directory's if none is given",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8500, help="gRPC port, 0 for a free one (%(default)s)"
+    )
+    parser.add_argument(
+        "--rest-port", type=int, default=8501, help="REST port, 0 for a free one (%(default)s)"
+    )
+    parser.add_argument("--no-rest", action="store_true", help="serve gRPC only")
+    parser.add_argument(
+        "--model-config-file",
+        metavar="FILE",
+        help="more models, with version policies and labels: a ModelServerConfig in text",
+    )
+    parser.add_argument(
+        "--allow-version-labels-for-unavailable-models",
+        action="store_true",
+        help="accept new labels of versions that are not there yet",
+    )
+    parser.add_argument(
+        "--poll-seconds",
+        type=float,
+        default=1.0,
+        help="how often to look for new versions, 0 for never (%(default)s)",
+    )
+    parser.add_argument(
+        "--max-load-retries",
+        type=int,
+        default=5,
+        help="how often a version that fails to load is tried again (%(default)s)",
+    )
+    parser.add_argument(
+        "--load-retry-seconds",
+        type=float,
+        default=1.0,
+        help="time between two such attempts (%(default)s)",
+    )
+    parser.add_argument(
+        "--no-warmup", action="store_true", help="skip the warm-up requests of the models"
+    )
+    parser.add_argument(
+        "--batching-parameters-file",
+        metavar="FILE",
+        help="batch requests that come close together: BatchingParameters in text",
+    )
+    parser.add_argument(
+        "--rest-timeout-ms",
+        type=int,
+        default=30000,
+        help="how long a REST request may run (%(default)s)",
+    )
+    parser.add_argument(
+        "--max-request-mib",
+        type=float,
+        default=256.0,
+        help="largest request, in MiB (%(default)s)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=16,
+        help="how many requests of either kind to work on at a time (%(default)s)",
+    )
+    parser.add_argument(
+        "--cors", action="store_true", help="let web pages of other origins read REST replies"
+    )
+    parser.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=30.0,
+        help="how long requests under way may take after SIGTERM (%(default)s)",
+    )
+    args = parser.parse_args(argv)
+    if not args.bases and not args.model_config_file:
+        parser.error("nothing to serve: give a BASE or --model-config-file")
+
+    from memae_tf.serving.server import require_packages
+    from memae_tf.serving.server.stop_signals import StopSignals
+
+    stop = StopSignals()
+    require_packages()
+    models = _models(args)
+    console.import_tensorflow()
+    from memae_tf.serving.server.model_server import ModelServer
+
+    _log_to_stderr()
+    print(NOTICE, file=sys.stderr, flush=True)
+    server = ModelServer(models, _options(args))
+    stop.then(server.interrupt)
+    server.start(_say_waiting)
+    if stop.received is None:
+        for name, versions in server.registry.serving().items():
+            print(f"{name}: version {', '.join(map(str, versions))}")
+        print(f"gRPC on {server.grpc_address}")
+        if server.rest_address is not None:
+            print(f"REST on {server.rest_address}/v1/models")
+        sys.stdout.flush()
+        stop.wait()
+        print("Stopping; requests under way are answered first", file=sys.stderr, flush=True)
+    server.stop()
+    sys.exit(stop.status)
+
+
+def _models(args: argparse.Namespace) -> list:
+    from memae_tf.serving.server.config import model_config, read_model_config_file
+
+    models = []
+    for base in args.bases:
+        name, separator, path = base.partition("=")
+        models.append(model_config(path, name) if separator else model_config(base))
+    if args.model_config_file:
+        models += read_model_config_file(args.model_config_file)
+    names = [model.name for model in models]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{name} is the name of two models; give one as OTHER_NAME=BASE")
+    return models
+
+
+def _options(args: argparse.Namespace):
+    from memae_tf.serving.server.batching import BatchingParameters
+    from memae_tf.serving.server.model_server import MEBIBYTE, ServerOptions
+
+    batching = args.batching_parameters_file
+    return ServerOptions(
+        host=args.host,
+        grpc_port=args.port,
+        rest_port=None if args.no_rest else args.rest_port,
+        threads=args.threads,
+        poll_seconds=args.poll_seconds,
+        warmup=not args.no_warmup,
+        max_load_retries=args.max_load_retries,
+        retry_seconds=args.load_retry_seconds,
+        batching=BatchingParameters.read(batching) if batching else None,
+        rest_timeout=args.rest_timeout_ms / 1000,
+        max_request_bytes=int(args.max_request_mib * MEBIBYTE),
+        cors=args.cors,
+        allow_unavailable_labels=args.allow_version_labels_for_unavailable_models,
+        drain_seconds=args.drain_seconds,
+    )
+
+
+def _say_waiting(names: list[str]) -> None:
+    print(f"Waiting for a version of {', '.join(names)}", file=sys.stderr, flush=True)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("memae_tf.serving")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+if __name__ == "__main__":
+    console.run(main)

@@ -1,0 +1,153 @@
+"""The HTTP side of a server, on aiohttp.
+
+The standard library's server answers a small request sooner, but leaves to its user what makes
+HTTP hard: chunked bodies, limits of headers and bodies, `Expect`, pipelining, connections that
+stall, an end that lets requests under way finish. aiohttp, with its parser in C, has them all and
+was the quickest of those that do.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+from aiohttp import web
+
+from memae_tf.errors import UserError
+from memae_tf.serving.server.rest_codec import Reply, Request, RestCodec, too_large
+
+CHUNK_BYTES = 1 << 18
+# How long the rest of a body that was refused is still taken in, so that the client sees why.
+LINGERING_SECONDS = 1.0
+# How long the last replies may take to be written when the server stops.
+WRITING_SECONDS = 5.0
+
+# aiohttp logs a traceback of every request that is no HTTP; the client gets a 400.
+_silent = logging.getLogger(f"{__name__}.aiohttp")
+_silent.setLevel(logging.CRITICAL)
+
+
+class HttpServer:
+    """Serves a codec on a thread with an event loop of its own.
+
+    Args:
+        codec: What answers.
+        host: Address to listen on.
+        port: 0 for a free one; `port` is the one that was taken.
+        threads: How many requests are worked on at a time.
+        max_request_bytes: Longer bodies are refused.
+        drain_seconds: How long requests under way may take when it stops.
+
+    Raises:
+        UserError: If the address cannot be listened on.
+    """
+
+    def __init__(
+        self,
+        codec: RestCodec,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        threads: int = 16,
+        max_request_bytes: int = 2**31 - 1,
+        drain_seconds: float = 30.0,
+    ):
+        self._codec = codec
+        self._max_request_bytes = max_request_bytes
+        self._drain_seconds = drain_seconds
+        self._under_way = 0
+        self._draining = False
+        self._workers = ThreadPoolExecutor(threads, "rest")
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="http", daemon=True)
+        self._thread.start()
+        try:
+            self.port = self._call(self._listen(host, port))
+        except OSError as error:
+            self._end_loop()
+            raise UserError(f"REST cannot listen on {host}:{port}: {error.strerror}") from error
+
+    def stop(self) -> None:
+        """Takes no more requests, and answers those under way."""
+        self._call(self._drain())
+        self._end_loop()
+
+    def _end_loop(self) -> None:
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _call(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    async def _listen(self, host: str, port: int) -> int:
+        server = web.Server(
+            self._answer,
+            auto_decompress=False,
+            access_log=None,
+            logger=_silent,
+            lingering_time=LINGERING_SECONDS,
+        )
+        self._runner = web.ServerRunner(server, shutdown_timeout=WRITING_SECONDS)
+        await self._runner.setup()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._site = web.TCPSite(self._runner, host, port, reuse_port=False)
+        await self._site.start()
+        return self._runner.addresses[0][1]
+
+    async def _drain(self) -> None:
+        # aiohttp's own end would not take in the rest of a body that is on its way.
+        self._draining = True
+        await self._site.stop()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), self._drain_seconds)
+        await self._runner.cleanup()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        self._under_way += 1
+        self._idle.clear()
+        try:
+            return await self._reply(request)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def _reply(self, request: web.BaseRequest) -> web.StreamResponse:
+        body = await self._read(request)
+        if body is None:
+            reply = too_large(self._max_request_bytes)
+        else:
+            message = Request(request.method, request.message.path, body, request.headers)
+            reply = await self._loop.run_in_executor(self._workers, self._codec.handle, message)
+        # What is left of a body that was refused is not read.
+        return _response(reply, close=body is None or self._draining)
+
+    async def _read(self, request: web.BaseRequest) -> bytes | None:
+        """The body; None if it is too long."""
+        if (request.content_length or 0) > self._max_request_bytes:
+            return None
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0
+        chunks, size = [], 0
+        async for chunk in request.content.iter_chunked(CHUNK_BYTES):
+            size += len(chunk)
+            if size > self._max_request_bytes:
+                return None
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+def _response(reply: Reply, close: bool) -> web.Response:
+    response = web.Response(
+        status=reply.status,
+        body=reply.body,
+        content_type=reply.content_type,
+        headers=reply.headers,
+    )
+    if close:
+        response.force_close()
+    return response

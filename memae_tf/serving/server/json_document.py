@@ -1,0 +1,115 @@
+"""JSON as TensorFlow Serving's parser reads it.
+
+Python's own parser differs in few things: there the last of duplicate keys counts, numbers may
+overflow to infinity, `Inf` and `-NaN` are unknown, half a surrogate pair is accepted.
+"""
+
+import json
+import re
+
+from memae_tf.serving.server.status import invalid_argument
+
+_STRING = r'"(?:[^"\\]|\\.)*"'
+_OTHER_CONSTANTS = re.compile(rf"{_STRING}|-?Inf(?:inity)?|-NaN", re.DOTALL)
+# Only with such exponents or so many digits can a number be too large for a double, or a Python
+# integer too long to be read.
+_MAYBE_TOO_BIG = re.compile(r"[eE]\+?\d{3}|\d{200}")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+
+
+def parse_object(body: bytes) -> dict:
+    """The JSON object at the beginning of a body.
+
+    Strings keep bytes that are not UTF-8, as surrogate escapes.
+
+    Raises:
+        ServingError: INVALID_ARGUMENT, if there is none.
+    """
+    text = body.decode("utf-8", "surrogateescape").lstrip(" \t\r\n")
+    if not text:
+        raise invalid_argument("JSON Parse error: The document is empty at offset: 0")
+    if "Inf" in text or "-NaN" in text:
+        text = _OTHER_CONSTANTS.sub(_python_constant, text)
+    if "\\u" in text:
+        _check_surrogates(text)
+    decoder = _careful if _MAYBE_TOO_BIG.search(text) else _decoder
+    try:
+        document, _ = decoder.raw_decode(text)
+    except json.JSONDecodeError as error:
+        raise invalid_argument(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
+    except RecursionError:
+        raise invalid_argument("JSON Parse error: Nested too deeply.") from None
+    if not isinstance(document, dict):
+        raise invalid_argument(f"JSON Value: {shown(document)} Is not object")
+    return document
+
+
+def shown(value: object) -> str:
+    """A JSON value in a message, cut where it is long."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        text = "..."
+    return text if len(text) <= 200 else text[:200] + "..."
+
+
+def type_name(value: object) -> str:
+    """The parser's name of a value's type."""
+    if value is None:
+        return "Null"
+    if isinstance(value, bool):
+        return "True" if value else "False"
+    return {dict: "Object", list: "Array", str: "String"}.get(type(value), "Number")
+
+
+def encode(document: object) -> bytes:
+    """JSON text in which bytes that were no UTF-8 are as they were."""
+    return to_bytes(json.dumps(document, ensure_ascii=False))
+
+
+def to_bytes(text: str) -> bytes:
+    """The bytes of a text with surrogate escapes."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _first_wins(pairs: list[tuple[str, object]]) -> dict:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        document = dict(reversed(pairs))
+    return document
+
+
+def _float(token: str) -> float:
+    value = float(token)
+    if value in (float("inf"), float("-inf")):
+        raise invalid_argument("JSON Parse error: Number too big to be stored in double.")
+    return value
+
+
+def _int(token: str) -> int | float:
+    return int(token) if len(token) < 100 else _float(token)
+
+
+_decoder = json.JSONDecoder(object_pairs_hook=_first_wins)
+_careful = json.JSONDecoder(object_pairs_hook=_first_wins, parse_float=_float, parse_int=_int)
+
+
+def _python_constant(match: re.Match) -> str:
+    token = match[0]
+    if token[0] == '"':
+        return token
+    if token == "-NaN":
+        return "NaN"
+    return "-Infinity" if token[0] == "-" else "Infinity"
+
+
+def _check_surrogates(text: str) -> None:
+    open_until = -1
+    for match in _ESCAPE.finditer(text):
+        unit = int(match[1], 16) if match[1] else 0
+        is_low = 0xDC00 <= unit <= 0xDFFF
+        if (match.start() == open_until) != is_low or (open_until >= 0 and not is_low):
+            raise invalid_argument("JSON Parse error: The surrogate pair in string is invalid.")
+        open_until = match.end() if 0xD800 <= unit <= 0xDBFF else -1
+    if open_until >= 0:
+        raise invalid_argument("JSON Parse error: The surrogate pair in string is invalid.")

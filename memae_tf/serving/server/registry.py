@@ -1,0 +1,432 @@
+"""The life of the versions: found, loaded, served, drained, unloaded.
+
+A version moves START, LOADING, AVAILABLE, UNLOADING, END. One poll at a time changes what there is;
+requests only lease what is AVAILABLE. A new version is loaded and warmed up before an old one is
+taken out, and an old one is closed by the last request that uses it.
+"""
+
+import contextlib
+import enum
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from memae_tf.serving.server.config import ModelConfig
+from memae_tf.serving.server.servable import Servable
+from memae_tf.serving.server.status import (
+    Code,
+    ServingError,
+    failed_precondition,
+    invalid_argument,
+    load_error,
+    not_found,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_VERSION = 2**63 - 1
+# The least time between two looks at a version that a reload waits for.
+SETTLING_SECONDS = 0.05
+
+
+class State(enum.IntEnum):
+    """States as GetModelStatus numbers them."""
+
+    UNKNOWN = 0
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The model, and perhaps the version or label, that a request names."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+
+class Version:
+    """One version of a model."""
+
+    def __init__(self, name: str, number: int, path: str):
+        self.name = name
+        self.number = number
+        self.path = path
+        self.state = State.START
+        self.error: ServingError | None = None
+        self.servable: Servable | None = None
+        self.leases = 0
+        self.attempts = 0
+        self.retry_at = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended because it could not be loaded."""
+        return self.state is State.END and self.error is not None
+
+
+class Model:
+    """A model that is configured, with those of its versions that were ever wanted."""
+
+    def __init__(self, config: ModelConfig):
+        self.config = config
+        self.versions: dict[int, Version] = {}
+        self._warned = ""
+
+    def warn(self, message: str) -> None:
+        """Logs what a poll finds wrong, but not what the one before found too."""
+        if message and message != self._warned:
+            logger.warning("Model %s: %s", self.config.name, message)
+        self._warned = message
+
+    def available(self) -> list[int]:
+        """Numbers of the versions that answer, oldest first."""
+        return sorted(n for n, v in self.versions.items() if v.state is State.AVAILABLE)
+
+
+class Registry:
+    """All models and their versions.
+
+    Args:
+        load: Makes a Servable, warmed up, of a version's directory.
+        max_load_retries: How often a version that fails to load is tried again.
+        retry_seconds: Time between two attempts.
+        allow_unavailable_labels: Whether a new label may name a version that is not there yet.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[Version], Servable],
+        max_load_retries: int = 5,
+        retry_seconds: float = 60.0,
+        allow_unavailable_labels: bool = False,
+    ):
+        self._load = load
+        self._max_load_retries = max_load_retries
+        self._retry_seconds = retry_seconds
+        self._allow_unavailable_labels = allow_unavailable_labels
+        self._models: dict[str, Model] = {}
+        # What GetModelStatus tells, for models too that are no longer configured.
+        self._history: dict[str, dict[int, Version]] = {}
+        # Held while versions are loaded; requests never take it.
+        self._lifecycle = threading.RLock()
+        # Guards all state, for moments only.
+        self._changed = threading.Condition()
+        self._closing = threading.Event()
+
+    # Requests.
+
+    @contextlib.contextmanager
+    def lease(self, spec: ModelSpec) -> Iterator[Version]:
+        """Holds the version that a spec names; it stays loaded meanwhile.
+
+        Raises:
+            ServingError: If there is none.
+        """
+        with self._changed:
+            version = self._resolve(spec)
+            version.leases += 1
+            self._changed.notify_all()
+        try:
+            yield version
+        finally:
+            self._release(version)
+
+    def _resolve(self, spec: ModelSpec) -> Version:
+        if not spec.name:
+            raise invalid_argument("ModelSpec has no name specified.")
+        model = self._models.get(spec.name)
+        number = spec.version
+        if spec.label is not None:
+            if model is None or spec.label not in model.config.labels:
+                raise invalid_argument(f"Unrecognized servable version label: {spec.label}")
+            number = model.config.labels[spec.label]
+        available = model.available() if model else []
+        if number is None and available:
+            number = available[-1]
+        if number is None:
+            raise not_found(f"Servable not found for request: Latest({spec.name})")
+        if number not in available:
+            raise not_found(f"Servable not found for request: Specific({spec.name}, {number})")
+        return model.versions[number]
+
+    def _release(self, version: Version) -> None:
+        with self._changed:
+            version.leases -= 1
+            self._changed.notify_all()
+            if version.leases or version.state is not State.UNLOADING:
+                return
+        self._end(version)
+
+    def status(self, spec: ModelSpec) -> list[Version]:
+        """The versions of a model, newest first, or the one that is named; labels are ignored."""
+        with self._changed:
+            versions = self._history.get(spec.name, {})
+            if not versions:
+                raise not_found(f"Could not find any versions of model {spec.name}")
+            if spec.version is None:
+                return [versions[number] for number in sorted(versions, reverse=True)]
+            if spec.version not in versions:
+                raise not_found(f"Could not find version {spec.version} of model {spec.name}")
+            return [versions[spec.version]]
+
+    # Lifecycle.
+
+    def configure(self, configs: Sequence[ModelConfig]) -> None:
+        """Says what to serve from the start; `poll_once` loads it."""
+        with self._lifecycle, self._changed:
+            self._models = {config.name: Model(config) for config in configs}
+
+    def poll_once(self) -> None:
+        """Looks once at every base path, and loads and unloads what follows."""
+        with self._lifecycle:
+            for model in list(self._models.values()):
+                if self._closing.is_set():
+                    return
+                wanted = self._load_wanted(model, model.config)
+                if wanted is not None:
+                    self._unload_unwanted(model, wanted)
+
+    def poll_every(self, seconds: float) -> None:
+        """Polls until `stop_polling`."""
+        while not self._closing.wait(seconds):
+            try:
+                self.poll_once()
+            except Exception:
+                # The versions that are there go on answering.
+                logger.exception("A poll of the models failed")
+
+    def reload(self, configs: Sequence[ModelConfig], timeout: float | None = None) -> None:
+        """Replaces what is served, or, if any of it cannot be served, nothing.
+
+        It comes back when every model has a version that answers. What is no longer listed is
+        unloaded after that.
+
+        Raises:
+            ServingError: If a model has no version that loads, or a label names none.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._lifecycle:
+            old = self._models
+            new = {config.name: self._candidate(config) for config in configs}
+            wanted = {}
+            try:
+                for config in configs:
+                    wanted[config.name] = self._settle(new[config.name], config, deadline)
+                self._check_labels(new, configs, old)
+            except BaseException:
+                for name, model in new.items():
+                    if model is not old.get(name):
+                        self._unload_unwanted(model, set())
+                self.poll_once()
+                raise
+            with self._changed:
+                for config in configs:
+                    new[config.name].config = config
+                self._models = new
+            for name, model in old.items():
+                if model is not new.get(name):
+                    self._unload_unwanted(model, set())
+            for name, model in new.items():
+                self._unload_unwanted(model, wanted[name])
+
+    def check_labels(self) -> None:
+        """Refuses labels of the first configuration that name no AVAILABLE version."""
+        self._check_labels(self._models, [m.config for m in self._models.values()], {})
+
+    def serving(self) -> dict[str, list[int]]:
+        """The versions that answer, by model."""
+        with self._changed:
+            return {name: model.available() for name, model in self._models.items()}
+
+    def pending(self) -> list[str]:
+        """Names of the models without a version that answers."""
+        with self._changed:
+            return [name for name, model in self._models.items() if not model.available()]
+
+    def failures(self) -> list[Version]:
+        """Versions that could not be loaded and are given up, of models that do not answer."""
+        with self._changed:
+            return [
+                version
+                for model in self._models.values()
+                if not model.available()
+                for version in model.versions.values()
+                if version.failed
+            ]
+
+    def wait_until(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
+        """Waits until a predicate of states and leases holds."""
+        with self._changed:
+            return self._changed.wait_for(predicate, timeout)
+
+    def stop_polling(self) -> None:
+        """Ends `poll_every`, and whatever waits for a version, soon."""
+        self._closing.set()
+
+    def close(self) -> None:
+        """Unloads everything, what requests still use after them."""
+        self.stop_polling()
+        with self._lifecycle:
+            with self._changed:
+                models = list(self._models.values())
+                self._models = {}
+            for model in models:
+                self._unload_unwanted(model, set())
+
+    def _candidate(self, config: ModelConfig) -> Model:
+        model = self._models.get(config.name)
+        if model is not None and model.config.base_path == config.base_path:
+            return model
+        return Model(config)
+
+    def _settle(self, model: Model, config: ModelConfig, deadline: float | None) -> set[int]:
+        """Loads what a model's config wants until something of it answers."""
+        while True:
+            wanted = self._load_wanted(model, config)
+            if not wanted:
+                raise failed_precondition(
+                    f"No versions of servable {config.name} found under base path "
+                    f"{config.base_path}"
+                )
+            versions = [model.versions[number] for number in wanted]
+            if any(version.state is State.AVAILABLE for version in versions):
+                return wanted
+            if all(version.failed for version in versions):
+                raise ServingError(Code.UNKNOWN, self.failure_message(versions))
+            retry_at = min(v.retry_at for v in versions if not v.failed)
+            pause = max(SETTLING_SECONDS, retry_at - time.monotonic())
+            if deadline is not None and time.monotonic() + pause > deadline:
+                raise ServingError(
+                    Code.DEADLINE_EXCEEDED, f"Timed out waiting for a version of {config.name}"
+                )
+            if self._closing.wait(pause):
+                raise ServingError(Code.UNAVAILABLE, "The server stops")
+
+    @staticmethod
+    def failure_message(versions: Sequence[Version]) -> str:
+        """What is said of versions that did not load."""
+        items = ", ".join(
+            f"{{name: {version.name} version: {version.number}}} due to error: {version.error}"
+            for version in versions
+        )
+        return f"{len(versions)} servable(s) did not become available: {{{items}}}"
+
+    def _check_labels(
+        self, models: dict[str, Model], configs: Sequence[ModelConfig], known: dict[str, Model]
+    ) -> None:
+        with self._changed:
+            for config in configs:
+                available = models[config.name].available()
+                old = known[config.name].config.labels if config.name in known else {}
+                for label, number in config.labels.items():
+                    is_new = label not in old
+                    if number in available or (self._allow_unavailable_labels and is_new):
+                        continue
+                    raise failed_precondition(
+                        f"Request to assign label to version {number} of model {config.name}, "
+                        "which is not currently available for inference"
+                    )
+
+    def _load_wanted(self, model: Model, config: ModelConfig) -> set[int] | None:
+        """Loads what is wanted and not there yet; None if the base path cannot be read."""
+        try:
+            found = versions_in(config.base_path)
+        except OSError as error:
+            model.warn(str(error))
+            return None
+        wanted = config.policy.choose(set(found))
+        model.warn("" if wanted else f"no version to serve under {config.base_path}")
+        self._forget_failures(model, wanted)
+        for number in sorted(wanted, reverse=True):
+            version = model.versions.get(number)
+            if version is None or (version.state is State.END and not version.failed):
+                version = self._start(model, Version(config.name, number, str(found[number])))
+            if version.state is State.LOADING and time.monotonic() >= version.retry_at:
+                self._try_to_load(version)
+        return wanted
+
+    def _forget_failures(self, model: Model, wanted: set[int]) -> None:
+        # A number that failed is not tried again, unless it was gone meanwhile.
+        with self._changed:
+            for number in [n for n, v in model.versions.items() if v.failed and n not in wanted]:
+                del model.versions[number]
+
+    def _start(self, model: Model, version: Version) -> Version:
+        with self._changed:
+            version.state = State.LOADING
+            model.versions[version.number] = version
+            self._history.setdefault(version.name, {})[version.number] = version
+            self._changed.notify_all()
+        return version
+
+    def _try_to_load(self, version: Version) -> None:
+        what = f"{version.name} version {version.number}"
+        try:
+            servable = self._load(version)
+        except Exception as error:
+            with self._changed:
+                version.attempts += 1
+                version.error = load_error(error)
+                version.retry_at = time.monotonic() + self._retry_seconds
+                if version.attempts > self._max_load_retries:
+                    version.state = State.END
+                self._changed.notify_all()
+            logger.error("Loading %s failed (%d): %s", what, version.attempts, version.error)
+            return
+        with self._changed:
+            version.servable, version.error = servable, None
+            version.state = State.AVAILABLE
+            self._changed.notify_all()
+        logger.info("%s is available", what)
+
+    def _unload_unwanted(self, model: Model, wanted: set[int]) -> None:
+        ended = []
+        with self._changed:
+            # As long as nothing wanted answers, what was served goes on being served.
+            if wanted and not wanted & set(model.available()):
+                return
+            for number, version in model.versions.items():
+                if number in wanted or version.state in (State.UNLOADING, State.END):
+                    continue
+                version.state = State.UNLOADING
+                if not version.leases:
+                    ended.append(version)
+            self._changed.notify_all()
+        for version in ended:
+            self._end(version)
+
+    def _end(self, version: Version) -> None:
+        if version.servable is not None:
+            version.servable.close()
+        with self._changed:
+            version.servable = version.error = None
+            version.state = State.END
+            self._changed.notify_all()
+        logger.info("%s version %d is unloaded", version.name, version.number)
+
+
+def versions_in(base_path: str | Path) -> dict[int, Path]:
+    """The directories of a base path whose names are integers, by number.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    found: dict[int, Path] = {}
+    for path in sorted(Path(base_path).iterdir()):
+        if not (path.name.isascii() and path.name.isdigit() and path.is_dir()):
+            continue
+        number = int(path.name) if len(path.name) < 30 else MAX_VERSION + 1
+        if number > MAX_VERSION:
+            continue
+        if number in found:
+            logger.warning("%s and %s are the same version", found[number], path)
+        found[number] = path
+    return found

@@ -1,0 +1,40 @@
+"""Servers and clients for the tests of the embedded server."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("tensorflow_serving.apis")
+
+sys.path.append(str(Path(__file__).parents[1] / "contract"))
+
+import served_models
+
+from memae_tf.serving.server.config import ModelConfig
+from memae_tf.serving.server.model_server import ModelServer, ServerOptions
+
+
+@pytest.fixture(scope="session")
+def everything(tmp_path_factory) -> ModelConfig:
+    base = tmp_path_factory.mktemp("everything")
+    served_models.Everything().save(base / "1")
+    return ModelConfig("everything", str(base))
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., ModelServer]]:
+    """Starts servers on free ports that poll only when they are told to."""
+    servers = []
+
+    def start(*models: ModelConfig, **options) -> ModelServer:
+        chosen = {"grpc_port": 0, "rest_port": 0, "poll_seconds": 0, "retry_seconds": 0, **options}
+        server = ModelServer(models, ServerOptions(**chosen))
+        servers.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in servers:
+        server.stop()

@@ -1,0 +1,95 @@
+"""`python -m memae_tf.serve` as a user runs it: what it says, and how it ends."""
+
+import signal
+import socket
+import subprocess
+import sys
+
+import clients
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"]
+)
+def test_requests_under_way_are_answered_before_the_end(everything, number, status):
+    with clients.ServeCommand(f"small={everything.base_path}") as server:
+        process = server.process
+        assert "for development" in process.stderr.readline()
+        assert server.lines[0] == "small: version 1"
+        assert server.rest_address.startswith("http://127.0.0.1:")
+        idle = clients.rest_connection(server)
+        idle.request("GET", "/v1/models/small")
+        idle.getresponse().read()
+        body = b'{"signature_name": "slow", "inputs": [100]}'
+        host, port = server.rest_address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            connection.sendall(
+                b"POST /v1/models/small:predict HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+                b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+            )
+            # Now it is under way.
+            assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")
+            process.send_signal(number)
+            assert any("Stopping" in line for line in iter(process.stderr.readline, ""))
+            connection.sendall(body[:10])
+            connection.sendall(body[10:])
+            answer = b"".join(iter(lambda: connection.recv(1000), b""))
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert answer.endswith(b'{"outputs": [100]}')
+        assert process.wait(60) == status
+        idle.close()
+        assert "Traceback" not in process.stderr.read()
+        with pytest.raises(OSError, match="refused"):
+            clients.rest(server, "GET", "/v1/models/small")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to serve"),
+        (["no/such/directory"], "no/such/directory is no directory"),
+        (["{base}/1"], "is a version itself"),
+        (["{base}", "{base}"], "the name of two models"),
+        (["--model-config-file", "nothing.config"], "is no model config"),
+        (["--model-config-file", "{bad}"], "is no model config"),
+        (["--model-config-file", "{relative}"], "absolute path"),
+        (["{base}", "--port", "x"], "invalid int value"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(everything, tmp_path, arguments, message):
+    files = {"base": everything.base_path, "bad": tmp_path / "bad", "relative": tmp_path / "rel"}
+    files["bad"].write_text("model_config_list {")
+    files["relative"].write_text(
+        'model_config_list { config { name: "a" base_path: "b" model_platform: "tensorflow" } }'
+    )
+    result = subprocess.run(
+        [*clients.COMMAND, *(argument.format(**files) for argument in arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=clients.ROOT,
+    )
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_missing_packages_are_named(everything):
+    code = (
+        "import sys; sys.modules['tensorflow_serving'] = None\n"
+        "from memae_tf import console, serve\n"
+        "console.run(lambda _: serve.main(sys.argv[1:]))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, everything.base_path],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=clients.ROOT,
+    )
+    assert result.returncode == 2
+    assert "pip install 'memae_tf[serving]'" in result.stderr
+    assert result.stderr.count("\n") == 1
