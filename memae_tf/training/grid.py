@@ -194,8 +194,11 @@ def _read(cell: Cell, workdir: Path) -> dict | None:
         stored = result["config"]
     except (ValueError, KeyError):
         raise UserError(f"{path}: is damaged; delete it to have the cell run again") from None
-    # Through the schema: a key that the cell does not know yet has its default.
-    keys = differing_keys(parse_config(stored, source=str(path)), cell.config)
+    try:
+        # Through the schema: a key that the cell does not know yet has its default.
+        keys = differing_keys(parse_config(stored), cell.config)
+    except UserError:
+        keys = ["keys that are no longer there"]
     if keys:
         raise UserError(
             f"{path}: was made with another configuration, different in {', '.join(keys)}; delete "

@@ -77,6 +77,8 @@ class Monitor:
         self.health = None
         self.epoch = self.shown_epoch = 0
 
+    # What a training that diverges has to show is infinite, and that is no news to the user.
+    @np.errstate(over="ignore", invalid="ignore")
     def write(self, epoch: dict) -> None:
         """Writes one entry of the history; its `epoch`, from 1, is the step."""
         self.epoch = epoch["epoch"]
@@ -92,6 +94,7 @@ class Monitor:
                 self._show(addressing)
         self.writer.flush()
 
+    @np.errstate(over="ignore", invalid="ignore")
     def finish(self) -> None:
         """Shows what the last epoch has led to, writes the projector's files, and closes."""
         addressing = self._addressing()

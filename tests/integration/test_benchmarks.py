@@ -1,8 +1,12 @@
-"""The benchmarks in benchmarks/, at a size that says nothing about speed."""
+"""The benchmarks in benchmarks/, at a size that says nothing about speed.
+
+They take two minutes, and so run where `MEMAE_BENCHMARKS` is set.
+"""
 
 import importlib.util
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+slow = pytest.mark.skipif("MEMAE_BENCHMARKS" not in os.environ, reason="MEMAE_BENCHMARKS=1 runs it")
 
 
 def run(name: str, tmp_path: Path) -> tuple[dict, str]:
@@ -34,6 +39,7 @@ def sane(*values: float) -> bool:
     return all(math.isfinite(value) and value > 0 for value in values)
 
 
+@slow
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is a peer")
 def test_training(tmp_path):
     results, table = run("training", tmp_path)
@@ -43,6 +49,7 @@ def test_training(tmp_path):
     assert "target: 2" in table
 
 
+@slow
 def test_memory_unit(tmp_path):
     results, _ = run("memory_unit", tmp_path)
     assert {row["slots"] for row in results["rows"]} == {50, 4000}
@@ -51,6 +58,7 @@ def test_memory_unit(tmp_path):
         assert row["bytes"] >= 0
 
 
+@slow
 def test_replicas(tmp_path):
     results, _ = run("replicas", tmp_path)
     (result,) = results["models"].values()
