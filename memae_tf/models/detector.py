@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from memae_tf.errors import UserError
+from memae_tf.graphs import as_graph
 from memae_tf.layers.record_featurizer import RecordFeaturizer
 from memae_tf.models.memae import MemAE
 
@@ -129,20 +130,12 @@ class Detector(keras.Model):
         return {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
 
     def _graph(self, explain: bool):
-        """`call` or `explain`; on TensorFlow compiled, to the graph that an export has: operations
-        one by one are slower, and differ from it in the last bits."""
-        function = self.explain if explain else self
-        if keras.backend.backend() != "tensorflow":
-            return function
+        """`call` or `explain`, compiled where that is to be had."""
         # Kept outside Keras's tracking, as they refer to the detector.
         graphs = self.__dict__.setdefault("_graphs", {})
         if explain not in graphs:
-            import tensorflow as tf
-
-            dtypes = self.featurizer.input_dtypes().items()
-            records = {name: tf.TensorSpec((None,), dtype) for name, dtype in dtypes}
-            specs = (records, tf.TensorSpec((), "float32"))
-            graphs[explain] = tf.function(function, specs, autograph=False)
+            function = self.explain if explain else self
+            graphs[explain] = as_graph(function, self.featurizer.input_dtypes())
         return graphs[explain]
 
     def score(self, records, batch_size: int = 8192) -> np.ndarray:
