@@ -4,9 +4,9 @@ Both feeds give the samples of an epoch in the same order, so a run ends with th
 either way. The order is a function of the seed and the epoch alone: a run that goes on in the
 middle of an epoch sees the rest of what it would have seen.
 
-A feed has three parts. `begin` makes the source of an epoch. `batch` takes the next global batch
-from it, inside the graph, once a step. `rows` picks a replica's part of that batch, inside the
-replica.
+A feed has three parts. `begin` makes the source of an epoch. `batches` takes the next global
+batches from it, inside the graph, once a stretch of steps. `rows` picks a replica's part of them,
+inside the replica.
 """
 
 from collections.abc import Iterator
@@ -76,13 +76,16 @@ class ResidentFeed:
     def begin(self, order: np.ndarray, step: int) -> tf.Tensor:
         return tf.constant(order)
 
-    def batch(self, order: tf.Tensor, step: tf.Tensor, size: int) -> tf.Tensor:
-        first = step * self.batch_size
-        # The static size of a batch is what XLA compiles for.
-        return tf.ensure_shape(order[first : first + size], (size,))
+    def batches(self, order, step, count, shape: tuple[int, int]) -> tf.Tensor:
+        """Indices (steps, size) of the batches from `step` on, of which `count` are meant."""
+        first, number = step * self.batch_size, shape[0] * shape[1]
+        # The static shape is what XLA compiles for. Past the end of the epoch nobody looks.
+        indices = order[first : first + number]
+        indices = tf.pad(indices, [[0, number - tf.shape(indices)[0]]])
+        return tf.reshape(indices, shape)
 
-    def rows(self, batch: tf.Tensor, data: tf.Tensor, part: Part, size: int) -> tf.Tensor:
-        return tf.gather(data, batch[part.start : part.stop])
+    def rows(self, batches, data, part: Part, size: int) -> tf.Tensor:
+        return tf.gather(data, batches[:, part.start : part.stop])
 
 
 class StreamedFeed:
@@ -124,11 +127,16 @@ class StreamedFeed:
         batches = batches.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return iter(batches.prefetch(tf.data.AUTOTUNE))
 
-    def batch(self, source: Iterator, step: tf.Tensor, size: int) -> tf.Tensor:
+    def batches(self, source, step, count, shape: tuple[int, int]) -> tf.Tensor:
+        """The next `count` batches, (steps, size, ...), of which the rest are zeros."""
+        steps, size = shape
         local = self._local(size)
-        batch = next(source)
-        return tf.ensure_shape(batch, (local.stop - local.start, *batch.shape[1:]))
+        shape = (local.stop - local.start, *self.x.shape[1:])
+        batches = tf.TensorArray(self.x.dtype, size=steps, element_shape=shape)
+        for i in tf.range(count):
+            batches = batches.write(i, tf.ensure_shape(next(source), shape))
+        return batches.stack()
 
-    def rows(self, batch: tf.Tensor, data: None, part: Part, size: int) -> tf.Tensor:
+    def rows(self, batches, data, part: Part, size: int) -> tf.Tensor:
         first = self._local(size).start
-        return batch[part.start - first : part.stop - first]
+        return batches[:, part.start - first : part.stop - first]

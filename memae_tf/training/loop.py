@@ -13,13 +13,15 @@ import tensorflow as tf
 from memae_tf.config import TrainingConfig
 from memae_tf.errors import UserError
 from memae_tf.models import MemAE
-from memae_tf.training.feed import make_feed, part_of, shuffled
+from memae_tf.training.feed import Part, make_feed, part_of, shuffled
 from memae_tf.training.optimizer import make_optimizer
 
 # A graph call takes as many steps as fit into this, so that progress, signals and NaN are noticed
 # soon, yet calls cost nothing.
 SECONDS_PER_CALL = 0.25
 MOST_STEPS_PER_CALL = 1024
+# Bytes of samples that are gathered at a time for a program of several steps.
+STRETCH = 2**25
 # Samples, below which computing slices beside each other costs more than it saves.
 SMALLEST_SLICE = 128
 
@@ -98,15 +100,18 @@ class TrainingLoop:
         self._whole_gradient = replicas > 1 and (
             config.clip_norm is not None or config.precision == "mixed_float16"
         )
-        self._gradients, self._slices = self._compute_gradients, 1
-        # A model with state (BatchNorm) talks to the other replicas, which XLA cannot.
+        # XLA takes whole stretches of steps as one program, but cannot talk to other replicas: with
+        # several, it takes the gradients, and those of a model with state (BatchNorm) not even.
         stateless = not model.non_trainable_variables
-        if model.supports_jit and (replicas == 1 or stateless):
-            self._gradients = tf.function(self._compute_gradients, jit_compile=True)
-            if stateless:
-                self._slices = max(1, _num_cores() // replicas)
-        self._full_batches = tf.function(self._steps_of(config.batch_size))
-        self._partial_batch = tf.function(self._steps_of(self.last_batch))
+        self._compiled = model.supports_jit and replicas == 1
+        self._gradients, self._slices = self._compute_gradients, 1
+        if model.supports_jit and stateless:
+            self._slices = max(1, _num_cores() // replicas)
+            if replicas > 1:
+                self._gradients = tf.function(self._compute_gradients, jit_compile=True)
+        self._stretch = _stretch_length(self.full_steps, x[0].nbytes * config.batch_size)
+        self._full_batches = tf.function(self._steps_of(config.batch_size, self._stretch))
+        self._partial_batch = tf.function(self._steps_of(self.last_batch, 1))
         self._steps_per_call = 1
         self._seconds_per_step = 0.0
 
@@ -150,8 +155,9 @@ class TrainingLoop:
         terms, signals = run(source, tf.constant(position.step), tf.constant(count), signals)
         stop, seconds_per_step = signals.numpy() / self.strategy.num_replicas_in_sync
         if seconds_per_step > 0:
-            wanted = SECONDS_PER_CALL / seconds_per_step
-            self._steps_per_call = int(np.clip(wanted, 1, MOST_STEPS_PER_CALL))
+            wanted = int(np.clip(SECONDS_PER_CALL / seconds_per_step, 1, MOST_STEPS_PER_CALL))
+            # Whole stretches, as a part of one takes as much to gather.
+            self._steps_per_call = wanted - wanted % self._stretch or wanted
         reconstruction, penalty = terms.numpy().astype("float64").T * size
         seconds = time.perf_counter() - start
         if size == self.config.batch_size:
@@ -179,45 +185,61 @@ class TrainingLoop:
                 f"training.learning_rate than {self.config.learning_rate:g}"
             )
 
-    def _steps_of(self, size: int) -> Callable:
-        """The graph of several steps with batches of one size."""
+    def _steps_of(self, size: int, length: int) -> Callable:
+        """The graph of several steps with batches of one size, in stretches of some length."""
 
         def run_steps(source, first, count, signals):
             """Loss terms (count, 2) of the steps from `first` on, and the sum of all signals."""
-            terms = tf.TensorArray(tf.float32, size=count, element_shape=(2,))
-            for i in tf.range(count):
-                batch = self.feed.batch(source, first + i, size)
-                parts = self.strategy.run(step, args=(batch, self.feed.data))
-                whole = self.strategy.reduce(tf.distribute.ReduceOp.SUM, parts, axis=None)
-                terms = terms.write(i, whole)
+            stretches = -(-count // length)
+            terms = tf.TensorArray(tf.float32, size=stretches, infer_shape=False)
+            for i in tf.range(stretches):
+                done = i * length
+                number = tf.minimum(length, count - done)
+                batches = self.feed.batches(source, first + done, number, (length, size))
+                rows = self.strategy.run(take, args=(batches, self.feed.data))
+                terms = terms.write(i, stretch(rows, number)[:number])
             signals = self.strategy.run(lambda: tf.identity(signals))
-            signals = self.strategy.reduce(tf.distribute.ReduceOp.SUM, signals, axis=None)
-            return terms.stack(), signals
+            return terms.concat(), self._sum(signals)
 
-        def step(batch, data):
-            return self._replica_step(batch, data, size)
+        def take(batches, data):
+            """A replica's rows (length, rows, ...) of the batches of a stretch."""
+            return self.feed.rows(batches, data, _own_part(size), size)
 
+        def stretch(rows, count):
+            """Loss terms (length, 2) of the first `count` steps."""
+            terms = tf.TensorArray(tf.float32, size=length, element_shape=(2,))
+            i = tf.constant(0)
+            # Over a range, XLA would compile anew for every `count`.
+            while i < count:
+                terms = terms.write(i, self._sum(self.strategy.run(step, args=(rows, i))))
+                i += 1
+            return terms.stack()
+
+        def step(rows, i):
+            return self._replica_step(rows[i], _own_part(size).share)
+
+        if self._compiled:
+            stretch = tf.function(stretch, jit_compile=True)
         return run_steps
 
-    def _replica_step(self, batch, data, size: int):
-        """One optimizer step with this replica's part of a global batch."""
-        replica = tf.distribute.get_replica_context()
-        count = replica.num_replicas_in_sync
-        rank = int(tf.get_static_value(replica.replica_id_in_sync_group))
-        part = part_of(size, rank, count)
-        x = self.feed.rows(batch, data, part, size)
-        terms, gradients = self._sliced_gradients(x, part.share)
+    def _sum(self, values):
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+
+    def _replica_step(self, x, share: float):
+        """One optimizer step with this replica's share of a global batch; its loss terms (2,)."""
+        terms, gradients = self._sliced_gradients(x, share)
         if self._whole_gradient:
+            replica = tf.distribute.get_replica_context()
             gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-            gradients = [gradient / count for gradient in gradients]
+            gradients = [gradient / replica.num_replicas_in_sync for gradient in gradients]
         self.optimizer.apply(gradients, self.model.trainable_variables)
         return terms
 
     def _sliced_gradients(self, x, share: float):
         """Loss terms and gradients of a replica's samples, in as many slices as there are cores.
 
-        On a CPU most of what XLA compiles runs on one core; independent programs run beside each
-        other.
+        On a CPU most of what XLA compiles runs on one core; what does not depend on each other runs
+        beside each other.
         """
         size = x.shape[0]
         count = max(1, min(self._slices, size // SMALLEST_SLICE))
@@ -288,6 +310,20 @@ def _num_cores() -> int:
     if tf.config.list_logical_devices("GPU"):
         return 1
     return tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count() or 1
+
+
+def _own_part(size: int) -> Part:
+    """What this replica has of a batch."""
+    replica = tf.distribute.get_replica_context()
+    rank = int(tf.get_static_value(replica.replica_id_in_sync_group))
+    return part_of(size, rank, replica.num_replicas_in_sync)
+
+
+def _stretch_length(steps: int, bytes_a_step: int) -> int:
+    """Steps of one program, so that an epoch of `steps` comes out even, or nearly so."""
+    most = int(np.clip(STRETCH // bytes_a_step, 1, MOST_STEPS_PER_CALL))
+    programs = max(1, -(-steps // most))
+    return max(1, -(-steps // programs))
 
 
 def _add_in_order(total: float, terms: np.ndarray) -> float:

@@ -1,3 +1,6 @@
+import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +12,7 @@ import tensorflow as tf
 
 from memae_tf.config import DenseModel, TrainingConfig
 from memae_tf.models import build_memae
+from memae_tf.training import loop as training
 from memae_tf.training.loop import Position, TrainingDivergedError, TrainingLoop
 from memae_tf.training.strategy import make_strategy
 
@@ -195,7 +199,7 @@ from memae_tf.models import build_memae
 from memae_tf.training.loop import TrainingLoop
 from memae_tf.training.strategy import make_strategy
 import sys; sys.path.insert(0, {folder!r})
-from test_loop import MODEL, data
+from test_loop import MODEL, data, losses_of_steps
 
 def train(model, x, epochs, **options):
     losses, weights = [], []
@@ -207,12 +211,27 @@ def train(model, x, epochs, **options):
         with strategy.scope():
             memae = build_memae(model, x.shape[1:])
         loop = TrainingLoop(memae, x, config, strategy)
-        losses.append([loop.run_epoch(epoch)["loss"] for epoch in range(epochs)])
+        losses.append(losses_of_steps(loop, epochs))
         weights.append(loop.weights())
     return losses, weights
 
 {body}
 """
+
+
+def losses_of_steps(loop: TrainingLoop, epochs: int) -> list[float]:
+    """Of each step by itself."""
+    training.SECONDS_PER_CALL = 0
+    losses = []
+    for epoch in range(epochs):
+        before = Position(epoch)
+        for position in loop.run(before):
+            loss = position.reconstruction + position.penalty
+            loss -= before.reconstruction + before.penalty
+            losses.append(loss / (position.samples - before.samples))
+            before = position
+    assert len(losses) == epochs * loop.steps_per_epoch
+    return losses
 
 
 def run_with_two_devices(body: str) -> None:
@@ -232,6 +251,7 @@ np.testing.assert_allclose(*plain[0], rtol=1e-5)
 options = dict(clip_norm=0.5, averaging=0.9, warmup_epochs=1, resident_mb=0)
 others = train(MODEL, data(33), 17, **options)
 np.testing.assert_allclose(*others[0], rtol=1e-5)
+assert len(plain[0][0]) == 51
 assert others[0][0] != plain[0][0]
 for a, b in zip(*others[1]):
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
@@ -253,3 +273,42 @@ assert abs(apart[1][-1] / apart[0][-1] - 1) > 1e-4
 scaled = train(MODEL, data(32), 3, precision="mixed_float16", clip_norm=0.5)[0]
 np.testing.assert_allclose(*scaled, rtol=1e-2)
 """)
+
+
+WORKER = """
+import json, keras, sys
+from memae_tf.config import TrainingConfig
+from memae_tf.models import build_memae
+from memae_tf.training.loop import TrainingLoop
+from memae_tf.training.strategy import make_strategy
+sys.path.insert(0, {folder!r})
+from test_loop import MODEL, data, losses_of_steps
+
+strategy = make_strategy()
+keras.utils.set_random_seed(0)
+with strategy.scope():
+    memae = build_memae(MODEL, (10,))
+config = TrainingConfig(epochs=17, batch_size=16, clip_norm=0.5)
+loop = TrainingLoop(memae, data(33), config, strategy)
+print(json.dumps([strategy.num_replicas_in_sync, losses_of_steps(loop, 17)]))
+"""
+
+
+def test_two_workers_have_the_losses_of_one_step_by_step():
+    code = [sys.executable, "-c", WORKER.format(folder=str(Path(__file__).parent))]
+    with socket.socket() as one, socket.socket() as other:
+        one.bind(("localhost", 0))
+        other.bind(("localhost", 0))
+        addresses = [f"localhost:{probe.getsockname()[1]}" for probe in (one, other)]
+    tasks = [{"type": "worker", "index": index} for index in range(2)]
+    settings = [{"cluster": {"worker": addresses}, "task": task} for task in tasks]
+    environments = [{"TF_CONFIG": json.dumps(setting)} for setting in settings]
+    processes = [
+        subprocess.Popen(code, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+        for environment in [{}, *environments]
+    ]
+    outputs = [process.communicate(timeout=300)[0].splitlines()[-1] for process in processes]
+    (alone, single), (together, first), (_, second) = map(json.loads, outputs)
+    assert (alone, together, len(single)) == (1, 2, 51)
+    assert first == second
+    np.testing.assert_allclose(first, single, rtol=1e-5)
