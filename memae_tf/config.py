@@ -80,7 +80,43 @@ class TabularData(RecordData):
     )
 
 
-Data = Annotated[KDDCup99Data | TabularData, Field(discriminator="name")]
+class ImageData(Section):
+    """What all sources of images share."""
+
+    size: PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = (
+        Field(None, description="[height, width], or both in one; default: that of the images")
+    )
+    channels: Literal[1, 3] | None = Field(
+        None, description="grey or colour; default: grey if all training images are"
+    )
+    scaling: Literal["unit", "symmetric", "standard"] = Field(
+        "unit", description="of pixel values, see ImageFeaturizer"
+    )
+    max_images: PositiveInt | None = Field(None, description="train on a random part")
+
+
+class TFDSData(ImageData):
+    """A labelled image set of TensorFlow Datasets; one class is normal."""
+
+    name: Literal["tfds"]
+    dataset: str = Field(description="its name there: mnist, cifar10, fashion_mnist, ...")
+    normal: NonNegativeInt | str = Field(description="the normal class, by number or name")
+    protocol: Literal["one_class", "full_test", "validation"] = "one_class"
+    anomaly_share: Share = Field(0.3, description="of the test set, unless full_test")
+    dir: Path | None = Field(None, description="holds tensorflow_datasets/; or $MEMAE_DATA_DIR")
+
+
+class ImageFolderData(ImageData):
+    """A person's own pictures: train/normal, test/normal, test/<defect>."""
+
+    name: Literal["image_folder"]
+    dir: Path
+    normal: str = Field("normal", description="what the folders of normal images are called")
+
+
+Data = Annotated[
+    KDDCup99Data | TabularData | TFDSData | ImageFolderData, Field(discriminator="name")
+]
 
 # model
 

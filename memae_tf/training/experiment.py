@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import math
 import platform
 import tempfile
 import time
@@ -14,11 +15,11 @@ import tensorflow as tf
 
 from memae_tf.config import Config, TrainingConfig
 from memae_tf.data import Dataset, load
-from memae_tf.data.dataset import Records, count, take
+from memae_tf.data.dataset import Images, Records, count, take
 from memae_tf.errors import UserError, WorkerLostError
 from memae_tf.evaluation.evaluate import Scores, measure, own_threshold, score_sets, threshold_name
 from memae_tf.evaluation.report import write_report
-from memae_tf.layers import RecordFeaturizer
+from memae_tf.layers import ImageFeaturizer, RecordFeaturizer
 from memae_tf.models import Detector, MemAE, build_memae, load_detector
 from memae_tf.signals import DeferredSignals
 from memae_tf.training.checkpoints import Checkpoint, Checkpoints
@@ -30,7 +31,6 @@ from memae_tf.training.monitor import NUM_SAMPLES, Monitor
 from memae_tf.training.run_directory import RunDirectory, whole_file
 from memae_tf.training.strategy import is_chief, make_strategy, worker
 
-FEATURIZER_BATCH = 65_536
 # Of long epochs, no more than this is lost when the machine dies.
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
 CONNECTION_LOST = (
@@ -237,13 +237,15 @@ def best_epoch(history: list[dict], training: TrainingConfig) -> int:
     return number
 
 
-def hold_out(records: Records, share: float, seed: int) -> tuple[Records, Records | None]:
-    """A random share of the records apart from the others; `None` for a share of 0."""
+def hold_out(
+    samples: Records | Images, share: float, seed: int
+) -> tuple[Records | Images, Records | Images | None]:
+    """A random share of the samples apart from the others; `None` for a share of 0."""
     if share == 0:
-        return records, None
-    order = np.random.default_rng(seed).permutation(count(records))
+        return samples, None
+    order = np.random.default_rng(seed).permutation(count(samples))
     cut = min(max(1, round(len(order) * share)), len(order) - 1)
-    return take(records, np.sort(order[cut:])), take(records, np.sort(order[:cut]))
+    return take(samples, np.sort(order[cut:])), take(samples, np.sort(order[:cut]))
 
 
 @contextlib.contextmanager
@@ -277,22 +279,23 @@ def _require_agreement(strategy: tf.distribute.Strategy, position: Position) -> 
 
 
 def featurize(
-    featurizer: RecordFeaturizer, records: Records, memory_mb: float = float("inf")
+    featurizer: RecordFeaturizer | ImageFeaturizer,
+    samples: Records | Images,
+    memory_mb: float = float("inf"),
 ) -> np.ndarray:
-    """The features of all records, float32 (records, num_features).
+    """The features of all samples, float32 (samples, ...).
 
     More than `memory_mb` MiB of them go to a temporary file that is mapped into memory.
     """
-    shape = (count(records), featurizer.num_features)
-    if 4 * shape[0] * shape[1] <= memory_mb * MB:
+    shape = (count(samples), *featurizer.feature_shape)
+    if 4 * math.prod(shape) <= memory_mb * MB:
         features = np.empty(shape, "float32")
     else:
         with tempfile.TemporaryFile() as file:
             # The mapping stays when the file is closed, and is the last that holds it.
             features = np.memmap(file, "float32", "w+", shape=shape)
-    for start in range(0, len(features), FEATURIZER_BATCH):
-        rows = slice(start, start + FEATURIZER_BATCH)
-        features[rows] = keras.ops.convert_to_numpy(featurizer(take(records, rows)))
+    for places, batch in featurizer.batches(samples, featurizer.batch_size):
+        features[places] = keras.ops.convert_to_numpy(featurizer(batch))
     return features
 
 
