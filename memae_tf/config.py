@@ -168,7 +168,74 @@ class Conv3DModel(ModelSection):
     filters: list[PositiveInt] = [96, 128, 256, 256]
 
 
-Model = Annotated[DenseModel | Conv2DModel | Conv3DModel, Field(discriminator="name")]
+class BaselineSection(Section):
+    """What a system has in common that is no autoencoder of ours."""
+
+
+class OCSVMModel(BaselineSection):
+    """One-class support vector machine."""
+
+    name: Literal["ocsvm"]
+    nu: Share = 0.1
+    gamma: Literal["scale", "auto"] | Annotated[PositiveFloat, Field(allow_inf_nan=False)] = "scale"
+    pca: Share | None = Field(0.95, description="share of the variance that components keep")
+    max_samples: PositiveInt = Field(10_000, description="learn from a random part")
+
+
+class KDEModel(BaselineSection):
+    """Kernel density estimation."""
+
+    name: Literal["kde"]
+    bandwidth: (
+        Literal["cv", "scott", "silverman"] | Annotated[PositiveFloat, Field(allow_inf_nan=False)]
+    ) = "cv"
+    pca: Share | None = Field(0.95, description="share of the variance that components keep")
+    max_samples: PositiveInt = Field(10_000, description="learn from a random part")
+
+
+Net = Annotated[DenseModel | Conv2DModel, Field(discriminator="name")]
+
+
+class VAEModel(BaselineSection):
+    """Variational autoencoder."""
+
+    name: Literal["vae"]
+    code: PositiveInt = 32
+    net: Net | None = Field(None, description="sizes of the layers; default: the paper's MemAE")
+
+
+class PixelCNNModel(BaselineSection):
+    """Gated PixelCNN."""
+
+    name: Literal["pixelcnn"]
+    filters: PositiveInt = 32
+    layers: PositiveInt = 6
+    levels: Annotated[int, Field(ge=2, le=256)] = 256
+
+
+class DSEBMModel(BaselineSection):
+    """Deep structured energy-based model."""
+
+    name: Literal["dsebm"]
+    score: Literal["energy", "reconstruction"] = "energy"
+    code: PositiveInt = Field(128, description="units of the last layer")
+    noise: Annotated[PositiveFloat, Field(allow_inf_nan=False)] = Field(
+        0.1, description="standard deviation, in training"
+    )
+    net: Net | None = Field(None, description="sizes of the layers; default: the paper's MemAE")
+
+
+Model = Annotated[
+    DenseModel
+    | Conv2DModel
+    | Conv3DModel
+    | OCSVMModel
+    | KDEModel
+    | VAEModel
+    | PixelCNNModel
+    | DSEBMModel,
+    Field(discriminator="name"),
+]
 
 # training and evaluation
 
