@@ -321,6 +321,16 @@ class BenchmarkConfig(Section):
     published: dict[str, dict[str, float]] = Field(
         {}, description="figures from the literature, row name: {metric: value}"
     )
+    mean_of: str | None = Field(
+        None, description="axis over which the table has the mean ROC AUC, such as class"
+    )
+
+    @pydantic.field_validator("mean_of")
+    @classmethod
+    def _is_an_axis(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
+        if value is not None and value not in info.data.get("axes", {value: {}}):
+            raise ValueError(f"should be one of the axes, {', '.join(info.data['axes'])}")
+        return value
 
 
 # reading

@@ -1,11 +1,14 @@
 """Figures of scores, for the report and for TensorBoard."""
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from memae_tf.evaluation.evaluate import Scores
 
+# Pixels between images.
+GAP = 2
 NORMAL, ANOMALY = "#3b6ea5", "#c0392b"
 
 
@@ -62,20 +65,30 @@ def image_figure(
         scores: Float (images,).
         brightest: The squared error that is the upper end of the heat maps' colours.
     """
+    # Roots, or all but the largest errors would be black.
+    heat = np.sqrt(heat_maps / max(brightest, 1e-12))
+    rows = {
+        "image": _rgb(images),
+        "rebuilt": _rgb(reconstructions),
+        "error": colormaps["inferno"](heat, bytes=True)[..., :3],
+    }
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     figure.suptitle(title)
-    rows = figure.subplots(3, len(images), squeeze=False)
-    for column, score in enumerate(scores):
-        rows[0, column].set_title(f"{score:.3g}", fontsize=8)
-        for row, picture in ((0, images), (1, reconstructions)):
-            # Without a channel axis, Matplotlib takes an image for a grey one.
-            shown = picture[column].squeeze(-1) if picture.shape[-1] == 1 else picture[column]
-            rows[row, column].imshow(shown, cmap="gray", vmin=0, vmax=255)
-        # Roots, or all but the largest errors would be black.
-        heat = np.sqrt(heat_maps[column])
-        rows[2, column].imshow(heat, cmap="inferno", vmin=0, vmax=max(brightest, 1e-12) ** 0.5)
-    for axes in rows.flat:
-        axes.set(xticks=[], yticks=[])
-    for axes, name in zip(rows[:, 0], ("image", "rebuilt", "error"), strict=True):
+    width = images.shape[2] + GAP
+    # A strip a row: axes for every image would take seconds.
+    for axes, (name, row) in zip(figure.subplots(3), rows.items(), strict=True):
+        strip = np.pad(row, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=255)
+        axes.imshow(np.concatenate(list(strip), axis=1), interpolation="nearest")
+        axes.set_xticks([])
+        axes.set_yticks([])
         axes.set_ylabel(name, fontsize=8)
+        axes.spines[:].set_visible(False)
+        if name == "image":
+            for column, score in enumerate(scores):
+                middle = column * width + images.shape[2] / 2
+                axes.text(middle, -1, f"{score:.3g}", ha="center", va="bottom", fontsize=8)
     return figure
+
+
+def _rgb(images: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(images, (*images.shape[:-1], 3))

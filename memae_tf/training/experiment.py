@@ -13,7 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from memae_tf.config import Config, TrainingConfig
+from memae_tf.baselines import build_baseline
+from memae_tf.config import Config, ModelSection, TrainingConfig
 from memae_tf.data import Dataset, load
 from memae_tf.data.dataset import Images, Records, count, take
 from memae_tf.errors import UserError, WorkerLostError
@@ -69,6 +70,11 @@ def train(
         WorkerLostError: If another worker is gone; the last checkpoint stays.
         KeyboardInterrupt, Terminated: After Ctrl-C or SIGTERM, when a checkpoint is saved.
     """
+    if not isinstance(config.model, ModelSection):
+        raise UserError(
+            f"model.name={config.model.name}: is a baseline, which memae_tf.benchmark runs; train "
+            "takes dense, conv2d or conv3d"
+        )
     if config.training.deterministic:
         tf.config.experimental.enable_op_determinism()
     # First of all: workers can only be connected before TensorFlow has done anything else.
@@ -310,11 +316,7 @@ def finish(
 ) -> dict:
     """Sets the threshold and writes detector, report and, last, metrics."""
     scores = score_sets(detector, dataset)
-    if not np.isfinite(scores.train).all():
-        raise TrainingDivergedError(
-            "training diverged: the scores of the training data are not finite; try a smaller "
-            f"training.learning_rate than {config.training.learning_rate:g}"
-        )
+    _require_finite(scores, config)
     set_threshold(detector, scores, dataset, config)
     with whole_file(run.detector) as aside:
         # Keras judges a file by its suffix.
@@ -324,7 +326,7 @@ def finish(
             saved.replace(aside)
         finally:
             saved.unlink(missing_ok=True)
-    metrics = summarize(config, detector, dataset, scores, history)
+    metrics = summarize(config, dataset, scores, history, memory_health(detector.model, dataset))
     run.write_json(run.history, history)
     write_evaluation(run.tensorboard, config, metrics, scores, dataset)
     with whole_file(run.report) as aside:
@@ -340,19 +342,62 @@ def evaluate(config: Config, run: RunDirectory) -> dict:
     return finish(config, run, detector, dataset, run.read_json(run.history))
 
 
+def measure_system(config: Config) -> dict:
+    """Trains and measures what a configuration describes, baselines too, and keeps nothing else.
+
+    Returns:
+        All of metrics.json.
+
+    Raises:
+        UserError: If data or configuration are at fault, or the training diverges.
+    """
+    dataset = load(config.data, config.training.seed)
+    if isinstance(config.model, ModelSection):
+        detector, history = fit(config, dataset)
+        scores, memory = score_sets(detector, dataset), memory_health(detector.model, dataset)
+    else:
+        (scores, history), memory = _run_baseline(config, dataset), None
+    _require_finite(scores, config)
+    return summarize(config, dataset, scores, history, memory)
+
+
+def _run_baseline(config: Config, dataset: Dataset) -> tuple[Scores, list[dict]]:
+    """The scores of a baseline, and its history; what has no epochs has one of its whole fit."""
+    keras.utils.set_random_seed(config.training.seed)
+    x = featurize(dataset.featurizer, dataset.train)
+    baseline = build_baseline(config.model, x.shape[1:], config.training)
+    start = time.perf_counter()
+    history = baseline.fit(x) or [
+        {"epoch": 1, "loss": None, "seconds": time.perf_counter() - start}
+    ]
+    test = None
+    if dataset.test is not None:
+        test = baseline.score(featurize(dataset.featurizer, dataset.test))
+    return Scores(baseline.score(x), test, dataset.labels), history
+
+
+def _require_finite(scores: Scores, config: Config) -> None:
+    if not np.isfinite(scores.train).all():
+        raise TrainingDivergedError(
+            "training diverged: the scores of the training data are not finite; try a smaller "
+            f"training.learning_rate than {config.training.learning_rate:g}"
+        )
+
+
 def summarize(
-    config: Config, detector: Detector, dataset: Dataset, scores: Scores, history: list[dict]
+    config: Config, dataset: Dataset, scores: Scores, history: list[dict], memory: dict | None
 ) -> dict:
-    """All of metrics.json."""
+    """All of metrics.json; `memory` is from `memory_health`."""
     seconds = sum(epoch["seconds"] for epoch in history)
     return {
         **measure(scores, dataset, config.evaluation),
         "model": config.model.name,
-        "variant": config.model.variant,
+        # Baselines have no variants.
+        "variant": getattr(config.model, "variant", None),
         "seed": config.training.seed,
         "epochs": len(history),
         "final_loss": history[-1]["loss"],
-        "memory": memory_health(detector.model, dataset),
+        "memory": memory,
         "train_seconds": round(seconds, 3),
         "samples_per_second": round(len(scores.train) * len(history) / seconds, 1),
         "versions": versions(),
