@@ -20,7 +20,7 @@ DENSE = {"name": "dense", "hidden": [32]}
 def build(shape, training=None, **model):
     keras.utils.set_random_seed(0)
     config = pydantic.TypeAdapter(Model).validate_python(model)
-    training = {"epochs": 30, "batch_size": 16, "learning_rate": 0.003, **(training or {})}
+    training = {"epochs": 20, "batch_size": 16, "learning_rate": 0.003, **(training or {})}
     return build_baseline(config, shape, TrainingConfig(**training))
 
 
@@ -46,6 +46,7 @@ def auc(baseline, digits, flat=False) -> float:
     return roc_auc_score(labels, scores)
 
 
+# Untrained, the networks have about 0.6, on vectors 0.7.
 @pytest.mark.parametrize(
     ("model", "floor"),
     [
@@ -53,9 +54,8 @@ def auc(baseline, digits, flat=False) -> float:
         ({"name": "kde"}, 0.98),
         ({"name": "kde", "bandwidth": 0.5, "pca": None}, 0.98),
         ({"name": "vae", "code": 8, "net": NET}, 0.97),
-        ({"name": "dsebm", "net": NET}, 0.9),
-        ({"name": "dsebm", "net": NET, "score": "reconstruction"}, 0.9),
-        ({"name": "pixelcnn", "filters": 8, "layers": 3, "levels": 16}, 0.95),
+        ({"name": "dsebm", "net": NET}, 0.97),
+        ({"name": "pixelcnn", "filters": 8, "layers": 2, "levels": 8}, 0.95),
     ],
     ids=lambda value: value["name"] if isinstance(value, dict) else "",
 )
@@ -67,7 +67,7 @@ def test_other_digits_score_higher(model, floor, digits):
     ("model", "floor"),
     [
         ({"name": "vae", "code": 4, "net": DENSE}, 0.97),
-        ({"name": "dsebm", "net": DENSE}, 0.9),
+        ({"name": "dsebm", "net": DENSE, "score": "reconstruction"}, 0.97),
     ],
     ids=lambda value: value["name"] if isinstance(value, dict) else "",
 )

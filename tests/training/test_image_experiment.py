@@ -52,7 +52,7 @@ def config(folder):
                 "code": 8,
                 "memory": {"num_slots": 20},
             },
-            "training": {"epochs": 16, "batch_size": 16, "learning_rate": 0.01},
+            "training": {"epochs": 8, "batch_size": 16, "learning_rate": 0.01},
         }
     )
 
