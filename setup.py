@@ -23,6 +23,9 @@ SERVING = [
     "aiohttp>=3.9",
 ]
 
+# TensorFlow Datasets does not declare importlib_resources.
+IMAGES = ["tensorflow-datasets>=4.9", "importlib_resources"]
+
 setup(
     name="memae_tf",
     version=VERSION,
@@ -37,8 +40,8 @@ setup(
     extras_require={
         # Parquet files as tabular data.
         "parquet": ["pyarrow>=15"],
-        # The image sets of TensorFlow Datasets, which does not declare importlib_resources.
-        "images": ["tensorflow-datasets>=4.9", "importlib_resources"],
+        # The image sets of TensorFlow Datasets.
+        "images": IMAGES,
         # Exports for TensorFlow Serving: its protocol, in which warm-up requests are written and
         # servers are asked. A release needs the TensorFlow of its number or later, so it is no
         # requirement of those who only train.
@@ -56,6 +59,7 @@ setup(
             "hypothesis>=6.100",
             "ruff>=0.9",
             # The other extras that tests go through.
+            *IMAGES,
             "pyarrow>=15",
             *SERVING,
             "tf2onnx>=1.16",

@@ -1,6 +1,7 @@
 """Runs a grid of experiments: `python -m memae_tf.benchmark CONFIG [--workdir DIR] [...]`."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from memae_tf import console
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         action="append",
         default=[],
         metavar="AXIS=CHOICE",
-        help="run this choice of an axis alone; may be repeated",
+        help="run this choice of an axis (or seed=N) alone; may be repeated",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="dotted.key=value", help="for every cell of the grid"
@@ -39,14 +40,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     workdir = Path(args.workdir or Path("runs") / "benchmarks" / path.stem)
 
     console.import_tensorflow()
-    from memae_tf.training.grid import GridProgress, cells, run_grid, select, table, to_json
+    from memae_tf.training.grid import (
+        GridProgress,
+        cells,
+        mean_table,
+        run_grid,
+        select,
+        table,
+        to_json,
+    )
     from memae_tf.training.run_directory import whole_file
 
     grid = select(cells(benchmark, path, args.overrides), args.only)
     with ProgressDisplay() as display:
 
         def show(progress: GridProgress) -> None:
-            left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
+            left = ""
+            if progress.seconds_left is not None:
+                left = f", about {timedelta(seconds=round(progress.seconds_left))} left"
             display.update(
                 progress.done, progress.total, f"{progress.done}/{progress.total} cells{left}"
             )
@@ -54,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         results = run_grid(grid, workdir, args.workers, show)
     with whole_file(workdir / "results.json") as aside:
         aside.write_text(to_json(results))
-    text = table(results, benchmark.published)
+    if benchmark.mean_of is None:
+        text = table(results, benchmark.published)
+    else:
+        text = mean_table(results, benchmark.published, benchmark.mean_of, "roc_auc")
     with whole_file(workdir / "table.md") as aside:
         aside.write_text(text)
     print(text)

@@ -80,7 +80,43 @@ class TabularData(RecordData):
     )
 
 
-Data = Annotated[KDDCup99Data | TabularData, Field(discriminator="name")]
+class ImageData(Section):
+    """What all sources of images share."""
+
+    size: PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = (
+        Field(None, description="[height, width], or both in one; default: that of the images")
+    )
+    channels: Literal[1, 3] | None = Field(
+        None, description="grey or colour; default: grey if all training images are"
+    )
+    scaling: Literal["unit", "symmetric", "standard"] = Field(
+        "unit", description="of pixel values, see ImageFeaturizer"
+    )
+    max_images: PositiveInt | None = Field(None, description="train on a random part")
+
+
+class TFDSData(ImageData):
+    """A labelled image set of TensorFlow Datasets; one class is normal."""
+
+    name: Literal["tfds"]
+    dataset: str = Field(description="its name there: mnist, cifar10, fashion_mnist, ...")
+    normal: NonNegativeInt | str = Field(description="the normal class, by number or name")
+    protocol: Literal["one_class", "full_test", "validation"] = "one_class"
+    anomaly_share: Share = Field(0.3, description="of the test set, unless full_test")
+    dir: Path | None = Field(None, description="holds tensorflow_datasets/; or $MEMAE_DATA_DIR")
+
+
+class ImageFolderData(ImageData):
+    """A person's own pictures: train/normal, test/normal, test/<defect>."""
+
+    name: Literal["image_folder"]
+    dir: Path
+    normal: str = Field("normal", description="what the folders of normal images are called")
+
+
+Data = Annotated[
+    KDDCup99Data | TabularData | TFDSData | ImageFolderData, Field(discriminator="name")
+]
 
 # model
 
@@ -132,7 +168,74 @@ class Conv3DModel(ModelSection):
     filters: list[PositiveInt] = [96, 128, 256, 256]
 
 
-Model = Annotated[DenseModel | Conv2DModel | Conv3DModel, Field(discriminator="name")]
+class BaselineSection(Section):
+    """What a system has in common that is no autoencoder of ours."""
+
+
+class OCSVMModel(BaselineSection):
+    """One-class support vector machine."""
+
+    name: Literal["ocsvm"]
+    nu: Share = 0.1
+    gamma: Literal["scale", "auto"] | Annotated[PositiveFloat, Field(allow_inf_nan=False)] = "scale"
+    pca: Share | None = Field(0.95, description="share of the variance that components keep")
+    max_samples: PositiveInt = Field(10_000, description="learn from a random part")
+
+
+class KDEModel(BaselineSection):
+    """Kernel density estimation."""
+
+    name: Literal["kde"]
+    bandwidth: (
+        Literal["cv", "scott", "silverman"] | Annotated[PositiveFloat, Field(allow_inf_nan=False)]
+    ) = "cv"
+    pca: Share | None = Field(0.95, description="share of the variance that components keep")
+    max_samples: PositiveInt = Field(10_000, description="learn from a random part")
+
+
+Net = Annotated[DenseModel | Conv2DModel, Field(discriminator="name")]
+
+
+class VAEModel(BaselineSection):
+    """Variational autoencoder."""
+
+    name: Literal["vae"]
+    code: PositiveInt = 32
+    net: Net | None = Field(None, description="sizes of the layers; default: the paper's MemAE")
+
+
+class PixelCNNModel(BaselineSection):
+    """Gated PixelCNN."""
+
+    name: Literal["pixelcnn"]
+    filters: PositiveInt = 32
+    layers: PositiveInt = 6
+    levels: Annotated[int, Field(ge=2, le=256)] = 256
+
+
+class DSEBMModel(BaselineSection):
+    """Deep structured energy-based model."""
+
+    name: Literal["dsebm"]
+    score: Literal["energy", "reconstruction"] = "energy"
+    code: PositiveInt = Field(128, description="units of the last layer")
+    noise: Annotated[PositiveFloat, Field(allow_inf_nan=False)] = Field(
+        0.1, description="standard deviation, in training"
+    )
+    net: Net | None = Field(None, description="sizes of the layers; default: the paper's MemAE")
+
+
+Model = Annotated[
+    DenseModel
+    | Conv2DModel
+    | Conv3DModel
+    | OCSVMModel
+    | KDEModel
+    | VAEModel
+    | PixelCNNModel
+    | DSEBMModel,
+    Field(discriminator="name"),
+]
 
 # training and evaluation
 
@@ -218,6 +321,16 @@ class BenchmarkConfig(Section):
     published: dict[str, dict[str, float]] = Field(
         {}, description="figures from the literature, row name: {metric: value}"
     )
+    mean_of: str | None = Field(
+        None, description="axis over which the table has the mean ROC AUC, such as class"
+    )
+
+    @pydantic.field_validator("mean_of")
+    @classmethod
+    def _is_an_axis(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
+        if value is not None and value not in info.data.get("axes", {value: {}}):
+            raise ValueError(f"should be one of the axes, {', '.join(info.data['axes'])}")
+        return value
 
 
 # reading

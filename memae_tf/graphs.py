@@ -1,23 +1,23 @@
 """Functions of tensors as graphs, on the Keras backend that has them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import keras
 
 
-def as_graph(function: Callable, dtypes: Mapping[str, str]) -> Callable:
-    """A function of a dict of columns and a scalar, on TensorFlow compiled to a graph.
+def as_graph(function: Callable, specs) -> Callable:
+    """A function of raw input and a scalar, on TensorFlow compiled to a graph.
 
     Operations one by one are slower there, and differ in the last bits from the graph that an
     export has. On other backends it is the function itself.
 
     Args:
-        function: Takes a dict of tensors (batch,) and a float32 scalar.
-        dtypes: The dtype of every column by name.
+        function: Takes a nest of tensors and a float32 scalar.
+        specs: A `keras.InputSpec` for every tensor of that nest.
     """
     if keras.backend.backend() != "tensorflow":
         return function
     import tensorflow as tf
 
-    columns = {name: tf.TensorSpec((None,), dtype) for name, dtype in dtypes.items()}
-    return tf.function(function, (columns, tf.TensorSpec((), "float32")), autograph=False)
+    tensors = keras.tree.map_structure(lambda spec: tf.TensorSpec(spec.shape, spec.dtype), specs)
+    return tf.function(function, (tensors, tf.TensorSpec((), "float32")), autograph=False)

@@ -53,7 +53,10 @@ def test_shipped_benchmarks_are_valid():
         ("training.epochs=ten", "training.epochs: input should be a valid integer"),
         ("training.epochs=0", "training.epochs: input should be greater than 0, got 0"),
         ("training.learning_rate=.inf", "training.learning_rate: input should be a finite number"),
-        ("model.name=dens", "model.name: 'dens' is not one of dense, conv2d, conv3d; did you mean"),
+        (
+            "model.name=dens",
+            "model.name: 'dens' is not one of dense, conv2d, conv3d, ocsvm, ",
+        ),
         ("model={}", "model.name: is required, one of dense, conv2d, conv3d"),
         ("model.memory=3", "model.memory: should be a section with keys of its own, got 3"),
         ("model.hidden=[60,a]", "model.hidden.1: input should be a valid integer"),

@@ -4,10 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memae_tf.layers import RecordFeaturizer
+from memae_tf.data.images import ImageFiles
+from memae_tf.layers import ImageFeaturizer, RecordFeaturizer
 
 # Columns of equal length by name: float32, or object arrays of str.
 Records = dict[str, np.ndarray]
+# One uint8 array (images, height, width, channels), an array of arrays (height, width, channels)
+# of several sizes, or files of such.
+Images = np.ndarray | ImageFiles
 
 
 @dataclass(frozen=True)
@@ -19,27 +23,29 @@ class Dataset:
         protocol: How training and test data were split.
         simulated: Whether the data stand in for the real set.
         featurizer: Layer from raw data to features, adapted to `train`.
-        train: Normal records.
-        test: Normal and abnormal records; `None` where nothing is labelled.
-        labels: Of `test`, int64 (records,), 1 for an anomaly; `None` where nothing is labelled.
+        train: Normal samples.
+        test: Normal and abnormal samples; `None` where nothing is labelled.
+        labels: Of `test`, int64 (samples,), 1 for an anomaly; `None` where nothing is labelled.
         threshold: The threshold that the protocol evaluates at (`evaluation.threshold`).
     """
 
     name: str
     protocol: str
     simulated: bool
-    featurizer: RecordFeaturizer
-    train: Records
-    test: Records | None
+    featurizer: RecordFeaturizer | ImageFeaturizer
+    train: Records | Images
+    test: Records | Images | None
     labels: np.ndarray | None
     threshold: str
 
 
-def count(records: Records) -> int:
-    """The number of records."""
-    return len(next(iter(records.values())))
+def count(samples: Records | Images) -> int:
+    """The number of samples."""
+    return len(next(iter(samples.values())) if isinstance(samples, dict) else samples)
 
 
-def take(records: Records, index: np.ndarray) -> Records:
-    """The records at an index or mask, in its order."""
-    return {name: column[index] for name, column in records.items()}
+def take(samples: Records | Images, index: np.ndarray | slice) -> Records | Images:
+    """The samples at an index or mask, in its order."""
+    if isinstance(samples, dict):
+        return {name: column[index] for name, column in samples.items()}
+    return samples[index]

@@ -1,7 +1,7 @@
-"""Splits into training and test records, as the literature has them.
+"""Splits into training and test samples, as the literature has them.
 
 Each takes `labels` (records,), 1 for an anomaly, and a seed, and gives the indices of the
-training records, all of them normal, and of the test records.
+training samples, all of them normal, and of the test samples.
 """
 
 import numpy as np
@@ -35,3 +35,20 @@ def holdout(labels: np.ndarray, seed: int, test_share: float) -> Split:
     normal = np.random.default_rng(seed).permutation(np.flatnonzero(labels == 0))
     cut = round(len(normal) * test_share)
     return normal[cut:], np.concatenate([normal[:cut], np.flatnonzero(labels == 1)])
+
+
+def one_class(labels: np.ndarray, seed: int, anomaly_share: float = 0.3) -> Split:
+    """Two thirds of the normal samples train; the others and some anomalies are the test set.
+
+    The anomalies are drawn from all there are, so many that they are `anomaly_share` of the test
+    set.
+
+    Reference: Gong et al., MemAE, ICCV 2019, section 4.1 (normal samples split 2:1, about 30% of
+    the test set anomalies).
+    """
+    rng = np.random.default_rng(seed)
+    normal = rng.permutation(np.flatnonzero(labels == 0))
+    anomalies = rng.permutation(np.flatnonzero(labels == 1))
+    cut = round(len(normal) / 3)
+    number = round(cut * anomaly_share / (1 - anomaly_share))
+    return normal[cut:], np.concatenate([normal[:cut], anomalies[:number]])

@@ -21,7 +21,7 @@ class Scores:
 
 
 def score_sets(detector: Detector, dataset: Dataset) -> Scores:
-    """Scores the training and the test records through the detector, as a user would."""
+    """Scores the training and the test samples through the detector, as a user would."""
     test = None if dataset.test is None else detector.score(dataset.test)
     return Scores(detector.score(dataset.train), test, dataset.labels)
 
@@ -35,7 +35,7 @@ def threshold_name(dataset: Dataset, config: EvaluationConfig) -> str:
     name = config.threshold or dataset.threshold
     if dataset.test is None and name != "train_quantile":
         raise UserError(
-            f"evaluation.threshold={name} needs labelled test data, and data.label names none; "
+            f"evaluation.threshold={name} needs labelled test data, and there are none; "
             "use train_quantile"
         )
     return name

@@ -1,11 +1,14 @@
 """Figures of scores, for the report and for TensorBoard."""
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from memae_tf.evaluation.evaluate import Scores
 
+# Pixels between images.
+GAP = 2
 NORMAL, ANOMALY = "#3b6ea5", "#c0392b"
 
 
@@ -14,10 +17,10 @@ def score_figure(scores: Scores, threshold: float) -> Figure:
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.add_subplot()
     if scores.test is None:
-        groups = [("training records", scores.train, NORMAL)]
+        groups = [("training data", scores.train, NORMAL)]
     else:
         groups = [
-            ("normal test records", scores.test[scores.labels == 0], NORMAL),
+            ("normal test data", scores.test[scores.labels == 0], NORMAL),
             ("anomalies", scores.test[scores.labels == 1], ANOMALY),
         ]
     values = np.concatenate([group for _, group, _ in groups])
@@ -26,7 +29,7 @@ def score_figure(scores: Scores, threshold: float) -> Figure:
     for name, group, color in groups:
         axes.hist(np.maximum(group, low), bins, alpha=0.6, label=name, color=color)
     axes.axvline(threshold, color="black", linestyle="--", label="threshold")
-    axes.set(xscale="log", yscale="log", xlabel="anomaly score", ylabel="records", title="Scores")
+    axes.set(xscale="log", yscale="log", xlabel="anomaly score", ylabel="samples", title="Scores")
     axes.legend()
     return figure
 
@@ -42,3 +45,50 @@ def curves_figure(scores: Scores) -> Figure:
     pr.plot(recall, precision, color=NORMAL)
     pr.set(xlabel="recall", ylabel="precision", title="Precision and recall", ylim=(0, 1.02))
     return figure
+
+
+def image_figure(
+    title: str,
+    images: np.ndarray,
+    reconstructions: np.ndarray,
+    heat_maps: np.ndarray,
+    scores: np.ndarray,
+    brightest: float,
+) -> Figure:
+    """Images above their reconstructions and their heat maps, a column each.
+
+    Args:
+        title: Above all.
+        images: uint8 (images, height, width, 1 or 3).
+        reconstructions: Of the same shape.
+        heat_maps: Float (images, height, width), squared errors.
+        scores: Float (images,).
+        brightest: The squared error that is the upper end of the heat maps' colours.
+    """
+    # Roots, or all but the largest errors would be black.
+    heat = np.sqrt(heat_maps / max(brightest, 1e-12))
+    rows = {
+        "image": _rgb(images),
+        "rebuilt": _rgb(reconstructions),
+        "error": colormaps["inferno"](heat, bytes=True)[..., :3],
+    }
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    figure.suptitle(title)
+    width = images.shape[2] + GAP
+    # A strip a row: axes for every image would take seconds.
+    for axes, (name, row) in zip(figure.subplots(3), rows.items(), strict=True):
+        strip = np.pad(row, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=255)
+        axes.imshow(np.concatenate(list(strip), axis=1), interpolation="nearest")
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_ylabel(name, fontsize=8)
+        axes.spines[:].set_visible(False)
+        if name == "image":
+            for column, score in enumerate(scores):
+                middle = column * width + images.shape[2] / 2
+                axes.text(middle, -1, f"{score:.3g}", ha="center", va="bottom", fontsize=8)
+    return figure
+
+
+def _rgb(images: np.ndarray) -> np.ndarray:
+    return np.broadcast_to(images, (*images.shape[:-1], 3))

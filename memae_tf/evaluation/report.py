@@ -6,16 +6,19 @@ import io
 from pathlib import Path
 
 import numpy as np
+from keras import ops
 from matplotlib.figure import Figure
 
 from memae_tf.data import Dataset
 from memae_tf.data.dataset import count, take
 from memae_tf.evaluation.evaluate import Scores
-from memae_tf.evaluation.figures import NORMAL, curves_figure, score_figure
+from memae_tf.evaluation.figures import NORMAL, curves_figure, image_figure, score_figure
+from memae_tf.layers import RecordFeaturizer
 from memae_tf.models import Detector
 
 # Field errors and curves of more records than this look the same and cost more.
 MAX_EXPLAINED = 20_000
+SHOWN_IMAGES = 10
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -44,8 +47,8 @@ def write_report(
         metrics: As in metrics.json.
         scores: Of training and test data.
         history: An entry for each epoch.
-        detector: Explains a part of the test records field by field.
-        dataset: The records.
+        detector: Explains a part of the test data.
+        dataset: The raw data.
     """
     title = f"{metrics['variant']} on {metrics['dataset']}"
     parts = [f"<h1>{html.escape(title)}</h1>"]
@@ -56,7 +59,8 @@ def write_report(
         )
     parts += [_summary(metrics), _picture(score_figure(scores, metrics["threshold"]))]
     if scores.test is not None:
-        parts += [_picture(curves_figure(scores)), _fields(detector, dataset, scores)]
+        explain = _fields if isinstance(dataset.featurizer, RecordFeaturizer) else _images
+        parts += [_picture(curves_figure(scores)), explain(detector, dataset, scores)]
     parts += [_picture(_loss_figure(history)), _memory(metrics), _versions(metrics)]
     body = "\n".join(part for part in parts if part)
     page = (
@@ -76,7 +80,7 @@ def _summary(metrics: dict) -> str:
         table.append([name + note, *map(_number, values)])
     facts = (
         f"Protocol {metrics['protocol']}, seed {metrics['seed']}: "
-        f"{metrics['train_records']:,} training records, {metrics['test_records']:,} test records, "
+        f"{metrics['train_records']:,} training samples, {metrics['test_records']:,} test samples, "
         f"{metrics['test_anomalies']:,} of them anomalies. "
     )
     if metrics["roc_auc"] is not None:
@@ -114,21 +118,49 @@ def _fields(detector: Detector, dataset: Dataset, scores: Scores) -> str:
     return f"<h2>Fields that give anomalies away</h2>{_table(table)}"
 
 
+def _images(detector: Detector, dataset: Dataset, scores: Scores) -> str:
+    """Test images, their reconstructions and their error heat maps: the extreme of either kind."""
+    order = np.argsort(scores.test, kind="stable")
+    labels = scores.labels[order]
+    groups = {
+        "Most normal images": order[:SHOWN_IMAGES],
+        "Normal images with the highest scores": order[labels == 0][::-1][:SHOWN_IMAGES],
+        "Anomalies with the highest scores": order[labels == 1][::-1][:SHOWN_IMAGES],
+        "Anomalies with the lowest scores": order[labels == 1][:SHOWN_IMAGES],
+    }
+    explained = {title: _explained(detector, dataset, chosen) for title, chosen in groups.items()}
+    # One scale for all, so that brightness can be compared.
+    brightest = max(float(maps.max()) for _, _, maps, _ in explained.values())
+    figures = [image_figure(title, *rows, brightest) for title, rows in explained.items()]
+    return "<h2>Images</h2>" + "".join(map(_picture, figures))
+
+
+def _explained(detector: Detector, dataset: Dataset, chosen: np.ndarray) -> tuple:
+    """Images as the model sees them, reconstructions, heat maps, scores."""
+    raw, featurizer = take(dataset.test, chosen), detector.featurizer
+    answer = detector.detect(raw, explain=True)
+    features = np.empty((len(chosen), *featurizer.feature_shape), "float32")
+    for places, batch in featurizer.batches(raw, len(chosen)):
+        features[places] = ops.convert_to_numpy(featurizer(batch))
+    rebuilt = featurizer.inverse(detector.model(features, training=False))
+    return featurizer.inverse(features), rebuilt, answer["heat_map"], answer["score"]
+
+
 def _memory(metrics: dict) -> str:
     if metrics["memory"] is None:
         return ""
     names = {
-        "live_share": "share of records that keep a slot after shrinkage",
-        "slots_per_query": "slots that a record keeps, mean",
+        "live_share": "share of queries that keep a slot after shrinkage",
+        "slots_per_query": "slots that a query keeps, mean",
         "slots_used": "slots in use",
-        "dead_slots": "slots that no record keeps",
+        "dead_slots": "slots that no query keeps",
         "perplexity": "perplexity of use",
         "largest_weight": "largest addressing weight, mean",
     }
     table = [[text, _number(metrics["memory"][key])] for key, text in names.items()]
     diagnosis = metrics["memory"]["diagnosis"]
     warning = f'<p class="warning">{html.escape(diagnosis)}</p>' if diagnosis else ""
-    return f"<h2>Memory</h2>{warning}{_table([['on training records', ''], *table])}"
+    return f"<h2>Memory</h2>{warning}{_table([['on training data', ''], *table])}"
 
 
 def _versions(metrics: dict) -> str:
@@ -156,5 +188,5 @@ def _picture(figure: Figure) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     data = base64.b64encode(buffer.getvalue()).decode()
-    title = figure.axes[0].get_title()
+    title = figure.get_suptitle() or figure.axes[0].get_title()
     return f'<p><img alt="{html.escape(title)}" src="data:image/png;base64,{data}"></p>'

@@ -1,6 +1,6 @@
 """Records of named fields to feature vectors, as a Keras layer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -9,6 +9,7 @@ from keras import ops
 SCALINGS = ("log", "standard", "minmax")
 # What `inverse` calls a field without a category; a word that `call` takes for an unseen one.
 NO_CATEGORY = "(none)"
+BATCH_SIZE = 8192
 
 
 @keras.saving.register_keras_serializable(package="memae_tf")
@@ -142,6 +143,16 @@ class RecordFeaturizer(keras.layers.Layer):
     def num_features(self) -> int:
         return len(self.numeric) + sum(len(words) for words in self.categorical.values())
 
+    @property
+    def feature_shape(self) -> tuple[int]:
+        """The shape of one record as the model takes it."""
+        return (self.num_features,)
+
+    @property
+    def batch_size(self) -> int:
+        """How many records a batch may well have."""
+        return BATCH_SIZE
+
     def input_dtypes(self) -> dict[str, str]:
         """The dtype, "float32" or "string", of every field."""
         return {name: "string" if self._is_text(name) else "float32" for name in self.field_names}
@@ -212,6 +223,57 @@ class RecordFeaturizer(keras.layers.Layer):
             return ops.one_hot(index, len(vocabulary), dtype="float32")
         values = ops.expand_dims(ops.cast(values, "float32"), -1)
         return ops.cast(ops.equal(values, ops.array(vocabulary, dtype="float32")), "float32")
+
+    # What a detector asks of a featurizer.
+
+    def as_input(self, records: Mapping[str, Iterable] | Iterable[Mapping]) -> dict:
+        """What a user has as records, as columns of the dtypes that the layer takes.
+
+        Args:
+            records: A dict of columns, a pandas DataFrame, or a list of dicts. `None` and NaN are
+                missing values; other fields than the layer's own are left out.
+
+        Raises:
+            ValueError: If a field is missing or a numeric one holds text.
+        """
+        if not isinstance(records, Mapping) and not hasattr(records, "columns"):
+            rows = list(records)
+            records = {name: [row.get(name) for row in rows] for name in self.field_names}
+        columns = {}
+        for name, dtype in self.input_dtypes().items():
+            if name not in records:
+                raise ValueError(
+                    f"The records lack the field '{name}'. Received: fields={sorted(records)}"
+                )
+            columns[name] = _column(name, records[name], dtype)
+        return columns
+
+    def count(self, records: Mapping[str, np.ndarray]) -> int:
+        """The number of records in columns."""
+        return len(records[self.field_names[0]])
+
+    def batches(
+        self, records: Mapping[str, np.ndarray], batch_size: int
+    ) -> Iterator[tuple[slice, dict]]:
+        """Columns in batches, with the places that they have."""
+        for start in range(0, self.count(records), batch_size):
+            places = slice(start, start + batch_size)
+            yield places, {name: column[places] for name, column in records.items()}
+
+    def empty(self) -> dict[str, np.ndarray]:
+        """One record that says nothing: all its values are missing."""
+        return self.as_input([{}])
+
+    def input_specs(self, batch: Mapping[str, np.ndarray]) -> dict[str, keras.InputSpec]:
+        """The shapes and dtypes that a graph for batches takes."""
+        return {
+            name: keras.InputSpec(dtype=dtype, shape=(None,))
+            for name, dtype in self.input_dtypes().items()
+        }
+
+    def explain(self, feature_errors):
+        """`field_error`, see `field_errors`."""
+        return {"field_error": self.field_errors(feature_errors)}
 
     def field_errors(self, feature_errors):
         """Adds the errors of the features of each field.
@@ -311,3 +373,23 @@ def _vocabulary(values: np.ndarray, limit: int) -> list:
     words, counts = np.unique(values, return_counts=True)
     kept = np.sort(np.argsort(-counts, kind="stable")[:limit])
     return words[kept].tolist()
+
+
+def _column(name: str, values, dtype: str) -> np.ndarray:
+    """One field as a float32 array or an array of str."""
+    values = np.asarray(values)
+    if dtype == "float32" and values.dtype.kind in "biuf":
+        return values.astype("float32")
+    values = values.astype(object)
+    missing = np.array([v is None or v != v for v in values.flat], dtype=bool)
+    if dtype == "string":
+        words = [
+            "" if gone else v.decode() if isinstance(v, bytes) else str(v)
+            for v, gone in zip(values.flat, missing, strict=True)
+        ]
+        return np.array(words, dtype=object)
+    numbers = np.where(missing, np.nan, values)
+    try:
+        return numbers.astype("float64").astype("float32")
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"The numeric field '{name}' holds text: {error}.") from None

@@ -1,6 +1,5 @@
 """A detector: everything between raw input and a decision, in one Keras model."""
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import keras
@@ -9,6 +8,7 @@ from keras import ops
 
 from memae_tf.errors import UserError
 from memae_tf.graphs import as_graph
+from memae_tf.layers.image_featurizer import ImageFeaturizer
 from memae_tf.layers.record_featurizer import RecordFeaturizer
 from memae_tf.models.memae import MemAE
 
@@ -30,10 +30,14 @@ class Detector(keras.Model):
     {'score': array([0.31], dtype=float32), 'is_anomaly': array([0]), 'threshold': ...}
     >>> detector.detect(records, threshold=2.5, explain=True)["field_error"].shape
     (1, 41)
+    >>> detector = load_detector("runs/mnist/detector.keras")
+    >>> detector.detect(images, explain=True)["heat_map"].shape
+    (500, 28, 28)
 
     Args:
         featurizer: Layer from raw input to what the model takes; for records an adapted
-            `RecordFeaturizer`, whose docstring says what unseen, missing and extreme values mean.
+            `RecordFeaturizer`, whose docstring says what unseen, missing and extreme values mean;
+            for images an `ImageFeaturizer`.
         model: A built `MemAE`.
         threshold: Float; scores above it are anomalies.
 
@@ -42,7 +46,13 @@ class Detector(keras.Model):
           reconstruction error
     """
 
-    def __init__(self, featurizer: RecordFeaturizer, model: MemAE, threshold: float, **kwargs):
+    def __init__(
+        self,
+        featurizer: RecordFeaturizer | ImageFeaturizer,
+        model: MemAE,
+        threshold: float,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         # As in RecordFeaturizer: strings pass as they are, and XLA has no hash tables.
         self._convert_input_args = False
@@ -60,20 +70,24 @@ class Detector(keras.Model):
         )
         self.built = True
 
-    def call(self, records, threshold=None):
+    def call(self, x, threshold=None):
         """Scores and decisions; a `threshold` (scalar, or one value a sample) replaces the own."""
-        features = self.featurizer(records)
+        features = self.featurizer(x)
         score = self.model.sample_error(features, self.model(features, training=False))
         return self.decide(score, threshold)
 
-    def explain(self, records, threshold=None):
-        """What `call` gives, and `field_error` (batch, fields): the share of each field in the
-        squared error, in the order of `field_names`."""
-        features = self.featurizer(records)
+    def explain(self, x, threshold=None):
+        """What `call` gives, and what in a sample is to blame for its squared error.
+
+        Of records, `field_error` (batch, fields): the share of each field, in the order of
+        `field_names`. Of images, `heat_map` (batch, height, width): the share of each pixel, at the
+        size at which the model sees them.
+        """
+        features = self.featurizer(x)
         reconstruction = self.model(features, training=False)
         error = self.model.element_error(features, reconstruction)
         decision = self.decide(self.model.sample_error(features, reconstruction), threshold)
-        return {**decision, "field_error": self.featurizer.field_errors(error)}
+        return {**decision, **self.featurizer.explain(error)}
 
     def decide(self, score, threshold=None):
         """`score`, `is_anomaly` and `threshold` of scores (batch,), as `call` gives them."""
@@ -92,69 +106,58 @@ class Detector(keras.Model):
 
     def detect(
         self,
-        records: Mapping[str, Iterable] | Iterable[Mapping],
+        x,
         threshold: float | None = None,
         explain: bool = False,
-        batch_size: int = 8192,
+        batch_size: int | None = None,
     ) -> dict[str, np.ndarray]:
-        """Answers for any number of records, as NumPy arrays.
+        """Answers for any number of samples, as NumPy arrays.
 
         Args:
-            records: A dict of columns, a pandas DataFrame, or a list of dicts. `None` and NaN are
-                missing values; other fields than the detector's own are ignored.
+            x: Records: a dict of columns, a pandas DataFrame, or a list of dicts; `None` and NaN
+                are missing values, other fields than the detector's own are ignored. Images: a
+                uint8 array (images, height, width[, channels]), or a list of arrays (height,
+                width[, channels]) of any sizes.
             threshold: Replaces the detector's own.
-            explain: Whether to add `field_error`.
-            batch_size: Records a step.
+            explain: Whether to add `field_error` or `heat_map`.
+            batch_size: Samples a step; `None` is what suits the kind of input.
 
         Returns:
-            A dict of `score`, `is_anomaly`, `threshold` (records,) and, where asked for,
-            `field_error` (records, fields).
+            A dict of `score`, `is_anomaly`, `threshold` (samples,) and, where asked for,
+            `field_error` (records, fields) or `heat_map` (images, height, width), of the size at
+            which the model sees images.
 
         Raises:
-            ValueError: If a field is missing or a numeric one holds text.
+            ValueError: If a field is missing or a numeric one holds text, or if an image is none.
         """
-        columns = self._columns(records)
-        answer = self._graph(explain)
-        total = len(columns[self.field_names[0]])
+        x = self.featurizer.as_input(x)
+        total = self.featurizer.count(x)
         if total == 0:
-            # Reductions have no answer for no records: score an empty one and leave it out.
-            nothing = self.detect([{}], threshold, explain)
+            # Reductions have no answer for no samples: score an empty one and leave it out.
+            nothing = self.detect(self.featurizer.empty(), threshold, explain)
             return {name: values[:0] for name, values in nothing.items()}
         threshold = self.threshold if threshold is None else threshold
-        batches = []
-        for start in range(0, total, batch_size):
-            batch = {name: column[start : start + batch_size] for name, column in columns.items()}
-            batches.append(
-                {k: ops.convert_to_numpy(v) for k, v in answer(batch, threshold).items()}
-            )
-        return {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
+        answers: dict[str, np.ndarray] = {}
+        for places, batch in self.featurizer.batches(x, batch_size or self.featurizer.batch_size):
+            for name, value in self._graph(explain, batch)(batch, threshold).items():
+                value = ops.convert_to_numpy(value)
+                whole = (total, *value.shape[1:])
+                answers.setdefault(name, np.empty(whole, value.dtype))[places] = value
+        return answers
 
-    def _graph(self, explain: bool):
+    def _graph(self, explain: bool, batch):
         """`call` or `explain`, compiled where that is to be had."""
         # Kept outside Keras's tracking, as they refer to the detector.
         graphs = self.__dict__.setdefault("_graphs", {})
-        if explain not in graphs:
-            function = self.explain if explain else self
-            graphs[explain] = as_graph(function, self.featurizer.input_dtypes())
-        return graphs[explain]
+        specs = self.featurizer.input_specs(batch)
+        key = explain, str(specs)
+        if key not in graphs:
+            graphs[key] = as_graph(self.explain if explain else self, specs)
+        return graphs[key]
 
-    def score(self, records, batch_size: int = 8192) -> np.ndarray:
-        """The anomaly scores of records, float32 (records,); see `detect`."""
-        return self.detect(records, batch_size=batch_size)["score"]
-
-    def _columns(self, records) -> dict[str, np.ndarray]:
-        """Columns of the dtypes that the featurizer takes."""
-        if not isinstance(records, Mapping) and not hasattr(records, "columns"):
-            rows = list(records)
-            records = {name: [row.get(name) for row in rows] for name in self.field_names}
-        columns = {}
-        for name, dtype in self.featurizer.input_dtypes().items():
-            if name not in records:
-                raise ValueError(
-                    f"The records lack the field '{name}'. Received: fields={sorted(records)}"
-                )
-            columns[name] = _column(name, records[name], dtype)
-        return columns
+    def score(self, x, batch_size: int | None = None) -> np.ndarray:
+        """The anomaly scores of samples, float32 (samples,); see `detect`."""
+        return self.detect(x, batch_size=batch_size)["score"]
 
     def get_config(self):
         return {
@@ -190,23 +193,3 @@ def load_detector(path: str | Path) -> Detector:
     if not isinstance(detector, Detector):
         raise UserError(f"{path}: holds a {type(detector).__name__}, not a Detector")
     return detector
-
-
-def _column(name: str, values, dtype: str) -> np.ndarray:
-    """One field as a float32 array or an array of str."""
-    values = np.asarray(values)
-    if dtype == "float32" and values.dtype.kind in "biuf":
-        return values.astype("float32")
-    values = values.astype(object)
-    missing = np.array([v is None or v != v for v in values.flat], dtype=bool)
-    if dtype == "string":
-        words = [
-            "" if gone else v.decode() if isinstance(v, bytes) else str(v)
-            for v, gone in zip(values.flat, missing, strict=True)
-        ]
-        return np.array(words, dtype=object)
-    numbers = np.where(missing, np.nan, values)
-    try:
-        return numbers.astype("float64").astype("float32")
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"The numeric field '{name}' holds text: {error}.") from None

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from memae_tf.config import load_config
 from memae_tf.errors import UserError
+from memae_tf.layers import RecordFeaturizer
 from memae_tf.models import Detector, load_detector
 from memae_tf.serving import manifest, onnx, saved_model, warmup
 from memae_tf.serving.records import RecordInterface
@@ -80,11 +81,14 @@ def publish(
         The directory of the version.
 
     Raises:
-        UserError: If the version exists, something cannot be written, or a package is missing.
+        UserError: If the version exists, something cannot be written, a package is missing, or the
+            detector takes images.
     """
     warmup.require_protocol()
     if onnx_file is not None:
         onnx.require_onnx()
+    if not isinstance(source.detector.featurizer, RecordFeaturizer):
+        raise UserError("export: this detector takes images; only those of records can be exported")
     base = Path(base)
     target = base / str(free_version(base, version))
     interface = RecordInterface(source.detector)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import math
 import platform
 import tempfile
 import time
@@ -12,13 +13,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from memae_tf.config import Config, TrainingConfig
+from memae_tf.baselines import build_baseline
+from memae_tf.config import Config, ModelSection, TrainingConfig
 from memae_tf.data import Dataset, load
-from memae_tf.data.dataset import Records, count, take
+from memae_tf.data.dataset import Images, Records, count, take
 from memae_tf.errors import UserError, WorkerLostError
 from memae_tf.evaluation.evaluate import Scores, measure, own_threshold, score_sets, threshold_name
 from memae_tf.evaluation.report import write_report
-from memae_tf.layers import RecordFeaturizer
+from memae_tf.layers import ImageFeaturizer, RecordFeaturizer
 from memae_tf.models import Detector, MemAE, build_memae, load_detector
 from memae_tf.signals import DeferredSignals
 from memae_tf.training.checkpoints import Checkpoint, Checkpoints
@@ -30,7 +32,6 @@ from memae_tf.training.monitor import NUM_SAMPLES, Monitor
 from memae_tf.training.run_directory import RunDirectory, whole_file
 from memae_tf.training.strategy import is_chief, make_strategy, worker
 
-FEATURIZER_BATCH = 65_536
 # Of long epochs, no more than this is lost when the machine dies.
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
 CONNECTION_LOST = (
@@ -69,6 +70,11 @@ def train(
         WorkerLostError: If another worker is gone; the last checkpoint stays.
         KeyboardInterrupt, Terminated: After Ctrl-C or SIGTERM, when a checkpoint is saved.
     """
+    if not isinstance(config.model, ModelSection):
+        raise UserError(
+            f"model.name={config.model.name}: is a baseline, which memae_tf.benchmark runs; train "
+            "takes dense, conv2d or conv3d"
+        )
     if config.training.deterministic:
         tf.config.experimental.enable_op_determinism()
     # First of all: workers can only be connected before TensorFlow has done anything else.
@@ -237,13 +243,15 @@ def best_epoch(history: list[dict], training: TrainingConfig) -> int:
     return number
 
 
-def hold_out(records: Records, share: float, seed: int) -> tuple[Records, Records | None]:
-    """A random share of the records apart from the others; `None` for a share of 0."""
+def hold_out(
+    samples: Records | Images, share: float, seed: int
+) -> tuple[Records | Images, Records | Images | None]:
+    """A random share of the samples apart from the others; `None` for a share of 0."""
     if share == 0:
-        return records, None
-    order = np.random.default_rng(seed).permutation(count(records))
+        return samples, None
+    order = np.random.default_rng(seed).permutation(count(samples))
     cut = min(max(1, round(len(order) * share)), len(order) - 1)
-    return take(records, np.sort(order[cut:])), take(records, np.sort(order[:cut]))
+    return take(samples, np.sort(order[cut:])), take(samples, np.sort(order[:cut]))
 
 
 @contextlib.contextmanager
@@ -277,22 +285,23 @@ def _require_agreement(strategy: tf.distribute.Strategy, position: Position) -> 
 
 
 def featurize(
-    featurizer: RecordFeaturizer, records: Records, memory_mb: float = float("inf")
+    featurizer: RecordFeaturizer | ImageFeaturizer,
+    samples: Records | Images,
+    memory_mb: float = float("inf"),
 ) -> np.ndarray:
-    """The features of all records, float32 (records, num_features).
+    """The features of all samples, float32 (samples, ...).
 
     More than `memory_mb` MiB of them go to a temporary file that is mapped into memory.
     """
-    shape = (count(records), featurizer.num_features)
-    if 4 * shape[0] * shape[1] <= memory_mb * MB:
+    shape = (count(samples), *featurizer.feature_shape)
+    if 4 * math.prod(shape) <= memory_mb * MB:
         features = np.empty(shape, "float32")
     else:
         with tempfile.TemporaryFile() as file:
             # The mapping stays when the file is closed, and is the last that holds it.
             features = np.memmap(file, "float32", "w+", shape=shape)
-    for start in range(0, len(features), FEATURIZER_BATCH):
-        rows = slice(start, start + FEATURIZER_BATCH)
-        features[rows] = keras.ops.convert_to_numpy(featurizer(take(records, rows)))
+    for places, batch in featurizer.batches(samples, featurizer.batch_size):
+        features[places] = keras.ops.convert_to_numpy(featurizer(batch))
     return features
 
 
@@ -307,11 +316,7 @@ def finish(
 ) -> dict:
     """Sets the threshold and writes detector, report and, last, metrics."""
     scores = score_sets(detector, dataset)
-    if not np.isfinite(scores.train).all():
-        raise TrainingDivergedError(
-            "training diverged: the scores of the training data are not finite; try a smaller "
-            f"training.learning_rate than {config.training.learning_rate:g}"
-        )
+    _require_finite(scores, config)
     set_threshold(detector, scores, dataset, config)
     with whole_file(run.detector) as aside:
         # Keras judges a file by its suffix.
@@ -321,7 +326,7 @@ def finish(
             saved.replace(aside)
         finally:
             saved.unlink(missing_ok=True)
-    metrics = summarize(config, detector, dataset, scores, history)
+    metrics = summarize(config, dataset, scores, history, memory_health(detector.model, dataset))
     run.write_json(run.history, history)
     write_evaluation(run.tensorboard, config, metrics, scores, dataset)
     with whole_file(run.report) as aside:
@@ -337,19 +342,62 @@ def evaluate(config: Config, run: RunDirectory) -> dict:
     return finish(config, run, detector, dataset, run.read_json(run.history))
 
 
+def measure_system(config: Config) -> dict:
+    """Trains and measures what a configuration describes, baselines too, and keeps nothing else.
+
+    Returns:
+        All of metrics.json.
+
+    Raises:
+        UserError: If data or configuration are at fault, or the training diverges.
+    """
+    dataset = load(config.data, config.training.seed)
+    if isinstance(config.model, ModelSection):
+        detector, history = fit(config, dataset)
+        scores, memory = score_sets(detector, dataset), memory_health(detector.model, dataset)
+    else:
+        (scores, history), memory = _run_baseline(config, dataset), None
+    _require_finite(scores, config)
+    return summarize(config, dataset, scores, history, memory)
+
+
+def _run_baseline(config: Config, dataset: Dataset) -> tuple[Scores, list[dict]]:
+    """The scores of a baseline, and its history; what has no epochs has one of its whole fit."""
+    keras.utils.set_random_seed(config.training.seed)
+    x = featurize(dataset.featurizer, dataset.train)
+    baseline = build_baseline(config.model, x.shape[1:], config.training)
+    start = time.perf_counter()
+    history = baseline.fit(x) or [
+        {"epoch": 1, "loss": None, "seconds": time.perf_counter() - start}
+    ]
+    test = None
+    if dataset.test is not None:
+        test = baseline.score(featurize(dataset.featurizer, dataset.test))
+    return Scores(baseline.score(x), test, dataset.labels), history
+
+
+def _require_finite(scores: Scores, config: Config) -> None:
+    if not np.isfinite(scores.train).all():
+        raise TrainingDivergedError(
+            "training diverged: the scores of the training data are not finite; try a smaller "
+            f"training.learning_rate than {config.training.learning_rate:g}"
+        )
+
+
 def summarize(
-    config: Config, detector: Detector, dataset: Dataset, scores: Scores, history: list[dict]
+    config: Config, dataset: Dataset, scores: Scores, history: list[dict], memory: dict | None
 ) -> dict:
-    """All of metrics.json."""
+    """All of metrics.json; `memory` is from `memory_health`."""
     seconds = sum(epoch["seconds"] for epoch in history)
     return {
         **measure(scores, dataset, config.evaluation),
         "model": config.model.name,
-        "variant": config.model.variant,
+        # Baselines have no variants.
+        "variant": getattr(config.model, "variant", None),
         "seed": config.training.seed,
         "epochs": len(history),
         "final_loss": history[-1]["loss"],
-        "memory": memory_health(detector.model, dataset),
+        "memory": memory,
         "train_seconds": round(seconds, 3),
         "samples_per_second": round(len(scores.train) * len(history) / seconds, 1),
         "versions": versions(),

@@ -25,7 +25,7 @@ from memae_tf.errors import UserError
 from memae_tf.training.run_directory import whole_file
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """One experiment of a grid: a choice on every axis, and a seed."""
 
@@ -79,14 +79,16 @@ def cells(benchmark: BenchmarkConfig, path: Path, overrides: Sequence[str] = ())
 
 
 def select(grid: list[Cell], only: Sequence[str]) -> list[Cell]:
-    """The cells that have every `axis=choice` of `only`.
+    """The cells that have every `axis=choice` of `only`; "seed" is an axis, too.
 
     Raises:
         UserError: If no cell has one of them.
     """
     for wanted in only:
         axis, _, choice = wanted.partition("=")
-        grid = [cell for cell in grid if (axis, choice) in cell.choices]
+        grid = [
+            cell for cell in grid if (axis, choice) in (*cell.choices, ("seed", str(cell.seed)))
+        ]
         if not grid:
             raise UserError(f"--only {wanted}: no cell of the grid has this axis and choice")
     return grid
@@ -112,13 +114,44 @@ def run_grid(
     Raises:
         UserError: If a finished cell in `workdir` was made with another configuration.
     """
-    open_cells = [cell for cell in grid if _read(cell, workdir) is None]
-    start, done = time.monotonic(), len(grid) - len(open_cells)
-    on_progress(GridProgress(done, len(grid), "", None))
-    for number, cell in enumerate(_finish(open_cells, workdir, workers), start=1):
-        left = (time.monotonic() - start) / number * (len(open_cells) - number)
-        on_progress(GridProgress(done + number, len(grid), cell.name, left))
-    return [_read(cell, workdir) for cell in grid]
+    results = {cell: _read(cell, workdir) for cell in grid}
+    open_cells = [cell for cell, result in results.items() if result is None]
+
+    def show(name: str) -> None:
+        seconds = {c: r["cell_seconds"] for c, r in results.items() if r and "cell_seconds" in r}
+        left = seconds_left([cell for cell in grid if results[cell] is None], seconds)
+        done = sum(result is not None for result in results.values())
+        on_progress(GridProgress(done, len(grid), name, left and left / workers))
+
+    show("")
+    for cell in _finish(open_cells, workdir, workers):
+        results[cell] = _read(cell, workdir)
+        show(cell.name)
+    return list(results.values())
+
+
+def seconds_left(open_cells: Sequence[Cell], seconds: dict[Cell, float]) -> float | None:
+    """How long cells will take, from how long those took that are most like each of them.
+
+    Two cells are the more alike the more choices they have in common: a cell of PixelCNN takes
+    as long as others of PixelCNN, not as those of an OC-SVM.
+
+    Args:
+        open_cells: Still to run.
+        seconds: Of the finished cells.
+
+    Returns:
+        `None` where no cell has finished.
+    """
+    if not seconds:
+        return None
+
+    def estimate(cell: Cell) -> float:
+        alike = {other: len(set(cell.choices) & set(other.choices)) for other in seconds}
+        most = max(alike.values())
+        return float(np.mean([seconds[other] for other, count in alike.items() if count == most]))
+
+    return sum(map(estimate, open_cells))
 
 
 def _finish(open_cells: list[Cell], workdir: Path, workers: int) -> Iterator[Cell]:
@@ -158,19 +191,16 @@ def run_cell(cell: Cell, workdir: Path) -> None:
     """Runs one experiment and writes its file."""
     import keras
 
-    from memae_tf.data import load
-    from memae_tf.evaluation.evaluate import score_sets
-    from memae_tf.training.experiment import fit, summarize
+    from memae_tf.training.experiment import measure_system
 
-    dataset = load(cell.config.data, cell.config.training.seed)
-    detector, history = fit(cell.config, dataset)
-    scores = score_sets(detector, dataset)
-    metrics = summarize(cell.config, detector, dataset, scores, history)
+    start = time.monotonic()
+    metrics = measure_system(cell.config)
     result = {
         "choices": dict(cell.choices),
         "seed": cell.seed,
         "config": cell.config.model_dump(mode="json"),
         "metrics": metrics,
+        "cell_seconds": round(time.monotonic() - start, 1),
     }
     path = _path(cell, workdir)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -241,6 +271,43 @@ def table(results: list[dict], published: dict[str, dict[str, float]]) -> str:
         cells = [_mean_std([column(run) for run in runs]) for column in columns.values()]
         seconds = f"{np.mean([run['train_seconds'] for run in runs]):.1f}"
         lines.append([*choices, str(len(runs)), *cells, seconds])
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def mean_table(
+    results: list[dict], published: dict[str, dict[str, float]], axis: str, metric: str
+) -> str:
+    """Markdown: a metric as its mean over the choices of an axis, and for each of them.
+
+    A row has the published figure, then the mean ± standard deviation over seeds of the mean over
+    the axis, then the mean over seeds for each choice. A seed that lacks a choice is no run, and
+    shows in the columns of choices alone.
+
+    Args:
+        results: From `run_grid`.
+        published: By the names of the other axes' choices, joined with "/": {metric: value}.
+        axis: That the metric is averaged over, as the classes of a data set.
+        metric: In the cells' metrics, such as "roc_auc".
+    """
+    choices = list(dict.fromkeys(r["choices"][axis] for r in results))
+    others = [name for name in results[0]["choices"] if name != axis]
+    # (choices of the other axes) -> seed -> choice of the axis -> metric
+    rows: dict[tuple, dict[int, dict[str, float]]] = {}
+    for result in results:
+        row = rows.setdefault(tuple(result["choices"][name] for name in others), {})
+        row.setdefault(result["seed"], {})[result["choices"][axis]] = result["metrics"][metric]
+    lines = [[*others, "published", "runs", f"{metric}, mean of {axis}", *choices]]
+    for key, seeds in rows.items():
+        means = [np.mean(list(run.values())) for run in seeds.values() if len(run) == len(choices)]
+        each = [
+            f"{np.mean(values):.3f}" if values else ""
+            for choice in choices
+            for values in [[run[choice] for run in seeds.values() if choice in run]]
+        ]
+        reported = _fixed(published.get("/".join(key), {}).get(metric))
+        mean = _mean_std(means) if means else ""
+        lines.append([*key, reported, str(len(means)), mean, *each])
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 

@@ -102,7 +102,10 @@ def assert_user_error(result, *fragments):
         ("data.test_share=1.5", "data.test_share: input should be less than 1"),
         ("training.learning_rate=.nan", "training.learning_rate: input should be a finite number"),
         ("model.variant=meame", "model.variant: 'meame' is not one of"),
-        ("model.name=dens", "model.name: 'dens' is not one of dense, conv2d, conv3d; did you mean"),
+        (
+            "model.name=dens",
+            "model.name: 'dens' is not one of dense, conv2d, conv3d, ocsvm, ",
+        ),
         ("training.epochs.x=1", "training.epochs is a value, not a section"),
         ("training.epochs", "write it as dotted.key=value"),
         ("model.code=[", "'[' is not a YAML value"),

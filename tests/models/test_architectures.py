@@ -8,8 +8,14 @@ from memae_tf.config import Conv2DModel, DenseModel, load_model
 from memae_tf.errors import UserError
 from memae_tf.models import build_memae, conv2d, conv3d, dense
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "models"
+CONFIGS = Path(__file__).parents[2] / "configs"
+MODELS = sorted(
+    path
+    for pattern in ("models/*.yaml", "*mnist*.yaml", "cifar10*.yaml")
+    for path in CONFIGS.glob(pattern)
+)
 SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "video": (16, 32, 32, 1)}
+SHAPES["fashion"] = SHAPES["mnist"]
 
 
 def parameters(*models: keras.Model) -> int:
@@ -101,7 +107,7 @@ def test_lists_of_different_lengths_are_the_user_s_mistake():
         build_memae(config, (28, 28, 1))
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_every_model_file_builds_and_trains(path):
     config = load_model(path)
     shape = SHAPES[path.stem.split("_")[0]]

@@ -1,0 +1,69 @@
+"""A person's own pictures: train/normal, test/normal and test/<defect> in one folder."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from memae_tf.config import ImageFolderData
+from memae_tf.data.dataset import Dataset, take
+from memae_tf.data.images import image_featurizer, open_files
+from memae_tf.errors import UserError
+
+
+def load(config: ImageFolderData, seed: int) -> Dataset:
+    """Reads a folder of images.
+
+    Images of every folder in `test` but the normal one are anomalies. Without `test`, all images
+    train and nothing is evaluated.
+
+    Raises:
+        UserError: If a folder is missing or empty, a file damaged, or `data.size` is needed.
+    """
+    root = config.dir
+    if not root.is_dir():
+        raise UserError(f"data.dir={root}: there is no such folder")
+    train_paths = _images_in(root / "train" / config.normal)
+    if not train_paths:
+        raise UserError(
+            f"{root}: has no images in train/{config.normal}/; normal ones to train on should be "
+            "there (data.normal names another folder)"
+        )
+    normal = _images_in(root / "test" / config.normal)
+    defects = [
+        path
+        for folder in sorted((root / "test").glob("*/"))
+        if folder.name != config.normal and not folder.name.startswith(".")
+        for path in _images_in(folder)
+    ]
+    has_test = (root / "test").is_dir()
+    if has_test and not (normal and defects):
+        raise UserError(
+            f"{root}: test/ should have images in {config.normal}/ and in one folder or more of "
+            f"anomalies; it has {len(normal)} normal ones and {len(defects)} anomalies"
+        )
+    files = open_files([*train_paths, *normal, *defects], str(root))
+    train = take(files, slice(len(train_paths)))
+    if config.max_images is not None:
+        order = np.random.default_rng(seed).permutation(len(train))
+        train = take(train, np.sort(order[: config.max_images]))
+    return Dataset(
+        name=root.resolve().name,
+        protocol="given" if has_test else "unlabelled",
+        simulated=False,
+        featurizer=image_featurizer(config, train, str(root / "train")),
+        train=train,
+        test=take(files, slice(len(train_paths), None)) if has_test else None,
+        labels=np.repeat([0, 1], [len(normal), len(defects)]) if has_test else None,
+        threshold="train_quantile",
+    )
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """The files in a folder and below whose suffix is that of an image, in order of their names."""
+    suffixes = Image.registered_extensions()
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+    )

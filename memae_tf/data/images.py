@@ -1,0 +1,123 @@
+"""What the sources of images share: reading files, and the featurizer that suits the images."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from memae_tf.config import ImageData
+from memae_tf.errors import UserError
+from memae_tf.layers import ImageFeaturizer
+
+# What Pillow raises for files that are damaged, cut off, huge, or no images at all.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+SHOWN_FILES = 5
+
+
+class ImageFiles:
+    """Images in files, decoded each time they are asked for: a folder may exceed the memory.
+
+    An integer as index gives an image, uint8 (height, width, channels); a slice, an array of
+    integers or a mask gives the files at these places.
+    """
+
+    def __init__(self, paths: Sequence[Path], shapes: Sequence[tuple[int, int, int]]):
+        self.paths = np.array(paths, dtype=object)
+        self.shapes = np.array(shapes, dtype="int64").reshape(-1, 3)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        if isinstance(index, (int, np.integer)):
+            return read_image(self.paths[index])
+        return ImageFiles(self.paths[index], self.shapes[index])
+
+
+def read_image(path: Path) -> np.ndarray:
+    """An image file as uint8 (height, width, 1 or 3), upright as its camera says.
+
+    Raises:
+        One of `UNREADABLE`: If the file is damaged or no image.
+    """
+    with Image.open(path) as picture:
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith("I"):
+            # 16 bits.
+            values = np.rint(np.clip(np.asarray(picture, "float64"), 0, 65535) / 257)
+            return values.astype("uint8")[..., None]
+        if picture.mode == "F":
+            raise ValueError("holds floats, not pixel values of 8 or 16 bits")
+        if picture.mode in ("1", "L", "LA"):
+            return np.asarray(picture.convert("L"))[..., None]
+        return np.asarray(picture.convert("RGB"))
+
+
+def open_files(paths: Sequence[Path], source: str) -> ImageFiles:
+    """Decodes every file once, so that a damaged one is known before anything is trained.
+
+    Raises:
+        UserError: Naming the files that cannot be read.
+    """
+
+    def shape(path: Path) -> tuple[int, int, int] | str:
+        try:
+            return read_image(path).shape
+        except UNREADABLE as error:
+            # Pillow repeats the name; its other words say what is wrong.
+            return " ".join(str(error).replace(repr(str(path)), "it").split())
+
+    with ThreadPoolExecutor() as pool:
+        shapes = list(pool.map(shape, paths))
+    damaged = [(path, s) for path, s in zip(paths, shapes, strict=True) if isinstance(s, str)]
+    if damaged:
+        named = ", ".join(f"{path} ({reason})" for path, reason in damaged[:SHOWN_FILES])
+        more = len(damaged) - SHOWN_FILES
+        raise UserError(
+            f"{source}: {len(damaged)} of {len(paths)} images cannot be read: {named}"
+            f"{f', and {more} more' if more > 0 else ''}; mend or delete them"
+        )
+    return ImageFiles(paths, shapes)
+
+
+def as_images(images: Sequence[np.ndarray]) -> np.ndarray:
+    """Images as one array where they are of one shape, else as an array of arrays."""
+    if len({image.shape for image in images}) == 1:
+        return np.stack(images)
+    array = np.empty(len(images), dtype=object)
+    array[:] = images
+    return array
+
+
+def shapes_of(images) -> np.ndarray:
+    """The shape of every image, int64 (images, 3)."""
+    if isinstance(images, ImageFiles):
+        return images.shapes
+    if images.dtype == object:
+        return np.array([image.shape for image in images], "int64").reshape(-1, 3)
+    return np.tile(np.array(images.shape[1:], "int64"), (len(images), 1))
+
+
+def image_featurizer(config: ImageData, train, source: str) -> ImageFeaturizer:
+    """A featurizer adapted to training images, of the size and the channels that they have.
+
+    Raises:
+        UserError: If the images are of several sizes and `data.size` names none.
+    """
+    shapes = shapes_of(train)
+    size = [config.size] * 2 if isinstance(config.size, int) else config.size
+    if size is None:
+        sizes = np.unique(shapes[:, :2], axis=0)
+        if len(sizes) > 1:
+            small, large = ("x".join(map(str, side)) for side in (sizes[0], sizes[-1]))
+            raise UserError(
+                f"{source}: the training images are of {len(sizes)} sizes, from {small} to "
+                f"{large}; data.size=[height, width] says to what they are resized"
+            )
+        size = sizes[0]
+    channels = config.channels or (1 if shapes[:, 2].max() == 1 else 3)
+    featurizer = ImageFeaturizer(size, channels, config.scaling)
+    featurizer.adapt(train)
+    return featurizer

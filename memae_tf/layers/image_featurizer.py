@@ -1,0 +1,234 @@
+"""Images of any size to normalised images of one size, as a Keras layer."""
+
+from collections.abc import Iterator, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+# Of a grey or a colour image, and of colours with an alpha channel.
+CHANNELS = (1, 3, 4)
+# ITU-R 601, as in what most image libraries call luma or "L".
+LUMA = (0.299, 0.587, 0.114)
+SCALINGS = ("unit", "symmetric", "standard")
+# Offset and spread of each pixel value 0 to 255.
+FIXED = {"unit": (0.0, 255.0), "symmetric": (127.5, 127.5)}
+# Numbers of a batch of `Detector.detect`, and the most images.
+BATCH_NUMBERS, BATCH_IMAGES = 2**22, 1024
+
+
+@keras.saving.register_keras_serializable(package="memae_tf")
+class ImageFeaturizer(keras.layers.Layer):
+    """Turns uint8 images into float images of one size, with one number of channels, normalised.
+
+    Grey images become colour ones by repetition, colour ones grey by their luma; an alpha channel
+    is left out. Other sizes than `size` are resized bilinearly, with antialiasing; the ratio of
+    the sides is not kept.
+
+    Example:
+
+    >>> featurizer = ImageFeaturizer(size=(32, 32), channels=3)
+    >>> featurizer(np.zeros((8, 100, 80, 1), "uint8")).shape
+    (8, 32, 32, 3)
+
+    Args:
+        size: (height, width) of the output.
+        channels: Of the output, 1 (grey) or 3 (colour).
+        scaling: `"unit"`, to [0, 1]; `"symmetric"`, to [-1, 1]; `"standard"`, a z-score for each
+            channel, which `adapt` learns.
+
+    Input shape:
+        `(batch, height, width, channels)` with 1, 3 or 4 channels, values 0 to 255.
+
+    Output shape:
+        `(batch, *size, channels)`, float32.
+
+    Raises:
+        ValueError: If an argument is out of its range, or the input has another rank or number of
+            channels.
+    """
+
+    def __init__(self, size: Sequence[int], channels: int = 1, scaling: str = "unit", **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        if len(size) != 2 or min(size) < 1:
+            raise ValueError(f"`size` must be two positive integers. Received: size={size}")
+        if channels not in (1, 3):
+            raise ValueError(f"`channels` must be 1 or 3. Received: channels={channels}")
+        if scaling not in SCALINGS:
+            raise ValueError(f"`scaling` must be one of {SCALINGS}. Received: scaling={scaling}")
+        self.size = tuple(int(side) for side in size)
+        self.channels = channels
+        self.scaling = scaling
+        # feature = (pixel value - offset) / spread
+        offset, spread = FIXED.get(scaling, FIXED["unit"])
+        self.offset = self._statistic("offset", offset)
+        self.spread = self._statistic("spread", spread)
+        self.built = True
+
+    def _statistic(self, name: str, value: float):
+        return self.add_weight(
+            name=name,
+            shape=(self.channels,),
+            initializer=keras.initializers.Constant(value),
+            dtype="float32",
+            trainable=False,
+        )
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int]:
+        """The shape of one image as the model takes it."""
+        return (*self.size, self.channels)
+
+    @property
+    def batch_size(self) -> int:
+        """How many images a batch may well have."""
+        return max(1, min(BATCH_IMAGES, BATCH_NUMBERS // int(np.prod(self.feature_shape))))
+
+    def adapt(self, images) -> None:
+        """Learns mean and standard deviation of each channel, where `scaling` is "standard".
+
+        Args:
+            images: Training images, as `as_input` takes them.
+
+        Raises:
+            ValueError: If there are none, or they are no images.
+        """
+        images = self.as_input(images)
+        if len(images) == 0:
+            raise ValueError("`adapt` needs one image or more. Received: no images")
+        if self.scaling != "standard":
+            return
+        count, total, squares = 0, 0.0, 0.0
+        for _, batch in self.batches(images, self.batch_size):
+            values = ops.convert_to_numpy(self.resized(batch)).astype("float64")
+            count += values[..., 0].size
+            total = total + values.sum(axis=(0, 1, 2))
+            squares = squares + np.square(values).sum(axis=(0, 1, 2))
+        mean = total / count
+        spread = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
+        self.offset.assign(mean)
+        # Images of one even colour have a spread of 0 but for rounding.
+        self.spread.assign(np.where(spread < 1e-3, 1.0, spread))
+
+    def call(self, images):
+        return (self.resized(images) - self.offset) / self.spread
+
+    def resized(self, images):
+        """Float images (batch, *size, channels) with values of 0 to 255."""
+        shape = images.shape
+        if len(shape) != 4 or shape[-1] not in CHANNELS:
+            raise ValueError(
+                "Images must be of shape (batch, height, width, channels), with 1, 3 or 4 "
+                f"channels. Received: shape={tuple(shape)}"
+            )
+        x = ops.cast(images, "float32")[..., :3]
+        if self.channels == 1 and x.shape[-1] == 3:
+            x = ops.sum(x * np.array(LUMA, "float32"), axis=-1, keepdims=True)
+        if tuple(shape[1:3]) != self.size:
+            x = ops.image.resize(
+                x, self.size, interpolation="bilinear", antialias=True, data_format="channels_last"
+            )
+        return ops.repeat(x, 3, axis=-1) if self.channels == 3 and x.shape[-1] == 1 else x
+
+    def inverse(self, features) -> np.ndarray:
+        """The images that features stand for, uint8 (batch, *size, channels).
+
+        Args:
+            features: Float array (batch, *size, channels).
+        """
+        features = ops.convert_to_numpy(features)
+        spread, offset = (ops.convert_to_numpy(v) for v in (self.spread, self.offset))
+        return np.clip(np.rint(features * spread + offset), 0, 255).astype("uint8")
+
+    # What a detector asks of a featurizer.
+
+    def as_input(self, images):
+        """What a user has as images, in a form that `batches` takes.
+
+        Args:
+            images: A uint8 array (images, height, width), grey, or (images, height, width,
+                channels); or a sequence of arrays (height, width) or (height, width, channels),
+                whose sizes may differ. Images in a sequence are looked at when they are needed.
+
+        Raises:
+            ValueError: If it is another kind of array.
+        """
+        if not isinstance(images, np.ndarray) or images.dtype == object:
+            return images
+        _require_bytes(images)
+        if images.ndim == 3:
+            images = images[..., None]
+        if images.ndim != 4:
+            raise ValueError(
+                "Images must be an array (images, height, width) or (images, height, width, "
+                f"channels). Received: an array of shape {images.shape}"
+            )
+        return images
+
+    def count(self, images) -> int:
+        """The number of images that `as_input` gave."""
+        return len(images)
+
+    def batches(self, images, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The images in batches of one size each, with the places (batch,) that they have."""
+        for start in range(0, len(images), batch_size):
+            places = np.arange(start, min(start + batch_size, len(images)))
+            if isinstance(images, np.ndarray) and images.dtype != object:
+                yield places, images[start : start + batch_size]
+                continue
+            groups: dict[tuple, list] = {}
+            for place in places:
+                image = _as_image(images[int(place)])
+                groups.setdefault(image.shape, []).append((place, image))
+            for group in groups.values():
+                members, arrays = zip(*group, strict=True)
+                yield np.array(members), np.stack(arrays)
+
+    def empty(self) -> np.ndarray:
+        """One image that says nothing."""
+        return np.zeros((1, *self.feature_shape), "uint8")
+
+    def input_specs(self, batch):
+        """The shape and dtype that a graph for batches like this one takes."""
+        return keras.InputSpec(dtype="uint8", shape=(None, None, None, batch.shape[-1]))
+
+    def explain(self, feature_errors):
+        """`heat_map` (batch, *size): the errors of the channels of each pixel, added up.
+
+        Args:
+            feature_errors: Float tensor (batch, *size, channels).
+        """
+        return {"heat_map": ops.sum(feature_errors, axis=-1)}
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *self.feature_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "size": list(self.size),
+            "channels": self.channels,
+            "scaling": self.scaling,
+        }
+
+
+def _as_image(image) -> np.ndarray:
+    """One image as (height, width, channels)."""
+    image = np.asarray(image)
+    _require_bytes(image)
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3:
+        raise ValueError(
+            "An image must be an array (height, width) or (height, width, channels). "
+            f"Received: an array of shape {image.shape}"
+        )
+    return image
+
+
+def _require_bytes(images: np.ndarray) -> None:
+    if images.dtype != np.uint8:
+        raise ValueError(
+            "Images must be uint8 arrays, with values of 0 to 255: what normalises them is part of "
+            f"the detector. Received: dtype={images.dtype}"
+        )

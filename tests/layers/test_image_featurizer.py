@@ -1,0 +1,115 @@
+import keras
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from memae_tf.layers import ImageFeaturizer
+
+
+def images(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, "uint8")
+
+
+def run(featurizer: ImageFeaturizer, x) -> np.ndarray:
+    return ops.convert_to_numpy(featurizer(x))
+
+
+def test_scalings_by_hand():
+    x = np.array([0, 51, 255, 204], "uint8").reshape(1, 2, 2, 1)
+    unit = run(ImageFeaturizer((2, 2)), x)
+    np.testing.assert_allclose(unit.ravel(), [0, 0.2, 1, 0.8], rtol=1e-6)
+    symmetric = run(ImageFeaturizer((2, 2), scaling="symmetric"), x)
+    np.testing.assert_allclose(symmetric.ravel(), [-1, -0.6, 1, 0.6], rtol=1e-6)
+
+
+def test_standard_scaling_is_a_z_score_of_every_channel():
+    x = images(20, 6, 5, 3)
+    x[..., 1] //= 4
+    x[..., 2] = 7
+    featurizer = ImageFeaturizer((6, 5), channels=3, scaling="standard")
+    featurizer.adapt(x)
+    features = run(featurizer, x)
+    np.testing.assert_allclose(features.mean(axis=(0, 1, 2)), 0, atol=1e-5)
+    # A channel of one value has no spread, and becomes 0.
+    np.testing.assert_allclose(features.std(axis=(0, 1, 2)), [1, 1, 0], atol=1e-5)
+    with pytest.raises(ValueError, match="one image or more"):
+        featurizer.adapt(x[:0])
+
+
+def test_grey_and_colour():
+    colour = np.array([[[[255, 0, 0]], [[0, 255, 0]]]], "uint8")
+    grey = run(ImageFeaturizer((2, 1)), colour)
+    np.testing.assert_allclose(grey.ravel(), [0.299, 0.587], rtol=1e-6)
+    again = run(ImageFeaturizer((2, 1), channels=3), np.full((1, 2, 1, 1), 51, "uint8"))
+    np.testing.assert_allclose(again, np.full((1, 2, 1, 3), 0.2), rtol=1e-6)
+    with_alpha = np.concatenate([colour, np.zeros((1, 2, 1, 1), "uint8")], axis=-1)
+    np.testing.assert_array_equal(run(ImageFeaturizer((2, 1)), with_alpha), grey)
+
+
+def test_other_sizes_are_resized_with_antialiasing():
+    fine = np.tile(np.array([[0, 255], [255, 0]], "uint8"), (16, 16))[None, ..., None]
+    small = run(ImageFeaturizer((8, 8)), fine)
+    assert small.shape == (1, 8, 8, 1)
+    # A checkerboard of single pixels becomes an even grey, not black or white.
+    np.testing.assert_allclose(small, 0.5, atol=0.05)
+    large = run(ImageFeaturizer((64, 48)), np.full((2, 7, 9, 1), 100, "uint8"))
+    np.testing.assert_allclose(large, np.full((2, 64, 48, 1), 100 / 255), rtol=1e-5)
+
+
+def test_lists_of_any_sizes_keep_their_places():
+    featurizer = ImageFeaturizer((8, 8), channels=3)
+    mixed = [images(8, 8), images(20, 10, 3), images(8, 8, 1, seed=1), images(9, 9, 4)]
+    seen = {}
+    for places, batch in featurizer.batches(featurizer.as_input(mixed), batch_size=3):
+        for place, row in zip(places, run(featurizer, batch), strict=True):
+            seen[int(place)] = row
+    assert sorted(seen) == [0, 1, 2, 3]
+    for place, image in enumerate(mixed):
+        alone = image[None, ..., None] if image.ndim == 2 else image[None]
+        np.testing.assert_allclose(seen[place], run(featurizer, alone)[0], atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 99), scaling=st.sampled_from(["unit", "symmetric", "standard"]))
+def test_inverse_gives_the_image_back(seed, scaling):
+    x = images(3, 4, 5, 3, seed=seed)
+    featurizer = ImageFeaturizer((4, 5), channels=3, scaling=scaling)
+    featurizer.adapt(x)
+    np.testing.assert_array_equal(featurizer.inverse(run(featurizer, x)), x)
+
+
+def test_inverse_of_what_no_image_has_is_cut():
+    featurizer = ImageFeaturizer((1, 2))
+    beyond = featurizer.inverse(np.array([-3.0, 2.0]).reshape(1, 1, 2, 1))
+    np.testing.assert_array_equal(beyond.ravel(), [0, 255])
+
+
+def test_statistics_are_saved(tmp_path):
+    featurizer = ImageFeaturizer((6, 6), channels=3, scaling="standard")
+    featurizer.adapt(images(9, 6, 6, 3))
+    model = keras.Sequential([keras.Input((6, 6, 3), dtype="uint8"), featurizer])
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras").layers[0]
+    assert again.get_config() == featurizer.get_config()
+    for a, b in zip(again.get_weights(), featurizer.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_wrong_arguments_and_wrong_images():
+    with pytest.raises(ValueError, match="Received: size="):
+        ImageFeaturizer((4,))
+    with pytest.raises(ValueError, match="Received: channels=2"):
+        ImageFeaturizer((4, 4), channels=2)
+    with pytest.raises(ValueError, match="Received: scaling=log"):
+        ImageFeaturizer((4, 4), scaling="log")
+    featurizer = ImageFeaturizer((4, 4))
+    with pytest.raises(ValueError, match="with 1, 3 or 4 channels"):
+        featurizer(images(2, 4, 4, 2))
+    with pytest.raises(ValueError, match="Received: dtype=float32"):
+        featurizer.as_input(np.zeros((1, 4, 4, 1), "float32"))
+    with pytest.raises(ValueError, match="array of shape"):
+        featurizer.as_input(images(4, 4))
+    with pytest.raises(ValueError, match="array of shape"):
+        list(featurizer.batches([images(4)], 1))

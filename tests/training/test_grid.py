@@ -1,0 +1,138 @@
+import json
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from memae_tf.config import load_benchmark, parse_config
+from memae_tf.errors import UserError
+from memae_tf.training.experiment import measure_system, train
+from memae_tf.training.grid import (
+    Cell,
+    GridProgress,
+    cells,
+    mean_table,
+    run_grid,
+    seconds_left,
+    select,
+)
+from memae_tf.training.run_directory import RunDirectory
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """Zeros and other digits, as records of 64 numbers."""
+    import pandas as pd
+
+    data = load_digits()
+    table = pd.DataFrame(data.data).add_prefix("p")
+    table = table.loc[:, table[data.target == 0][:120].std() > 0.5]
+    table["label"] = np.where(data.target == 0, "normal", "other")
+    path = tmp_path_factory.mktemp("data") / "digits.csv"
+    table[:700].to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def grid_file(records, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("grid")
+    (folder / "base.yaml").write_text(
+        f"data: {{name: tabular, train: {records}, label: label, scaling: minmax}}\n"
+        "model: {name: dense, hidden: [16], memory: {num_slots: 8}}\n"
+        "training: {epochs: 2, batch_size: 16}\n"
+    )
+    path = folder / "grid.yaml"
+    path.write_text(
+        "base: base.yaml\n"
+        "seeds: [0, 1]\n"
+        "axes:\n"
+        "  system:\n"
+        "    kde: {model: {name: kde}}\n"
+        "    ae: {model.variant: ae}\n"
+        "  share:\n"
+        "    half: {}\n"
+        "    third: {data.test_share: 0.33}\n"
+        "mean_of: share\n"
+        "published:\n"
+        "  kde: {roc_auc: 0.5}\n"
+    )
+    return path
+
+
+def test_systems_of_all_kinds_run_cell_by_cell(grid_file, tmp_path):
+    benchmark = load_benchmark(grid_file)
+    grid = select(cells(benchmark, grid_file), ["seed=1", "share=half"])
+    assert [cell.name for cell in grid] == ["kde/half/seed-1", "ae/half/seed-1"]
+    shown: list[GridProgress] = []
+    results = run_grid(grid[:1], tmp_path, on_progress=shown.append)
+    kde = results[0]["metrics"]
+    assert kde["roc_auc"] > 0.98
+    assert (kde["model"], kde["variant"], kde["memory"], kde["final_loss"]) == ("kde", *[None] * 3)
+    assert (shown[0].done, shown[0].seconds_left) == (0, None)
+    assert (shown[-1].done, shown[-1].seconds_left) == (1, 0)
+    # The finished cell is taken as it is, and says how long the other may take.
+    stored = tmp_path / "cells" / "kde" / "half" / "seed-1.json"
+    stored.write_text(json.dumps({**json.loads(stored.read_text()), "cell_seconds": 1000.0}))
+    results = run_grid(grid, tmp_path, on_progress=shown.append)
+    assert shown[2].seconds_left == 1000.0
+    assert [result["metrics"]["variant"] for result in results] == [None, "ae"]
+
+
+def cell(seed: int = 0, **choices: str) -> Cell:
+    return Cell(tuple(choices.items()), seed, config=None)
+
+
+def test_time_left_is_that_of_the_cells_most_alike():
+    slow, quick = cell(system="pixelcnn", digit="0"), cell(system="kde", digit="0")
+    seconds = {slow: 100.0, quick: 4.0, cell(system="kde", digit="1"): 2.0}
+    assert seconds_left([], seconds) == 0
+    assert seconds_left([slow], {}) is None
+    # Of its own system, whatever the digit; of the same cell with another seed; of all.
+    assert seconds_left([cell(system="kde", digit="7")], seconds) == 3.0
+    assert seconds_left([cell(1, system="pixelcnn", digit="0")], seconds) == 100.0
+    assert seconds_left([cell(system="vae", digit="7")], seconds) == pytest.approx(106 / 3)
+
+
+def test_table_of_means_by_hand():
+    aucs = {
+        ("ae", "0", 0): 0.8,
+        ("ae", "1", 0): 0.6,
+        ("ae", "0", 1): 0.9,
+        ("ae", "1", 1): 0.7,
+        ("memae", "0", 0): 1.0,
+        ("memae", "1", 0): 0.5,
+        ("memae", "0", 1): 0.9,
+    }
+    results = [
+        {"choices": {"system": s, "digit": d}, "seed": seed, "metrics": {"roc_auc": auc}}
+        for (s, d, seed), auc in aucs.items()
+    ]
+    text = mean_table(results, {"memae": {"roc_auc": 0.9751}}, "digit", "roc_auc")
+    assert text.splitlines() == [
+        "| system | published | runs | roc_auc, mean of digit | 0 | 1 |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| ae |  | 2 | 0.7500 ± 0.0500 | 0.850 | 0.650 |",
+        # The second seed has not had all digits.
+        "| memae | 0.9751 | 1 | 0.7500 ± 0.0000 | 0.950 | 0.500 |",
+    ]
+
+
+def test_mean_of_names_an_axis(grid_file, tmp_path):
+    path = tmp_path / "grid.yaml"
+    path.write_text(grid_file.read_text().replace("mean_of: share", "mean_of: shares"))
+    with pytest.raises(UserError, match=r"mean_of: .*one of the axes, system, share"):
+        load_benchmark(path)
+
+
+def test_train_refuses_a_baseline(grid_file, tmp_path):
+    kde = cells(load_benchmark(grid_file), grid_file)[0].config
+    with pytest.raises(UserError, match=r"model\.name=kde: is a baseline, which memae_tf\.bench"):
+        train(kde, RunDirectory(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_diverging_network_is_one_line(grid_file):
+    raw = cells(load_benchmark(grid_file), grid_file)[0].config.model_dump(mode="json")
+    raw["model"] = {"name": "vae", "net": {"name": "dense", "hidden": [16]}}
+    with pytest.raises(UserError, match="training diverged"):
+        measure_system(parse_config(raw, ["training.learning_rate=1e30"]))

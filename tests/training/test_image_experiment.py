@@ -1,0 +1,120 @@
+"""Whole experiments on images: scikit-learn's digits in a folder, ones normal, others not."""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from memae_tf.config import parse_config
+from memae_tf.errors import UserError
+from memae_tf.models import load_detector
+from memae_tf.serving.publication import publish, read_source
+from memae_tf.training.experiment import evaluate, train
+from memae_tf.training.run_directory import RunDirectory
+
+NORMAL = 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """120 zeros to train on; 58 zeros and 60 other digits to test."""
+    root = tmp_path_factory.mktemp("digits")
+    data = load_digits()
+    images = (data.images * 15.9).astype("uint8")
+    zeros, others = images[data.target == NORMAL], images[data.target != NORMAL][:60]
+    for kind, part in (
+        ("train/normal", zeros[:120]),
+        ("test/normal", zeros[120:]),
+        ("test/other", others),
+    ):
+        (root / kind).mkdir(parents=True)
+        for number, image in enumerate(part):
+            Image.fromarray(image).save(root / kind / f"{number:03}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def config(folder):
+    return parse_config(
+        {
+            "data": {"name": "image_folder", "dir": str(folder)},
+            "model": {
+                "name": "conv2d",
+                "filters": [8, 16],
+                "kernels": [3, 3],
+                "strides": [2, 2],
+                "code": 8,
+                "memory": {"num_slots": 20},
+            },
+            "training": {"epochs": 8, "batch_size": 16, "learning_rate": 0.01},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory):
+    run = RunDirectory(tmp_path_factory.mktemp("runs") / "digits")
+    metrics = train(config, run)
+    assert json.loads(run.metrics.read_text()) == metrics
+    return run
+
+
+def test_other_digits_are_anomalies(run):
+    metrics = json.loads(run.metrics.read_text())
+    # Untrained, it is about 0.6.
+    assert metrics["roc_auc"] > 0.95
+    assert (metrics["train_records"], metrics["test_records"]) == (120, 118)
+    assert metrics["threshold_name"] == "train_quantile"
+
+
+def test_detector_takes_pictures_of_any_kind(run, folder):
+    detector = load_detector(run.detector)
+    files = [sorted((folder / kind).iterdir())[0] for kind in ("train/normal", "test/other")]
+    images = [np.asarray(Image.open(file)) for file in files]
+    answer = detector.detect(images, explain=True)
+    assert answer["heat_map"].shape == (2, 8, 8)
+    assert answer["score"][1] > answer["score"][0]
+    # Four times the size and in colour, it is nearly the same picture.
+    large = [
+        np.asarray(Image.open(file).convert("RGB").resize((32, 32), Image.Resampling.BICUBIC))
+        for file in files
+    ]
+    np.testing.assert_allclose(detector.score(large), answer["score"], rtol=0.3)
+
+
+def test_report_and_tensorboard_show_images(run):
+    page = run.report.read_text()
+    pictures = re.findall(r'alt="([^"]*)" src="data:image/png;base64,([^"]+)"', page)
+    titles = [title for title, _ in pictures]
+    assert "Anomalies with the highest scores" in titles
+    assert "Normal images with the highest scores" in titles
+    for _, data in pictures:
+        Image.open(io.BytesIO(base64.b64decode(data))).verify()
+    (events,) = run.tensorboard.glob("events.out.tfevents.*")
+    content = events.read_bytes()
+    assert b"reconstruction/worst" in content
+    assert b"memory/slots" in content
+
+
+def test_evaluate_gives_the_same_figures(run, config):
+    before = json.loads(run.metrics.read_text())
+    after = evaluate(config, run)
+    assert after["roc_auc"] == pytest.approx(before["roc_auc"], abs=1e-6)
+    assert after["threshold"] == pytest.approx(before["threshold"], rel=1e-5)
+
+
+def test_export_says_that_it_cannot_yet(run, tmp_path):
+    with pytest.raises(UserError, match="this detector takes images"):
+        publish(read_source(run.path), tmp_path)
+
+
+def test_network_of_another_kind_is_refused(config, tmp_path):
+    raw = {**config.model_dump(mode="json"), "model": {"name": "dense"}}
+    with pytest.raises(UserError, match=r"name=dense takes samples of 1 axes, .*\(8, 8, 1\)"):
+        train(parse_config(raw), RunDirectory(tmp_path / "run"))
