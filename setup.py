@@ -31,7 +31,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["memae_tf", "memae_tf.*"]),
-    package_data={"memae_tf.data": ["simulated_traffic.json"]},
+    package_data={
+        "memae_tf.data": ["simulated_traffic.json"],
+        "memae_tf.pretrained": ["*/*"],
+    },
     python_requires=">=3.10",
     install_requires=REQUIREMENTS,
     extras_require={
