@@ -58,6 +58,9 @@ setup(
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "ruff>=0.9",
+            # What the files in serving/ are checked with: the schema of compose.yaml, PromQL.
+            "check-jsonschema>=0.31",
+            "promql-parser>=0.5",
             # The other extras that tests go through.
             "pyarrow>=15",
             *SERVING,
