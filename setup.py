@@ -34,7 +34,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["memae_tf", "memae_tf.*"]),
-    package_data={"memae_tf.data": ["simulated_traffic.json"]},
+    package_data={
+        "memae_tf.data": ["simulated_traffic.json"],
+        "memae_tf.pretrained": ["*/*"],
+    },
     python_requires=">=3.10",
     install_requires=REQUIREMENTS,
     extras_require={
@@ -58,6 +61,9 @@ setup(
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "ruff>=0.9",
+            # What the files in serving/ are checked with: the schema of compose.yaml, PromQL.
+            "check-jsonschema>=0.31",
+            "promql-parser>=0.5",
             # The other extras that tests go through.
             *IMAGES,
             "pyarrow>=15",

@@ -29,11 +29,11 @@ class Worker:
 
     Args:
         make: Module-level function; called in the process, it prepares everything and returns
-            what is to be timed.
+            what is to be timed, which is called with the arguments of `run`.
         arguments: Picklable arguments of `make`.
     """
 
-    def __init__(self, make: Callable[..., Callable[[], object]], *arguments):
+    def __init__(self, make: Callable[..., Callable[..., object]], *arguments):
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
@@ -41,9 +41,17 @@ class Worker:
         theirs.close()
         self._receive()
 
-    def run(self) -> tuple[float, object]:
+    def run(self, *arguments) -> tuple[float, object]:
         """Runs it once; seconds and what it returned."""
-        self._connection.send("run")
+        self.start(*arguments)
+        return self.result()
+
+    def start(self, *arguments) -> None:
+        """Begins a run, of which `result` is to be asked."""
+        self._connection.send(arguments)
+
+    def result(self) -> tuple[float, object]:
+        """Waits for a run; seconds and what it returned."""
         return self._receive()
 
     def close(self):
@@ -63,9 +71,10 @@ def _serve(connection, make: Callable, arguments: tuple) -> None:
     with _quiet(), contextlib.suppress(EOFError):
         run = make(*arguments)
         connection.send("ready")
-        while connection.recv():
+        while True:
+            received = connection.recv()
             start = time.perf_counter()
-            result = run()
+            result = run(*received)
             connection.send((time.perf_counter() - start, result))
 
 
@@ -120,10 +129,10 @@ def median(values: list[float]) -> float:
     return statistics.median(values)
 
 
-def machine() -> dict:
-    """Where and with what the figures came about."""
+def machine(packages: tuple[str, ...] = ()) -> dict:
+    """Where and with what the figures came about; with versions of more packages."""
     versions = {}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *packages):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return {

@@ -16,6 +16,7 @@ _PUBLIC = {
     "conv3d": "memae_tf.models",
     "dense": "memae_tf.models",
     "load_detector": "memae_tf.models",
+    "load_pretrained": "memae_tf.pretrained",
     "MemoryMonitor": "memae_tf.training.memory_monitor",
     "load_config": "memae_tf.config",
     "UserError": "memae_tf.errors",

@@ -3,7 +3,9 @@
 import argparse
 import logging
 import sys
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
 from memae_tf import console
 from memae_tf.console import Parser
@@ -26,6 +28,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="[NAME=]BASE",
         help="directory that holds the versions of a model, BASE/1, BASE/2, ...; the model's name "
         "is the directory's if none is given",
+    )
+    parser.add_argument(
+        "--pretrained",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a detector that comes with the package, such as kddcup99, exported to a temporary "
+        "folder; may be given several times",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument(
@@ -99,21 +109,30 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="how long requests under way may take after SIGTERM (%(default)s)",
     )
     args = parser.parse_args(argv)
-    if not args.bases and not args.model_config_file:
-        parser.error("nothing to serve: give a BASE or --model-config-file")
+    if not args.bases and not args.pretrained and not args.model_config_file:
+        parser.error("nothing to serve: give a BASE, --pretrained or --model-config-file")
 
     from memae_tf.serving.server import require_packages
     from memae_tf.serving.server.stop_signals import StopSignals
 
     stop = StopSignals()
     require_packages()
-    models = _models(args)
-    console.import_tensorflow()
+    with tempfile.TemporaryDirectory(prefix="memae_tf-") as exports:
+        models = _models(args, exports)
+        console.import_tensorflow()
+        options = _options(args)
+        _export(args.pretrained, Path(exports))
+        _serve(models, options, stop)
+    sys.exit(stop.status)
+
+
+def _serve(models: list, options, stop) -> None:
+    """Serves until a signal comes."""
     from memae_tf.serving.server.model_server import ModelServer
 
     _log_to_stderr()
     print(NOTICE, file=sys.stderr, flush=True)
-    server = ModelServer(models, _options(args))
+    server = ModelServer(models, options)
     stop.then(server.interrupt)
     server.start(_say_waiting)
     if stop.received is None:
@@ -126,13 +145,27 @@ def main(argv: Sequence[str] | None = None) -> None:
         stop.wait()
         print("Stopping; requests under way are answered first", file=sys.stderr, flush=True)
     server.stop()
-    sys.exit(stop.status)
 
 
-def _models(args: argparse.Namespace) -> list:
-    from memae_tf.serving.server.config import model_config, read_model_config_file
+def _export(names: Sequence[str], folder: Path) -> None:
+    """Publishes pretrained detectors under a folder."""
+    from memae_tf import pretrained
+    from memae_tf.serving.publication import publish, read_source
+
+    for name in names:
+        print(f"Exporting {name}", file=sys.stderr, flush=True)
+        publish(read_source(pretrained.directory(name)), folder / name)
+
+
+def _models(args: argparse.Namespace, exports: str) -> list:
+    """What to serve; of pretrained detectors the exports that will be in a folder."""
+    from memae_tf import pretrained
+    from memae_tf.serving.server.config import ModelConfig, model_config, read_model_config_file
 
     models = []
+    for name in args.pretrained:
+        pretrained.directory(name)
+        models.append(ModelConfig(name, str(Path(exports, name))))
     for base in args.bases:
         name, separator, path = base.partition("=")
         models.append(model_config(path, name) if separator else model_config(base))

@@ -171,7 +171,7 @@ def array_of(value: object, dtype: int) -> np.ndarray:
                     f"expected size: {size}"
                 )
         elements = list(itertools.chain.from_iterable(elements))
-    if any(type(element) is list for element in elements):
+    if list in set(map(type, elements)):
         raise invalid_argument(
             f"Encountered list at unexpected level: {len(shape)} expected < {len(shape)}"
         )
