@@ -109,6 +109,8 @@ def test_lists_of_different_lengths_are_the_user_s_mistake():
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_every_model_file_builds_and_trains(path):
+    if keras.backend.backend() != "tensorflow" and path.stem not in ("mnist", "video"):
+        pytest.skip("one file of each kind is enough on other backends")
     config = load_model(path)
     shape = SHAPES[path.stem.split("_")[0]]
     # The same nets with fewer filters, so that a step takes a moment.

@@ -11,8 +11,7 @@ import pytest
 TESTS = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_layers_and_models(backend):
+def run_layers_and_models(backend: str) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed (pip install -e '.[backends]')")
     # Without coverage, which the run on TensorFlow has measured already.
