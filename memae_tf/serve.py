@@ -1,10 +1,11 @@
 """Serves exported models for development: `python -m memae_tf.serve BASE...`."""
 
 import argparse
+import contextlib
 import logging
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from memae_tf import console
@@ -117,11 +118,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     stop = StopSignals()
     require_packages()
-    with tempfile.TemporaryDirectory(prefix="memae_tf-") as exports:
+    with _export_folder(args) as exports:
         models = _models(args, exports)
         console.import_tensorflow()
         options = _options(args)
-        _export(args.pretrained, Path(exports))
+        _export(args.pretrained, exports)
         _serve(models, options, stop)
     sys.exit(stop.status)
 
@@ -147,7 +148,17 @@ def _serve(models: list, options, stop) -> None:
     server.stop()
 
 
-def _export(names: Sequence[str], folder: Path) -> None:
+@contextlib.contextmanager
+def _export_folder(args: argparse.Namespace) -> Iterator[Path | None]:
+    """Where pretrained detectors are published, as long as the server runs; `None` for none."""
+    if not args.pretrained:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="memae_tf-") as folder:
+        yield Path(folder)
+
+
+def _export(names: Sequence[str], folder: Path | None) -> None:
     """Publishes pretrained detectors under a folder."""
     from memae_tf import pretrained
     from memae_tf.serving.publication import publish, read_source
@@ -157,7 +168,7 @@ def _export(names: Sequence[str], folder: Path) -> None:
         publish(read_source(pretrained.directory(name)), folder / name)
 
 
-def _models(args: argparse.Namespace, exports: str) -> list:
+def _models(args: argparse.Namespace, exports: Path | None) -> list:
     """What to serve; of pretrained detectors the exports that will be in a folder."""
     from memae_tf import pretrained
     from memae_tf.serving.server.config import ModelConfig, model_config, read_model_config_file
@@ -165,7 +176,7 @@ def _models(args: argparse.Namespace, exports: str) -> list:
     models = []
     for name in args.pretrained:
         pretrained.directory(name)
-        models.append(ModelConfig(name, str(Path(exports, name))))
+        models.append(ModelConfig(name, str(exports / name)))
     for base in args.bases:
         name, separator, path = base.partition("=")
         models.append(model_config(path, name) if separator else model_config(base))

@@ -5,9 +5,12 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
+from memae_tf import load_pretrained
 from memae_tf.config import KDDCup99Data
 from memae_tf.data import kddcup99
+from memae_tf.data.dataset import take
 from memae_tf.errors import UserError
 
 FOLDER = Path("scikit_learn_data") / "kddcup99_10-py3"
@@ -69,6 +72,18 @@ def test_goad_of_the_real_set_tests_on_a_third_of_anomalies(data_dir):
     assert size(dataset.test) == len(dataset.labels) == NUM_RECORDS - size(dataset.train)
     assert dataset.labels.sum() == NUM_ANOMALIES
     assert dataset.labels.mean() == pytest.approx(0.329, abs=0.0005)
+
+
+def test_pretrained_detector_tells_real_records_apart(real):
+    records, labels = real
+    some = np.random.default_rng(0).permutation(len(labels))[:20_000]
+    regular = labels[some] == kddcup99.ANOMALY_LABEL
+    answer = load_pretrained("kddcup99").detect(take(records, some))
+    assert roc_auc_score(regular, answer["score"]) > 0.995
+    # At its threshold: what is flagged is regular traffic, and nearly all of it.
+    flagged = answer["is_anomaly"] == 1
+    assert regular[flagged].mean() > 0.95
+    assert flagged[regular].mean() > 0.99
 
 
 @pytest.mark.usefixtures("real")

@@ -1,6 +1,6 @@
 """The benchmarks in benchmarks/, at a size that says nothing about speed.
 
-They take two minutes, and so run where `MEMAE_BENCHMARKS` is set.
+They take three minutes, and so run where `MEMAE_BENCHMARKS` is set.
 """
 
 import importlib.util
@@ -65,7 +65,21 @@ def test_replicas(tmp_path):
     assert sane(result["speedup"], *result["rows_per_second"].values())
 
 
-@pytest.mark.parametrize("name", ["training", "memory_unit", "replicas"])
+@slow
+def test_serving(tmp_path):
+    results, table = run("serving", tmp_path)
+    assert {row["system"] for row in results["rows"]} == {
+        *("direct", "direct encoded", "onnx encoded"),
+        *("gRPC", "REST"),
+    }
+    for row in results["rows"]:
+        assert sane(row["p50_ms"], row["p99_ms"], row["rows_per_second"])
+        assert row["p50_ms"] <= row["p99_ms"]
+    assert sane(*results["ratios"].values())
+    assert "target: at least 0.8" in table
+
+
+@pytest.mark.parametrize("name", ["training", "memory_unit", "replicas", "serving"])
 def test_help(name):
     result = subprocess.run(
         [sys.executable, ROOT / "benchmarks" / f"{name}.py", "--help"],

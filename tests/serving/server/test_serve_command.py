@@ -44,12 +44,33 @@ def test_requests_under_way_are_answered_before_the_end(everything, number, stat
             clients.rest(server, "GET", "/v1/models/small")
 
 
+def test_pretrained_detector_is_exported_served_and_cleared_away(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    request = (clients.ROOT / "serving" / "examples" / "explain.json").read_bytes()
+    with clients.ServeCommand("--pretrained", "kddcup99") as server:
+        assert server.lines[0] == "kddcup99: version 1"
+        (folder,) = tmp_path.glob("memae_tf-*")
+        assert [path.name for path in (folder / "kddcup99").iterdir()] == ["1"]
+        status, answer = clients.rest(server, "POST", "/v1/models/kddcup99:predict", request)
+        assert status == 200
+        # The middle of a flood, its beginning, a regular connection: see docs/serving.md.
+        assert [row["is_anomaly"] for row in answer["predictions"]] == [0, 1, 1]
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+    assert not list(tmp_path.glob("memae_tf-*"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "nothing to serve"),
         (["no/such/directory"], "no/such/directory is no directory"),
         (["{base}/1"], "is a version itself"),
+        (
+            ["--pretrained", "mnist"],
+            "no such pretrained detector; there is kddcup99",
+        ),
+        (["--pretrained", "kddcup99", "kddcup99={base}"], "the name of two models"),
         (["{base}", "{base}"], "the name of two models"),
         (["--model-config-file", "nothing.config"], "is no model config"),
         (["--model-config-file", "{bad}"], "is no model config"),
