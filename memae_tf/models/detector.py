@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from memae_tf.columns import columns_of
 from memae_tf.errors import UserError
 from memae_tf.graphs import as_graph
 from memae_tf.layers.record_featurizer import RecordFeaturizer
@@ -100,8 +101,9 @@ class Detector(keras.Model):
         """Answers for any number of records, as NumPy arrays.
 
         Args:
-            records: A dict of columns, a pandas DataFrame, or a list of dicts. `None` and NaN are
-                missing values; other fields than the detector's own are ignored.
+            records: A dict of columns, a pandas DataFrame, an array with named fields, or a list of
+                dicts. `None` and NaN are missing values; other fields than the detector's own are
+                ignored.
             threshold: Replaces the detector's own.
             explain: Whether to add `field_error`.
             batch_size: Records a step.
@@ -111,9 +113,9 @@ class Detector(keras.Model):
             `field_error` (records, fields).
 
         Raises:
-            ValueError: If a field is missing or a numeric one holds text.
+            UserError: If a field is missing or a numeric one holds text.
         """
-        columns = self._columns(records)
+        columns = columns_of(records, self.featurizer.input_dtypes())
         answer = self._graph(explain)
         total = len(columns[self.field_names[0]])
         if total == 0:
@@ -141,20 +143,6 @@ class Detector(keras.Model):
     def score(self, records, batch_size: int = 8192) -> np.ndarray:
         """The anomaly scores of records, float32 (records,); see `detect`."""
         return self.detect(records, batch_size=batch_size)["score"]
-
-    def _columns(self, records) -> dict[str, np.ndarray]:
-        """Columns of the dtypes that the featurizer takes."""
-        if not isinstance(records, Mapping) and not hasattr(records, "columns"):
-            rows = list(records)
-            records = {name: [row.get(name) for row in rows] for name in self.field_names}
-        columns = {}
-        for name, dtype in self.featurizer.input_dtypes().items():
-            if name not in records:
-                raise ValueError(
-                    f"The records lack the field '{name}'. Received: fields={sorted(records)}"
-                )
-            columns[name] = _column(name, records[name], dtype)
-        return columns
 
     def get_config(self):
         return {
@@ -190,23 +178,3 @@ def load_detector(path: str | Path) -> Detector:
     if not isinstance(detector, Detector):
         raise UserError(f"{path}: holds a {type(detector).__name__}, not a Detector")
     return detector
-
-
-def _column(name: str, values, dtype: str) -> np.ndarray:
-    """One field as a float32 array or an array of str."""
-    values = np.asarray(values)
-    if dtype == "float32" and values.dtype.kind in "biuf":
-        return values.astype("float32")
-    values = values.astype(object)
-    missing = np.array([v is None or v != v for v in values.flat], dtype=bool)
-    if dtype == "string":
-        words = [
-            "" if gone else v.decode() if isinstance(v, bytes) else str(v)
-            for v, gone in zip(values.flat, missing, strict=True)
-        ]
-        return np.array(words, dtype=object)
-    numbers = np.where(missing, np.nan, values)
-    try:
-        return numbers.astype("float64").astype("float32")
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"The numeric field '{name}' holds text: {error}.") from None
