@@ -68,7 +68,6 @@ def read_batches(path: Path, batch_size: int, layout: Sequence[str] = ()) -> Ite
         else:
             batches = _csv_batches(path, batch_size, layout)
         for table in batches:
-            table.columns = _names(name, table.columns)
             table.index = pd.RangeIndex(start, start + len(table))
             start += len(table)
             yield table
@@ -113,18 +112,22 @@ def _parquet_batches(path: Path, batch_size: int) -> Iterator[pd.DataFrame]:
 
     with pyarrow.parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size):
-            yield batch.to_pandas()
+            table = batch.to_pandas()
+            yield table.set_axis(_names(path, table.columns), axis=1)
 
 
 def _csv_batches(path: Path, batch_size: int, layout: Sequence[str]) -> Iterator[pd.DataFrame]:
     source = sys.stdin.buffer if path == STDIN else path
     with pd.read_csv(source, header=None, dtype=str, iterator=True, **CSV_OPTIONS) as reader:
         first = reader.get_chunk(1)
-        names = first.iloc[0].fillna("").str.strip().tolist()
-        if layout and len(names) >= len(layout) and not set(names) & set(layout):
-            names = [*layout, *(f"column {n + 1}" for n in range(len(layout), len(names)))]
+        cells = first.iloc[0].fillna("").str.strip().tolist()
+        if layout and len(cells) >= len(layout) and not set(cells) & set(layout):
+            names = [*layout, *(f"column {n + 1}" for n in range(len(layout), len(cells)))]
+            # The rest of the first batch, if there is more.
             rest = next(_chunks(reader, batch_size - 1), first[:0]) if batch_size > 1 else first[:0]
             yield pd.concat([first, rest]).set_axis(names, axis=1)
+        else:
+            names = _names(source_name(path), cells)
         for table in _chunks(reader, batch_size):
             yield table.set_axis(names, axis=1)
 

@@ -495,7 +495,7 @@ def _in_order(function: Callable, items: Iterable) -> Iterator:
     under_way: deque[Future] = deque()
     for item in items:
         under_way.append(_in_background(function, item))
-        if len(under_way) == IN_FLIGHT:
+        while under_way and (len(under_way) == IN_FLIGHT or under_way[0].done()):
             yield under_way.popleft().result()
     while under_way:
         yield under_way.popleft().result()
