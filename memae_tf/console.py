@@ -11,7 +11,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 
-from memae_tf.errors import UserError, WorkerLostError
+from memae_tf.errors import ServerError, UserError, WorkerLostError
 from memae_tf.signals import Terminated, terminate
 
 DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -31,7 +31,7 @@ def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) 
     `resumes` says that the same command goes on where it was stopped.
 
     0 done; 2 a mistake of the user's, one line on stderr; 1 a fault of the package's, with a
-    traceback, or of another worker's; 130 interrupted; 143 terminated.
+    traceback, or of another worker's or a server's; 130 interrupted; 143 terminated.
     """
     warnings.showwarning = _show_warning
     hint = "; the same command goes on from here" if resumes else ""
@@ -46,7 +46,7 @@ def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) 
     except Terminated as error:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         status = _say(f"terminated{hint}", error.code)
-    except WorkerLostError as error:
+    except (WorkerLostError, ServerError) as error:
         status = _say(error, FAULT)
     except BrokenPipeError:
         # Whoever read our output has gone, as `head` does.
@@ -136,15 +136,19 @@ class ProgressDisplay:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, done: int, total: int, text: str) -> None:
-        """Shows that `done` of `total` are done; `text` says what and how it goes."""
+    def update(self, done: int, total: int | None, text: str) -> None:
+        """Shows that `done` of `total` are done; `text` says what and how it goes.
+
+        A `total` of `None` is one that nobody knows.
+        """
         if self._bar is not None:
             if self._task is None:
                 self._task = self._bar.add_task(text, total=total)
             self._bar.update(self._task, completed=done, description=text)
         elif time.monotonic() - self._last >= SECONDS_BETWEEN_LINES or done == total:
             self._last = time.monotonic()
-            print(f"{text} ({done / total:.0%})", file=sys.stderr, flush=True)
+            share = "" if total is None else f" ({done / total:.0%})"
+            print(f"{text}{share}", file=sys.stderr, flush=True)
 
 
 def summary(metrics: dict) -> str:

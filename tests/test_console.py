@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-COMMANDS = ["train", "evaluate", "benchmark"]
+COMMANDS = ["train", "evaluate", "benchmark", "score"]
 
 
 def run(code: str) -> subprocess.CompletedProcess:
@@ -49,6 +49,8 @@ def test_import_imports_nothing_heavy():
     ("raised", "status", "stderr"),
     [
         ("UserError('two\\nlines')", 2, "two lines\n"),
+        ("RequestError('NOT_FOUND', 'no such model')", 2, "no such model\n"),
+        ("ServerError('INTERNAL', 'theirs')", 1, "theirs\n"),
         ("KeyboardInterrupt()", 130, "interrupted\n"),
         ("RuntimeError('ours')", 1, None),
     ],
@@ -56,7 +58,7 @@ def test_import_imports_nothing_heavy():
 def test_exit_statuses(raised, status, stderr):
     result = run(
         "from memae_tf import console\n"
-        "from memae_tf.errors import UserError\n"
+        "from memae_tf.errors import RequestError, ServerError, UserError\n"
         f"def main(argv): raise {raised}\n"
         "console.run(main)\n"
     )

@@ -1,10 +1,5 @@
 """A person's own records: CSV or Parquet files, with a label column or without."""
 
-import difflib
-import lzma
-import warnings
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +10,12 @@ from memae_tf.data import splits
 from memae_tf.data.dataset import Dataset, Records, take
 from memae_tf.errors import UserError
 from memae_tf.layers import RecordFeaturizer
+from memae_tf.tables import as_float32, missing_column, near, not_a_number, read_table
 
 # A text column of which this share or more are numbers was meant to be numeric.
 MOSTLY_NUMERIC = 0.5
 # Above it float32 does not keep all whole numbers apart.
 LARGEST_CODE = 2**24
-LARGEST_NUMBER = float(np.finfo("float32").max)
-DAMAGED = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
 
 def load(config: TabularData, seed: int) -> Dataset:
@@ -76,73 +70,12 @@ def load(config: TabularData, seed: int) -> Dataset:
     )
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file (with a header, also compressed) or a Parquet file as a data frame.
-
-    Raises:
-        UserError: If the file is missing, empty, cut off, or neither.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
-    try:
-        table = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-    except UserError:
-        raise
-    except ImportError:
-        raise UserError(f"{path}: reading Parquet needs pyarrow; pip install pyarrow") from None
-    except pd.errors.EmptyDataError:
-        raise UserError(f"{path}: is empty; it should have a header and records") from None
-    except DAMAGED as error:
-        # What pandas and pyarrow raise for damaged files; their first line says where.
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{path}: is damaged, cut off or of another format ({reason})") from None
-    table = table.reset_index(drop=True)
-    table.columns = _names(path, table.columns)
-    if len(table) == 0:
-        raise UserError(f"{path}: has a header but no records")
-    return table
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    # pandas would rename a repeated column, and take the first column as an index where records
-    # have one cell more than the header, under wrong names from then on.
-    header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
-    _names(path, header.iloc[0])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        try:
-            return pd.read_csv(
-                path,
-                index_col=False,
-                # Only empty cells are missing: "NA" or "None" may well be somebody's category.
-                keep_default_na=False,
-                na_values=["", "nan", "NaN"],
-                skipinitialspace=True,
-                low_memory=False,
-            )
-        except pd.errors.ParserWarning:
-            raise UserError(f"{path}: records have more cells than the header has names") from None
-
-
-def _names(path: Path, columns) -> list[str]:
-    """The names of columns without blanks around them.
-
-    Raises:
-        UserError: If one stands there twice.
-    """
-    names = [str(name).strip() for name in columns]
-    repeated = [name for name in names if names.count(name) > 1]
-    if repeated:
-        raise UserError(f"{path}: has the column '{repeated[0]}' twice; rename or delete one")
-    return names
-
-
 def _labels(config: TabularData, table: pd.DataFrame, path: Path) -> np.ndarray | None:
     """1 for an anomaly, 0 for a normal record; `None` without a label column."""
     if config.label is None:
         return None
     if config.label not in table:
-        raise UserError(f"{path}: has no label column '{config.label}'{_near(config.label, table)}")
+        raise UserError(f"{path}: has no label column '{config.label}'{near(config.label, table)}")
     column = table[config.label]
     if column.isna().any():
         row = int(np.flatnonzero(column.isna())[0])
@@ -170,10 +103,7 @@ def _feature_columns(config: TabularData, table: pd.DataFrame) -> dict[str, str]
     for key in ("numeric", "categorical", "drop"):
         for name in getattr(config, key):
             if name not in table:
-                raise UserError(
-                    f"{config.train}: has no column '{name}', which data.{key} names"
-                    f"{_near(name, table)}"
-                )
+                raise missing_column(config.train, name, f"data.{key} names", table)
     left_out = {*config.drop, config.label}
     names = [name for name in table.columns if name not in left_out]
     if not names:
@@ -201,7 +131,7 @@ def _infer_kind(config: TabularData, column: pd.Series) -> str:
     if types.is_numeric_dtype(column) or (len(given) and numbers.notna().all()):
         return "numeric"
     if len(given) and numbers.notna().mean() >= MOSTLY_NUMERIC:
-        raise _not_a_number(config.train, column, numbers, "or declare it in data.categorical")
+        raise not_a_number(config.train, column, numbers, "or declare it in data.categorical")
     return "categorical"
 
 
@@ -211,14 +141,6 @@ def _is_boolean(column: pd.Series) -> bool:
         return True
     given = column.dropna()
     return len(given) > 0 and all(isinstance(value, (bool, np.bool_)) for value in given)
-
-
-def _not_a_number(path: Path, column: pd.Series, numbers: pd.Series, advice: str) -> UserError:
-    row = numbers.index[numbers.isna()][0]
-    return UserError(
-        f"{path}: column '{column.name}', record {row + 1}: '{column[row]}' is not a number; "
-        f"mend it, {advice}"
-    )
 
 
 def _records(
@@ -246,7 +168,7 @@ def _numbers(config: TabularData, column: pd.Series, path: Path) -> np.ndarray:
     numbers = pd.to_numeric(column, errors="coerce")
     text = numbers.isna() & column.notna()
     if text.any():
-        raise _not_a_number(path, column, numbers.where(~column.isna(), 0), "or leave it empty")
+        raise not_a_number(path, column, numbers.where(~column.isna(), 0), "or leave it empty")
     values = numbers.to_numpy(dtype="float64", na_value=np.nan)
     if config.non_finite == "error" and not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0])
@@ -255,9 +177,7 @@ def _numbers(config: TabularData, column: pd.Series, path: Path) -> np.ndarray:
             f"{path}: column '{column.name}', record {row + 1}: the number {what}; mend it, or "
             "set data.non_finite=accept to read it as the mean, or as the largest feature"
         )
-    # What float32 cannot hold is large, not infinite.
-    finite = np.clip(values, -LARGEST_NUMBER, LARGEST_NUMBER)
-    return np.where(np.isinf(values), values, finite).astype("float32")
+    return as_float32(values)
 
 
 def _test_file(
@@ -271,10 +191,7 @@ def _test_file(
     table = read_table(config.test)
     for name in columns:
         if name not in table:
-            raise UserError(
-                f"{config.test}: has no column '{name}', which {config.train} has"
-                f"{_near(name, table)}"
-            )
+            raise missing_column(config.test, name, f"{config.train} has", table)
     labels = _labels(config, table, config.test)
     if labels is None:
         raise UserError(f"data.test={config.test}: needs data.label, the column with its labels")
@@ -325,8 +242,3 @@ def _is_constant(column: np.ndarray) -> bool:
     if column.dtype == object:
         return bool((column == column[0]).all())
     return bool(((column == column[0]) | (np.isnan(column) & np.isnan(column[0]))).all())
-
-
-def _near(name: str, table: pd.DataFrame) -> str:
-    near = difflib.get_close_matches(name, table.columns, 1, 0.6)
-    return f"; did you mean '{near[0]}'?" if near else f"; it has {', '.join(table.columns[:20])}"

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from memae_tf.columns import columns_of
+
 SCALINGS = ("log", "standard", "minmax")
 # What `inverse` calls a field without a category; a word that `call` takes for an unseen one.
 NO_CATEGORY = "(none)"
@@ -230,23 +232,14 @@ class RecordFeaturizer(keras.layers.Layer):
         """What a user has as records, as columns of the dtypes that the layer takes.
 
         Args:
-            records: A dict of columns, a pandas DataFrame, or a list of dicts. `None` and NaN are
-                missing values; other fields than the layer's own are left out.
+            records: A dict of columns, a pandas DataFrame, an array with named fields, or a list of
+                dicts. `None` and NaN are missing values; other fields than the layer's own are left
+                out.
 
         Raises:
-            ValueError: If a field is missing or a numeric one holds text.
+            UserError: If a field is missing or a numeric one holds text.
         """
-        if not isinstance(records, Mapping) and not hasattr(records, "columns"):
-            rows = list(records)
-            records = {name: [row.get(name) for row in rows] for name in self.field_names}
-        columns = {}
-        for name, dtype in self.input_dtypes().items():
-            if name not in records:
-                raise ValueError(
-                    f"The records lack the field '{name}'. Received: fields={sorted(records)}"
-                )
-            columns[name] = _column(name, records[name], dtype)
-        return columns
+        return columns_of(records, self.input_dtypes())
 
     def count(self, records: Mapping[str, np.ndarray]) -> int:
         """The number of records in columns."""
@@ -373,23 +366,3 @@ def _vocabulary(values: np.ndarray, limit: int) -> list:
     words, counts = np.unique(values, return_counts=True)
     kept = np.sort(np.argsort(-counts, kind="stable")[:limit])
     return words[kept].tolist()
-
-
-def _column(name: str, values, dtype: str) -> np.ndarray:
-    """One field as a float32 array or an array of str."""
-    values = np.asarray(values)
-    if dtype == "float32" and values.dtype.kind in "biuf":
-        return values.astype("float32")
-    values = values.astype(object)
-    missing = np.array([v is None or v != v for v in values.flat], dtype=bool)
-    if dtype == "string":
-        words = [
-            "" if gone else v.decode() if isinstance(v, bytes) else str(v)
-            for v, gone in zip(values.flat, missing, strict=True)
-        ]
-        return np.array(words, dtype=object)
-    numbers = np.where(missing, np.nan, values)
-    try:
-        return numbers.astype("float64").astype("float32")
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"The numeric field '{name}' holds text: {error}.") from None

@@ -114,10 +114,10 @@ class Detector(keras.Model):
         """Answers for any number of samples, as NumPy arrays.
 
         Args:
-            x: Records: a dict of columns, a pandas DataFrame, or a list of dicts; `None` and NaN
-                are missing values, other fields than the detector's own are ignored. Images: a
-                uint8 array (images, height, width[, channels]), or a list of arrays (height,
-                width[, channels]) of any sizes.
+            x: Records: a dict of columns, a pandas DataFrame, an array with named fields, or a list
+                of dicts; `None` and NaN are missing values, other fields than the detector's own
+                are ignored. Images: a uint8 array (images, height, width[, channels]), or a list of
+                arrays (height, width[, channels]) of any sizes.
             threshold: Replaces the detector's own.
             explain: Whether to add `field_error` or `heat_map`.
             batch_size: Samples a step; `None` is what suits the kind of input.
@@ -128,7 +128,8 @@ class Detector(keras.Model):
             which the model sees images.
 
         Raises:
-            ValueError: If a field is missing or a numeric one holds text, or if an image is none.
+            UserError: If a field is missing or a numeric one holds text.
+            ValueError: If an image is none.
         """
         x = self.featurizer.as_input(x)
         total = self.featurizer.count(x)

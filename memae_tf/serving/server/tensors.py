@@ -8,8 +8,8 @@ import math
 
 import ml_dtypes
 import numpy as np
-from tensorflow.core.framework import tensor_pb2, types_pb2
 
+from memae_tf.serving.protocol import DataType, TensorProto
 from memae_tf.serving.server.status import Code, ServingError, invalid_argument
 
 # numpy's limit; TensorFlow's own is 254.
@@ -21,21 +21,21 @@ PACK_AS_BYTES = 64
 
 # dtype -> (typed field, numpy type of the tensor)
 _FIELDS = {
-    types_pb2.DT_FLOAT: ("float_val", np.float32),
-    types_pb2.DT_DOUBLE: ("double_val", np.float64),
-    types_pb2.DT_INT8: ("int_val", np.int8),
-    types_pb2.DT_INT16: ("int_val", np.int16),
-    types_pb2.DT_INT32: ("int_val", np.int32),
-    types_pb2.DT_UINT8: ("int_val", np.uint8),
-    types_pb2.DT_UINT16: ("int_val", np.uint16),
-    types_pb2.DT_INT64: ("int64_val", np.int64),
-    types_pb2.DT_UINT32: ("uint32_val", np.uint32),
-    types_pb2.DT_UINT64: ("uint64_val", np.uint64),
-    types_pb2.DT_BOOL: ("bool_val", np.bool_),
-    types_pb2.DT_HALF: ("half_val", np.float16),
-    types_pb2.DT_BFLOAT16: ("half_val", ml_dtypes.bfloat16),
-    types_pb2.DT_COMPLEX64: ("scomplex_val", np.complex64),
-    types_pb2.DT_COMPLEX128: ("dcomplex_val", np.complex128),
+    DataType.DT_FLOAT: ("float_val", np.float32),
+    DataType.DT_DOUBLE: ("double_val", np.float64),
+    DataType.DT_INT8: ("int_val", np.int8),
+    DataType.DT_INT16: ("int_val", np.int16),
+    DataType.DT_INT32: ("int_val", np.int32),
+    DataType.DT_UINT8: ("int_val", np.uint8),
+    DataType.DT_UINT16: ("int_val", np.uint16),
+    DataType.DT_INT64: ("int64_val", np.int64),
+    DataType.DT_UINT32: ("uint32_val", np.uint32),
+    DataType.DT_UINT64: ("uint64_val", np.uint64),
+    DataType.DT_BOOL: ("bool_val", np.bool_),
+    DataType.DT_HALF: ("half_val", np.float16),
+    DataType.DT_BFLOAT16: ("half_val", ml_dtypes.bfloat16),
+    DataType.DT_COMPLEX64: ("scomplex_val", np.complex64),
+    DataType.DT_COMPLEX128: ("dcomplex_val", np.complex128),
 }
 _DTYPES = {np.dtype(numpy_type): dtype for dtype, (_, numpy_type) in _FIELDS.items()}
 # Packed repeated fields whose bytes on the wire are those of the array, by their numbers.
@@ -44,7 +44,7 @@ _WIRE = {"float_val": 5, "double_val": 6, "bool_val": 11}
 
 def dtype_name(dtype: int) -> str:
     """TensorFlow's name of a dtype: "float", "int64", "string"."""
-    return types_pb2.DataType.Name(dtype).removeprefix("DT_").lower()
+    return DataType(dtype).name.removeprefix("DT_").lower()
 
 
 def numpy_type(dtype: int) -> type:
@@ -55,11 +55,11 @@ def numpy_type(dtype: int) -> type:
 def dtype_of(array: np.ndarray) -> int:
     """The DataType of an array; arrays of objects hold strings."""
     if array.dtype == object:
-        return types_pb2.DT_STRING
+        return DataType.DT_STRING
     return _DTYPES[array.dtype]
 
 
-def array_of(tensor: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
+def array_of(tensor: TensorProto, alias: str) -> np.ndarray:
     """The array in a TensorProto.
 
     Raises:
@@ -71,7 +71,7 @@ def array_of(tensor: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
     if tensor.tensor_shape.unknown_rank or min(shape, default=0) < 0 or len(shape) > MAX_RANK:
         raise error
     size = math.prod(shape)
-    if tensor.dtype == types_pb2.DT_STRING:
+    if tensor.dtype == DataType.DT_STRING:
         array = _strings(tensor, size, error)
     elif tensor.dtype in _FIELDS:
         array = _numbers(tensor, size, error)
@@ -84,7 +84,7 @@ def array_of(tensor: tensor_pb2.TensorProto, alias: str) -> np.ndarray:
         raise error from None
 
 
-def _numbers(tensor: tensor_pb2.TensorProto, size: int, error: ServingError) -> np.ndarray:
+def _numbers(tensor: TensorProto, size: int, error: ServingError) -> np.ndarray:
     field, numpy_type = _FIELDS[tensor.dtype]
     item_bytes = np.dtype(numpy_type).itemsize
     if tensor.tensor_content:
@@ -115,7 +115,7 @@ def _values(repeated, field: str, numpy_type: type, size: int) -> np.ndarray:
     return np.fromiter(source, numpy_type, count)
 
 
-def _strings(tensor: tensor_pb2.TensorProto, size: int, error: ServingError) -> np.ndarray:
+def _strings(tensor: TensorProto, size: int, error: ServingError) -> np.ndarray:
     if tensor.tensor_content:
         values = _string_list(tensor.tensor_content, size, error)
     else:
@@ -165,12 +165,12 @@ def _check_filling(size: int) -> None:
         )
 
 
-def fill_proto(tensor: tensor_pb2.TensorProto, array: np.ndarray) -> None:
+def fill_proto(tensor: TensorProto, array: np.ndarray) -> None:
     """Writes an array into an empty TensorProto."""
     tensor.dtype = dtype = dtype_of(array)
     for size in array.shape:
         tensor.tensor_shape.dim.add().size = size
-    if dtype == types_pb2.DT_STRING:
+    if dtype == DataType.DT_STRING:
         tensor.string_val.extend(array.ravel().tolist())
         return
     field, _ = _FIELDS[dtype]

@@ -2,16 +2,21 @@
 
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("tensorflow_serving.apis")
 
+sys.path.append(str(Path(__file__).parents[1]))
 sys.path.append(str(Path(__file__).parents[1] / "contract"))
 
 import served_models
+from small_detectors import traffic_detector
 
+from memae_tf.models import Detector
+from memae_tf.serving.publication import Source, publish
 from memae_tf.serving.server.config import ModelConfig
 from memae_tf.serving.server.model_server import ModelServer, ServerOptions
 
@@ -38,3 +43,21 @@ def serve() -> Iterator[Callable[..., ModelServer]]:
     yield start
     for server in servers:
         server.stop()
+
+
+@dataclass
+class Traffic:
+    """A detector of traffic, and a server of what it was exported to."""
+
+    detector: Detector
+    server: ModelServer
+
+
+@pytest.fixture(scope="session")
+def traffic(tmp_path_factory) -> Iterator[Traffic]:
+    detector = traffic_detector()
+    base = tmp_path_factory.mktemp("traffic")
+    publish(Source(detector), base)
+    config = ModelConfig("traffic", str(base), labels={"stable": 1})
+    with ModelServer([config], ServerOptions(grpc_port=0, rest_port=0)) as server:
+        yield Traffic(detector, server)

@@ -1,0 +1,62 @@
+"""Records in CSV and Parquet files, as the batches that a detector is asked about."""
+
+import json
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from memae_tf import tables
+
+TRUTH = {"true": 1.0, "false": 0.0}
+
+
+def batches(
+    path: Path, fields: Mapping[str, str], batch_size: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """The fields of a file's records, batch by batch, so that it may be of any size.
+
+    Columns that are no fields, such as labels, are left out. Empty cells are missing values. The
+    files in which KDDCUP99 was published have no header; they are known by that.
+
+    Args:
+        path: A CSV or Parquet file; `-` is standard input.
+        fields: The dtype of every field, "float32" or "string".
+        batch_size: Records a batch.
+
+    Yields:
+        Arrays (records,) by field: float32, or objects of str, NaN where missing.
+
+    Raises:
+        UserError: If the file lacks a field, has text for a number, or is damaged.
+    """
+    kddcup99 = _kddcup99_fields()
+    layout = kddcup99 if set(fields) == set(kddcup99) else ()
+    name = tables.source_name(path)
+    for table in tables.read_batches(path, batch_size, layout):
+        yield {field: _column(name, table, field, dtype) for field, dtype in fields.items()}
+
+
+def _kddcup99_fields() -> list[str]:
+    file = resources.files("memae_tf").joinpath("data", "simulated_traffic.json")
+    return json.loads(file.read_text())["fields"]
+
+
+def _column(name: Path | str, table: pd.DataFrame, field: str, dtype: str) -> np.ndarray:
+    if field not in table:
+        raise tables.missing_column(name, field, "the detector takes", table)
+    column = table[field]
+    if dtype == "string":
+        return column.to_numpy(object)
+    numbers = pd.to_numeric(column, errors="coerce")
+    text = numbers.isna() & column.notna()
+    if text.any():
+        # Booleans are numbers to a detector.
+        numbers[text] = column[text].astype(str).str.lower().map(TRUTH)
+        if numbers[text].isna().any():
+            raise tables.not_a_number(
+                name, column, numbers.where(column.notna(), 0), "or leave it empty"
+            )
+    return tables.as_float32(numbers.to_numpy("float64", na_value=np.nan))

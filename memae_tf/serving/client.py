@@ -1,0 +1,515 @@
+"""A client of TensorFlow Serving, and of the embedded server, for detectors and other models."""
+
+import itertools
+import logging
+import random
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+import numpy as np
+
+from memae_tf.columns import columns_of
+from memae_tf.errors import RequestError, ServerError, UserError
+from memae_tf.serving.protocol import DataType, State
+from memae_tf.serving.server import tensors
+from memae_tf.serving.server.status import Code, ServingError
+from memae_tf.serving.transports import GrpcTransport, Model, RestTransport, Tensors
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_SIGNATURE = "serving_default"
+# What gRPC takes in one message where nobody has raised the limit, less what is not values.
+MAX_BATCH_BYTES = 4 * 2**20 - 2**16
+# What a string costs besides its own bytes, in either transport.
+STRING_BYTES = 4
+IN_FLIGHT = 4
+FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds
+# The server's own faults; everything else the one who asks can do something about.
+FAULTS = {Code.CANCELLED, Code.UNKNOWN, Code.INTERNAL, Code.DATA_LOSS}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a signature.
+
+    Attributes:
+        dtype: TensorFlow's name of it: "float", "int64", "string", ...
+        shape: With `None` for what is free; `None` itself where not even the rank is known.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Inputs and outputs of a signature by name, and the method that it is for."""
+
+    inputs: dict[str, Tensor]
+    outputs: dict[str, Tensor]
+    method: str
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The version that answers, and its signatures by name."""
+
+    version: int
+    signatures: dict[str, Signature]
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """A version of the model: `state` is "AVAILABLE" where it answers; `error` says why not."""
+
+    version: int
+    state: str
+    error: str
+
+
+class Client:
+    """Asks a model server, over gRPC or REST; what is asked and answered is the same.
+
+    An address like `localhost:8500` is asked over gRPC, in plain text; one like
+    `http://localhost:8501` or `https://...` over REST. TensorFlow is not imported.
+
+    Many samples are sent in batches, several at a time. A batch that finds the server unavailable
+    (not there yet, restarting, or too busy: UNAVAILABLE, or a connection that is refused or breaks)
+    is sent again, after 0.1 s at first, then twice as long each time up to 5 s, less up to a half
+    by chance. Nothing else is tried twice.
+
+    One client may be used by many threads. It opens connections when they are needed and keeps
+    them; `close`, or leaving a `with` block, ends them. A forked process needs one of its own.
+
+    Example:
+
+    >>> with Client("localhost:8500", "kddcup") as client:
+    ...     answer = client.score(records)
+    >>> answer["score"], answer["is_anomaly"]
+    (array([0.31, 18.0], dtype=float32), array([0, 1]))
+
+    Args:
+        address: Where the server is.
+        model: The name of the model.
+        version: The version to ask; `None` is the newest, whichever that is when a call is made.
+        label: The label of the version to ask.
+        timeout: Seconds that a call may take, with all of its batches and retries.
+        retries: How often a batch is sent again.
+        batch_size: Samples a request, at most; fewer if they exceed 4 MiB, which is what many
+            servers and proxies take.
+
+    Raises:
+        UserError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        version: int | None = None,
+        label: str | None = None,
+        *,
+        timeout: float = 60.0,
+        retries: int = 6,
+        batch_size: int = 1024,
+    ):
+        if not is_address(address):
+            raise UserError(
+                f"'{address}' is no address of a server; localhost:8500 is one of gRPC, "
+                "http://localhost:8501 one of REST"
+            )
+        for name, value in {"timeout": timeout, "batch_size": batch_size}.items():
+            if not value > 0:
+                raise UserError(f"{name}={value}: should be positive")
+        if retries < 0:
+            raise UserError(f"retries={retries}: should be 0 or more")
+        self.address = address
+        self.model = Model(model, version, label)
+        self.timeout = timeout
+        self.retries = retries
+        self.batch_size = batch_size
+        transport = RestTransport if _is_rest(address) else GrpcTransport
+        self._transport = transport(address, self.model)
+        self._known: dict[str, Signature] = {}
+        self._closed = threading.Event()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connections, and whatever is under way."""
+        self._closed.set()
+        self._transport.close()
+
+    def status(self, timeout: float | None = None) -> list[VersionStatus]:
+        """The versions of the model that the server knows, the newest first.
+
+        Raises:
+            RequestError: As `predict` does.
+        """
+        answer = self._call(self._transport.status, self._deadline(timeout))
+        return [
+            VersionStatus(v.version, State(v.state).name, v.status.error_message)
+            for v in answer.model_version_status
+        ]
+
+    def metadata(self, timeout: float | None = None) -> Metadata:
+        """The version that answers now, and its signatures.
+
+        Raises:
+            RequestError: As `predict` does.
+        """
+        return self._metadata(self._deadline(timeout))
+
+    def fields(self, timeout: float | None = None) -> dict[str, str] | None:
+        """The fields of the records that the model takes, with their dtypes.
+
+        Returns:
+            "float32" or "string" by field; `None` where the model takes something else.
+
+        Raises:
+            RequestError: As `predict` does.
+        """
+        return _fields(self._signature(DEFAULT_SIGNATURE, self._deadline(timeout)))
+
+    def predict(
+        self,
+        inputs: Mapping[str, object] | object,
+        signature: str = DEFAULT_SIGNATURE,
+        timeout: float | None = None,
+    ) -> Tensors:
+        """The outputs of any signature.
+
+        Args:
+            inputs: An array, or whatever NumPy makes one of, by the name of the input; of a
+                signature with one input, that alone will do. Numbers are turned into the input's
+                dtype where it can hold them. Text is str or bytes.
+            signature: Its name.
+            timeout: Seconds that the call may take; `None` is the client's own.
+
+        Returns:
+            An array for every output. Strings are str, and bytes where the output's name ends in
+            `_bytes`.
+
+        Raises:
+            RequestError: If the server cannot be reached in time, or has no such model, version or
+                signature, or refuses the inputs.
+            ServerError: If the server fails.
+            UserError: If the inputs are not those of the signature.
+        """
+        deadline = self._deadline(timeout)
+        definition = self._signature(signature, deadline)
+        if not isinstance(inputs, Mapping):
+            if len(definition.inputs) != 1:
+                raise UserError(
+                    f"signature {signature} has several inputs, {_names(definition.inputs)}; "
+                    "give them by name"
+                )
+            inputs = {next(iter(definition.inputs)): inputs}
+        if set(inputs) != set(definition.inputs):
+            raise UserError(
+                f"signature {signature} takes {_names(definition.inputs)}, not {_names(inputs)}"
+            )
+        arrays = {
+            alias: _typed(alias, inputs[alias], tensor.dtype)
+            for alias, tensor in definition.inputs.items()
+        }
+        return self._ask(signature, definition, arrays, deadline)
+
+    def score(
+        self, samples: object, threshold: float | None = None, timeout: float | None = None
+    ) -> Tensors:
+        """The scores and decisions of an exported detector.
+
+        Args:
+            samples: Records, as `Detector.detect` takes them: a dict of columns, a pandas
+                DataFrame, an array with named fields, or a list of dicts. For a detector of
+                something else, an array of it.
+            threshold: Replaces the detector's own.
+            timeout: Seconds that the call may take; `None` is the client's own.
+
+        Returns:
+            `score` (float32), `is_anomaly` (int64) and `threshold` (float32), each (samples,).
+
+        Raises:
+            RequestError, ServerError: As `predict` does.
+            UserError: If a field is missing or a numeric one holds text.
+        """
+        return self._detect(samples, DEFAULT_SIGNATURE, threshold, timeout)
+
+    def explain(
+        self, samples: object, threshold: float | None = None, timeout: float | None = None
+    ) -> Tensors:
+        """What `score` gives, and what the signature `explain` adds.
+
+        Args and errors are those of `score`. For records that is `field_error` (samples, fields);
+        `top_fields` (samples, 5), the names of those with the largest errors; with a memory
+        `top_slots` and `top_weights` (samples, 5).
+        """
+        return self._detect(samples, "explain", threshold, timeout)
+
+    def score_batches(
+        self,
+        batches: Iterable[object],
+        threshold: float | None = None,
+        explain: bool = False,
+    ) -> Iterator[Tensors]:
+        """Scores or explains one batch after another, of any number, several at a time.
+
+        Args:
+            batches: What `score` takes, again and again. It is read as answers are taken.
+            threshold: Replaces the detector's own.
+            explain: Whether to do what `explain` does.
+
+        Yields:
+            The answer for each batch, in their order. Each batch has the client's timeout.
+
+        Raises:
+            RequestError, ServerError, UserError: As `score` does.
+        """
+        signature = "explain" if explain else DEFAULT_SIGNATURE
+        return _in_order(lambda batch: self._detect(batch, signature, threshold, None), batches)
+
+    def _detect(
+        self, samples: object, signature: str, threshold: float | None, timeout: float | None
+    ) -> Tensors:
+        deadline = self._deadline(timeout)
+        definition = self._signature(signature, deadline)
+        for alias in ("score", "is_anomaly", "threshold"):
+            if alias not in definition.outputs:
+                raise UserError(
+                    f"{self._where(signature)}: is no detector's; it has no output {alias}"
+                )
+        fields = _fields(definition)
+        if fields is not None and not (len(fields) == 1 and _is_plain(samples)):
+            inputs = columns_of(samples, fields)
+        elif len(definition.inputs) == 1:
+            ((alias, tensor),) = definition.inputs.items()
+            inputs = {alias: _typed(alias, samples, tensor.dtype)}
+        else:
+            raise UserError(
+                f"{self._where(signature)}: takes {_names(definition.inputs)}, not records; "
+                "use `predict`"
+            )
+        answer = self._ask(signature, definition, inputs, deadline)
+        if threshold is not None:
+            answer["threshold"] = np.full_like(answer["threshold"], threshold)
+            decision = answer["score"] > answer["threshold"]
+            answer["is_anomaly"] = decision.astype(answer["is_anomaly"].dtype)
+        return answer
+
+    def _ask(
+        self, signature: str, definition: Signature, inputs: Tensors, deadline: float
+    ) -> Tensors:
+        """Sends the inputs in batches and puts the answers together."""
+        dtypes = {alias: _numpy(tensor.dtype) for alias, tensor in definition.outputs.items()}
+        rows = _rows(inputs)
+        if rows == 0:
+            return {alias: _nothing(tensor) for alias, tensor in definition.outputs.items()}
+
+        def ask(batch: Tensors) -> Tensors:
+            return self._call(
+                lambda seconds: self._transport.predict(signature, batch, dtypes, seconds),
+                deadline,
+                signature,
+            )
+
+        slices = [] if rows is None else _slices(inputs, rows, self.batch_size)
+        if len(slices) <= 1:
+            return ask(inputs)
+        batches = ({k: v[part] for k, v in inputs.items()} for part in slices)
+        answers = []
+        for part, answer in zip(slices, _in_order(ask, batches), strict=True):
+            for alias, values in answer.items():
+                if values.shape[:1] != (part.stop - part.start,):
+                    raise UserError(
+                        f"{self._where(signature)}: output {alias} has not one value a sample, "
+                        f"so all samples must fit into one batch; they are {rows}"
+                    )
+            answers.append(answer)
+        return {alias: np.concatenate([a[alias] for a in answers]) for alias in answers[0]}
+
+    def _signature(self, name: str, deadline: float) -> Signature:
+        known = self._known
+        if name not in known:
+            # The newest version may be another one than last time, with more signatures.
+            known = self._known = self._metadata(deadline).signatures
+        if name not in known:
+            raise RequestError(
+                Code.NOT_FOUND.name,
+                f"{self._where()}: has no signature {name}; it has {_names(known)}",
+            )
+        return known[name]
+
+    def _metadata(self, deadline: float) -> Metadata:
+        version, answer = self._call(self._transport.metadata, deadline)
+        signatures = {
+            name: Signature(
+                _tensors(definition.inputs), _tensors(definition.outputs), definition.method_name
+            )
+            for name, definition in sorted(answer.signature_def.items())
+            if not name.startswith("__")
+        }
+        return Metadata(version, signatures)
+
+    def _deadline(self, timeout: float | None) -> float:
+        return time.monotonic() + (self.timeout if timeout is None else timeout)
+
+    def _call(self, ask: Callable, deadline: float, signature: str | None = None):
+        """What `ask`, told the seconds that are left, gives, after as many attempts as it takes."""
+        for attempt in itertools.count():
+            try:
+                return ask(deadline - time.monotonic())
+            except ServingError as error:
+                delay = min(FIRST_DELAY * 2**attempt, LONGEST_DELAY) * random.uniform(0.5, 1)
+                if (
+                    error.code is not Code.UNAVAILABLE
+                    or attempt >= self.retries
+                    or time.monotonic() + delay >= deadline
+                ):
+                    raise self._told(error, signature) from error
+                logger.info("%s: %s; trying again in %.1f s", self._where(signature), error, delay)
+                if self._closed.wait(delay):
+                    raise self._told(error, signature) from error
+
+    def _told(self, error: ServingError, signature: str | None) -> ServerError:
+        # The model may have changed since its signatures were asked for.
+        self._known = {}
+        kind = ServerError if error.code in FAULTS else RequestError
+        return kind(error.code.name, f"{self._where(signature)}: {error}")
+
+    def _where(self, signature: str | None = None) -> str:
+        suffix = "" if signature is None else f", signature {signature}"
+        return f"{self.address}, {self.model}{suffix}"
+
+
+def is_address(text: str) -> bool:
+    """Whether a text can be the address of a server: `host:port`, or one with a scheme."""
+    return _is_rest(text) or re.fullmatch(r"(dns|ipv4|ipv6|unix):.+|[^/]+:\d+", text) is not None
+
+
+def _is_rest(address: str) -> bool:
+    return address.startswith(("http://", "https://"))
+
+
+def _fields(signature: Signature) -> dict[str, str] | None:
+    """The dtypes of the fields of records, if that is what a signature takes."""
+    dtypes = {"float": "float32", "string": "string"}
+    if any(len(t.shape or ()) != 1 or t.dtype not in dtypes for t in signature.inputs.values()):
+        return None
+    return {alias: dtypes[tensor.dtype] for alias, tensor in signature.inputs.items()}
+
+
+def _is_plain(samples: object) -> bool:
+    """Whether samples are an array of values, not records."""
+    return isinstance(samples, np.ndarray) and not samples.dtype.names
+
+
+def _tensors(infos) -> dict[str, Tensor]:
+    return {
+        alias: Tensor(
+            tensors.dtype_name(info.dtype),
+            None
+            if info.tensor_shape.unknown_rank
+            else tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim),
+        )
+        for alias, info in sorted(infos.items())
+    }
+
+
+def _numpy(dtype: str) -> np.dtype:
+    return np.dtype(tensors.numpy_type(DataType[f"DT_{dtype.upper()}"]))
+
+
+def _nothing(tensor: Tensor) -> np.ndarray:
+    """An output for no samples."""
+    return np.zeros((0, *(size or 0 for size in (tensor.shape or ())[1:])), _numpy(tensor.dtype))
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(sorted(map(str, names))) or "nothing"
+
+
+def _typed(alias: str, values: object, dtype: str) -> np.ndarray:
+    """An input as an array of its dtype.
+
+    Raises:
+        UserError: If the dtype cannot hold the values.
+    """
+    if dtype == "string":
+        array = np.asarray(values, object)
+        if not all(isinstance(value, (str, bytes)) for value in array.flat):
+            raise UserError(f"input {alias} takes text, str or bytes")
+        return array
+    target, array = _numpy(dtype), np.asarray(values)
+    if target == array.dtype:
+        return array
+    if array.dtype.kind not in {"b": "b", "c": "biufc"}.get(target.kind, "biuf"):
+        raise UserError(f"input {alias} takes {dtype}, not {array.dtype}")
+    with np.errstate(invalid="ignore", over="ignore"):
+        typed = array.astype(target)
+        if target.kind in "iu" and not np.array_equal(typed, array):
+            raise UserError(f"input {alias} takes {dtype}, which cannot hold its values")
+    return typed
+
+
+def _rows(inputs: Tensors) -> int | None:
+    """The number of samples; `None` where the inputs have not one row a sample."""
+    lengths = {array.shape[:1] for array in inputs.values()}
+    return next(iter(lengths))[0] if len(lengths) == 1 and lengths != {()} else None
+
+
+def _slices(inputs: Tensors, rows: int, batch_size: int) -> list[slice]:
+    """The batches: of so many samples, or as many as `MAX_BATCH_BYTES` hold."""
+    ends = np.cumsum(sum(_row_bytes(array, rows) for array in inputs.values()))
+    slices, start = [], 0
+    while start < rows:
+        sent = ends[start - 1] if start else 0
+        fitting = int(np.searchsorted(ends, sent + MAX_BATCH_BYTES, side="right"))
+        # A sample that is too large on its own is the server's to refuse.
+        stop = min(max(fitting, start + 1), start + batch_size, rows)
+        slices.append(slice(start, stop))
+        start = stop
+    return slices
+
+
+def _row_bytes(array: np.ndarray, rows: int) -> np.ndarray:
+    """About how many bytes each row of an input takes in a message."""
+    if array.dtype != object:
+        return np.full(rows, array.nbytes // rows)
+    texts = (value.encode() if isinstance(value, str) else value for value in array.flat)
+    lengths = [len(text) + STRING_BYTES for text in texts]
+    return np.reshape(lengths, (rows, -1)).sum(axis=1)
+
+
+def _in_order(function: Callable, items: Iterable) -> Iterator:
+    """The function of every item, in their order, `IN_FLIGHT` at a time."""
+    under_way: deque[Future] = deque()
+    for item in items:
+        under_way.append(_in_background(function, item))
+        while under_way and (len(under_way) == IN_FLIGHT or under_way[0].done()):
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
+
+
+def _in_background(function: Callable, item: object) -> Future:
+    # Not a pool's thread: those are waited for when the process ends, Ctrl-C or not.
+    future: Future = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function(item))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future

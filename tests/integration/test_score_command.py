@@ -1,0 +1,339 @@
+"""`python -m memae_tf.score` as a user runs it: detectors in files and behind servers."""
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+pytest.importorskip("tensorflow_serving.apis")
+
+sys.path.append(str(Path(__file__).parents[1] / "serving"))
+
+from small_detectors import hard_traffic, traffic_detector
+
+from memae_tf import score
+from memae_tf.errors import UserError
+from memae_tf.scoring import output
+from memae_tf.serving.publication import Source, publish
+from memae_tf.serving.server.config import ModelConfig
+from memae_tf.serving.server.model_server import ModelServer, ServerOptions
+from memae_tf.signals import Terminated
+
+NUM_RECORDS, BATCH = 700, 200
+COMMAND = [sys.executable, "-m", "memae_tf.score"]
+
+
+@dataclass
+class Place:
+    """A folder with `detector.keras`, its records in files, and a server of it.
+
+    Attributes:
+        options: The words that name the detector, by where it is.
+        frame: The records, with a label.
+        expected: What `Detector.detect` says, in batches of `BATCH`.
+    """
+
+    folder: Path
+    options: dict[str, list[str]]
+    frame: pd.DataFrame
+    expected: dict[str, np.ndarray]
+    fields: list[str]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("score")
+    detector = traffic_detector()
+    detector.save(folder / "detector.keras")
+    publish(Source(detector), folder / "traffic")
+    frame = pd.DataFrame(hard_traffic(NUM_RECORDS)).assign(label="normal.")
+    frame.to_csv(folder / "records.csv", index=False)
+    frame.to_csv(folder / "records.csv.gz", index=False)
+    frame.to_csv(folder / "kddcup.data", index=False, header=False)
+    frame.to_parquet(folder / "records.parquet")
+    expected = detector.detect(frame, explain=True, batch_size=BATCH)
+    served = [ModelConfig("traffic", str(folder / "traffic"), labels={"stable": 1})]
+    with ModelServer(served, ServerOptions(grpc_port=0, rest_port=0)) as server:
+        options = {
+            "file": [str(folder / "detector.keras")],
+            "grpc": [server.grpc_address, "--model", "traffic"],
+            "rest": [server.rest_address, "--model", "traffic", "--label", "stable"],
+        }
+        yield Place(folder, options, frame, expected, detector.field_names)
+
+
+def run(place: Place, source: str, *arguments, detector: str = "file") -> None:
+    detector, *options = place.options[detector]
+    batch = ["--batch-size", str(BATCH)]
+    score.main([detector, str(place.folder / source), *options, *batch, *map(str, arguments)])
+
+
+@pytest.mark.parametrize("detector", ["file", "grpc", "rest"])
+@pytest.mark.parametrize("source", ["records.csv", "kddcup.data"])
+def test_scores_are_the_detector_s_wherever_it_is(place, tmp_path, capsys, detector, source):
+    run(place, source, "-o", tmp_path / "out.csv", detector=detector)
+    table = pd.read_csv(tmp_path / "out.csv", dtype={"score": "float32"})
+    assert list(table) == ["record", "score", "is_anomaly"]
+    assert table["record"].tolist() == list(range(1, NUM_RECORDS + 1))
+    np.testing.assert_array_equal(table["score"], place.expected["score"])
+    np.testing.assert_array_equal(table["is_anomaly"], place.expected["is_anomaly"])
+    anomalies = place.expected["is_anomaly"].sum()
+    said = capsys.readouterr().out
+    assert said == f"Wrote {tmp_path}/out.csv: {NUM_RECORDS} records, {anomalies} anomalies\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+@pytest.mark.parametrize("source", ["records.csv.gz", "records.parquet"])
+def test_compressed_csv_and_parquet(place, capsys, source):
+    run(place, source, detector="grpc")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 + NUM_RECORDS
+    scores = np.array([line.split(",")[1] for line in lines[1:]], "float32")
+    np.testing.assert_array_equal(scores, place.expected["score"])
+
+
+@pytest.mark.parametrize("detector", ["file", "grpc", "rest"])
+def test_explanations_name_the_fields_with_the_largest_errors(place, tmp_path, detector):
+    run(place, "records.csv", "--explain", "-o", tmp_path / "out.jsonl", detector=detector)
+    run(place, "records.csv", "--explain", "-o", tmp_path / "out.csv", detector=detector)
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    table = pd.read_csv(tmp_path / "out.csv")
+    errors = place.expected["field_error"]
+    order = np.argsort(-errors, axis=1, kind="stable")[:, :5]
+    for number, row in enumerate(rows):
+        assert list(row) == ["record", "score", "is_anomaly", "field_error"]
+        assert row["record"] == number + 1
+        assert row["is_anomaly"] == place.expected["is_anomaly"][number]
+        names = [place.fields[field] for field in order[number]]
+        assert list(row["field_error"]) == names
+        values = np.array(list(row["field_error"].values()), "float32")
+        np.testing.assert_array_equal(values, errors[number][order[number]])
+    for rank in (1, 5):
+        assert table[f"field_{rank}"].tolist() == [
+            place.fields[field] for field in order[:, rank - 1]
+        ]
+        np.testing.assert_array_equal(
+            table[f"error_{rank}"].astype("float32"), np.sort(errors)[:, -rank]
+        )
+
+
+@pytest.mark.parametrize("detector", ["file", "rest"])
+def test_threshold_of_one_s_own(place, capsys, detector):
+    threshold = float(np.median(place.expected["score"]))
+    run(place, "records.csv", "--threshold", threshold, detector=detector)
+    decided = [int(line[-1]) for line in capsys.readouterr().out.splitlines()[1:]]
+    np.testing.assert_array_equal(decided, place.expected["score"] > np.float32(threshold))
+
+
+def test_cells_mean_the_same_in_any_batch(place, tmp_path):
+    """Codes, booleans and empty cells: pandas would read them by what else a batch holds."""
+    fields = place.fields
+    cells = {
+        "logged_in": ["1", "True", "", "false", "1.0", "0"],
+        "flag": ["01", "", "S0", "1.0", "NA", "nan"],
+        "duration": ["0", "1e300", "-inf", "", "2.50", " 3"],
+    }
+    rows = [
+        ",".join(cells.get(field, ["0"] * 6)[number] for field in fields) for number in range(6)
+    ]
+    (tmp_path / "records.csv").write_text("\n".join([",".join(fields), *rows]) + "\n")
+    outputs = []
+    for size in (1, 2, 6):
+        out = tmp_path / f"{size}.jsonl"
+        detector, *_ = place.options["file"]
+        words = [detector, tmp_path / "records.csv", "-o", out, "--batch-size", size]
+        score.main([str(word) for word in words])
+        outputs.append([json.loads(line)["score"] for line in out.read_text().splitlines()])
+    assert len(outputs[0]) == 6
+    np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-5)
+    np.testing.assert_allclose(outputs[0], outputs[2], rtol=1e-5)
+
+
+# what is wrong
+
+
+def with_cell(place, name, record, column, value):
+    frame = place.frame.astype(object)
+    frame.loc[record - 1, column] = value
+    frame.to_csv(place.folder / name, index=False)
+
+
+@pytest.fixture(scope="module")
+def wrong(place):
+    """Files that are wrong, beside the right ones."""
+    with_cell(place, "text.csv", 600, "duration", "long")
+    place.frame.rename(columns={"duration": "Duration"}).to_csv(place.folder / "renamed.csv")
+    place.frame.iloc[:0].to_csv(place.folder / "header.csv", index=False)
+    (place.folder / "empty.csv").write_text("")
+    lines = (place.folder / "records.csv").read_text().splitlines()
+    lines[450] += ",1,2"
+    (place.folder / "longer.csv").write_text("\n".join(lines))
+    (place.folder / "twice.csv").write_text(f"{lines[0]},flag\n")
+    whole = (place.folder / "records.csv.gz").read_bytes()
+    (place.folder / "cut.csv.gz").write_bytes(whole[: len(whole) // 2])
+    (place.folder / "cut.parquet").write_bytes(b"PAR1 and no more")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (
+            "text.csv",
+            "text.csv: column 'duration', record 600: 'long' is not a number; mend it, or",
+        ),
+        ("renamed.csv", "renamed.csv: has no column 'duration', which the detector takes; did you"),
+        ("header.csv", "header.csv: has a header but no records"),
+        ("empty.csv", "empty.csv: is empty; it should have a header and records"),
+        ("longer.csv", "longer.csv: is damaged, cut off or of another format (Error tokenizing"),
+        ("twice.csv", "twice.csv: has the column 'flag' twice; rename or delete one"),
+        ("cut.csv.gz", "cut.csv.gz: is damaged, cut off or of another format (Compressed file"),
+        ("cut.parquet", "cut.parquet: is damaged, cut off or of another format ("),
+        ("no.csv", "no.csv: there is no such file"),
+    ],
+)
+@pytest.mark.parametrize("detector", ["file", "grpc"])
+def test_input_that_is_wrong_leaves_no_file(place, wrong, tmp_path, detector, source, message):
+    with pytest.raises(UserError) as caught:
+        run(place, source, "-o", tmp_path / "out.csv", detector=detector)
+    assert message in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere", "x"], "nowhere: there is no such run directory or detector, and it is no ad"),
+        (["{folder}", "x"], "is no run directory (it has no config.yaml)"),
+        (["{folder}/records.csv", "x"], "records.csv: cannot be read as a detector"),
+        (["{grpc}", "x", "--model", "other"], "model other: NOT_FOUND: Servable not found"),
+        (["{rest}", "x", "--model", "traffic", "--version", "7"], "traffic version 7: NOT_FOUND"),
+        (["{grpc}", "x", "--model", "traffic", "-o", "{folder}/out"], "end in .csv or .jsonl"),
+        (["{grpc}", "x", "--model", "traffic", "-o", "/no/out.csv"], "/no/out.csv: cannot be wr"),
+    ],
+)
+def test_mistakes(place, words, message):
+    places = {name: options[0] for name, options in place.options.items()}
+    with pytest.raises(UserError) as caught:
+        score.main([word.format(folder=place.folder, **places) for word in words])
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["localhost:1", "x"], "--model is needed: which model of localhost:1?"),
+        (["detector.keras", "x", "--model", "m"], "are for the address of a server"),
+        (["localhost:1", "x", "--batch-size", "0"], "0 is not positive"),
+    ],
+)
+def test_arguments_that_do_not_go_together(capsys, words, message):
+    with pytest.raises(SystemExit) as stop:
+        score.main(words)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+# ends
+
+
+def test_ctrl_c_keeps_whole_lines(place):
+    """On standard output, of a process that is in the middle of an endless input."""
+    address, *options = place.options["grpc"]
+    with subprocess.Popen(
+        [*COMMAND, address, "-", *options, "--batch-size", "10"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        header, *records = (place.folder / "records.csv").read_text().splitlines(keepends=True)
+        writer = threading.Thread(
+            target=write_until_closed, args=(command.stdin, header, "".join(records))
+        )
+        writer.start()
+        lines = [command.stdout.readline() for _ in range(100)]
+        command.send_signal(signal.SIGINT)
+        lines += command.stdout.readlines()
+        assert command.wait(60) == 130
+        assert command.stderr.read().splitlines()[-1] == "interrupted"
+        writer.join()
+    assert lines[0] == "record,score,is_anomaly\n"
+    assert [int(line.split(",")[0]) for line in lines[1:]] == list(range(1, len(lines)))
+    assert all(line.endswith((",0\n", ",1\n")) for line in lines[1:])
+
+
+def write_until_closed(file, first, rest):
+    with contextlib.suppress(BrokenPipeError):
+        file.write(first)
+        while True:
+            file.write(rest)
+
+
+def test_nobody_reads_on(place):
+    """`score ... | head -1`."""
+    detector, *options = place.options["grpc"]
+    words = [*COMMAND, detector, str(place.folder / "records.csv"), *options, "--batch-size", "10"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as command:
+        assert command.stdout.readline() == b"record,score,is_anomaly\n"
+        command.stdout.close()
+        assert b"Traceback" not in command.stderr.read()
+
+
+def write_until(error, path, *lines):
+    """Writes lines to a file, and then something happens."""
+    with output.opened(path) as write:
+        for line in lines:
+            write(line)
+        raise error
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, Terminated])
+def test_interrupted_file_has_the_lines_so_far(tmp_path, capsys, interruption):
+    path = tmp_path / "out.csv"
+    with pytest.raises(interruption):
+        write_until(interruption(), path, "one\n", "two\n")
+    assert path.read_text() == "one\ntwo\n"
+    assert capsys.readouterr().err == f"{path} holds the lines so far\n"
+    with pytest.raises(interruption):
+        write_until(interruption(), tmp_path / "none.csv")
+    assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]
+
+
+def test_signal_while_writing_waits_for_the_lines():
+    written = []
+
+    class File:
+        def write(self, lines):
+            os.kill(os.getpid(), signal.SIGINT)
+            written.append(lines)
+
+        def flush(self):
+            written.append("flushed")
+
+    with pytest.raises(KeyboardInterrupt):
+        output._write(File(), "one\n")
+    assert written == ["one\n", "flushed"]
+
+
+def test_failure_leaves_what_was_there(tmp_path):
+    path = tmp_path / "out.csv"
+    path.write_text("of last time\n")
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(UserError, match=r"out\.csv: cannot be written \(No space"):
+        write_until(full, path, "one\n")
+    with pytest.raises(UserError, match="no such field"):
+        write_until(UserError("no such field"), path, "one\n")
+    assert path.read_text() == "of last time\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]

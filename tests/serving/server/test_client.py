@@ -1,0 +1,494 @@
+"""`memae_tf.serving.Client` over real sockets, gRPC and REST."""
+
+import contextlib
+import http.server
+import logging
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import clients
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from served_models import publish
+from small_detectors import hard_traffic
+
+from memae_tf.errors import RequestError, ServerError, UserError
+from memae_tf.serving import Client
+from memae_tf.serving import client as client_module
+from memae_tf.serving.client import Tensor, VersionStatus
+from memae_tf.serving.server.config import ALL, ModelConfig
+
+TRANSPORTS = ["grpc", "rest"]
+RECORDS = hard_traffic(700)
+LIMIT = 4 * 2**20
+
+
+def address(server, transport: str) -> str:
+    return server.grpc_address if transport == "grpc" else server.rest_address
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request) -> str:
+    return request.param
+
+
+@pytest.fixture
+def ask(traffic, transport):
+    """A client of the traffic detector."""
+    with Client(address(traffic.server, transport), "traffic", label="stable") as client:
+        yield client
+
+
+@pytest.fixture
+def everything_client(serve, everything, transport):
+    with Client(address(serve(everything), transport), "everything") as client:
+        yield client
+
+
+@contextlib.contextmanager
+def on_retry(act):
+    """Calls `act` whenever a client is about to try again; gives the list of what it logged."""
+    messages = []
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            messages.append(record.getMessage())
+            act()
+
+    handler = Handler()
+    client_module.logger.addHandler(handler)
+    client_module.logger.setLevel(logging.INFO)
+    yield messages
+    client_module.logger.removeHandler(handler)
+    client_module.logger.setLevel(logging.NOTSET)
+
+
+def refused(error: type, code: str, call) -> str:
+    with pytest.raises(error) as caught:
+        call()
+    assert type(caught.value) is error
+    assert caught.value.code == code
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+# answers
+
+
+@pytest.mark.parametrize("threshold", [None, 12.5])
+def test_batches_have_the_detector_s_bits(traffic, ask, threshold):
+    ask.batch_size = 150
+    expected = traffic.detector.detect(RECORDS, threshold, explain=True, batch_size=150)
+    scored, explained = ask.score(RECORDS, threshold), ask.explain(RECORDS, threshold)
+    for name, values in expected.items():
+        for answer in [explained, *([scored] if name in scored else [])]:
+            assert answer[name].dtype == values.dtype
+            np.testing.assert_array_equal(answer[name], values)
+    top = np.argsort(-expected["field_error"], axis=1, kind="stable")[:, :5]
+    names = np.array(traffic.detector.field_names)[top]
+    np.testing.assert_array_equal(explained["top_fields"], names)
+    assert 0 < scored["is_anomaly"].sum() < len(scored["is_anomaly"])
+
+
+def test_every_kind_of_records_gives_the_same(traffic, ask):
+    few = {name: column[:20] for name, column in RECORDS.items()}
+    frame = pd.DataFrame({**few, "label": "normal."})
+    expected = traffic.detector.score(few)
+    for records in (few, frame, frame.to_dict("records"), frame.to_records(index=False)):
+        np.testing.assert_array_equal(ask.score(records)["score"], expected)
+    # What a dict lacks is missing.
+    lacking = [
+        {name: value for name, value in row.items() if value == value}
+        for row in frame.to_dict("records")
+    ]
+    np.testing.assert_array_equal(ask.score(lacking)["score"], expected)
+
+
+def test_no_records(traffic, ask):
+    none = {name: column[:0] for name, column in RECORDS.items()}
+    for name, values in traffic.detector.detect(none, explain=True).items():
+        answer = ask.explain(none)[name]
+        assert (answer.shape, answer.dtype) == (values.shape, values.dtype)
+
+
+def test_many_batches_one_after_another(traffic, ask):
+    sizes = [3, 1, 7, 2, 5, 4]
+    starts = np.cumsum([0, *sizes])
+    batches = (
+        {k: v[start : start + size] for k, v in RECORDS.items()}
+        for start, size in zip(starts, sizes, strict=False)
+    )
+    answers = list(ask.score_batches(batches, threshold=1.0))
+    assert [len(answer["score"]) for answer in answers] == sizes
+    expected = traffic.detector.detect(
+        {k: v[: sum(sizes)] for k, v in RECORDS.items()}, threshold=1.0
+    )
+    for name, values in expected.items():
+        joined = np.concatenate([answer[name] for answer in answers])
+        np.testing.assert_allclose(joined, values, rtol=1e-6)
+
+
+def test_threads_share_a_client(traffic, ask):
+    ask.batch_size = 16
+    parts = [{k: v[n * 40 : n * 40 + 40] for k, v in RECORDS.items()} for n in range(16)]
+    expected = [traffic.detector.score(part, batch_size=16) for part in parts]
+    with ThreadPoolExecutor(8) as pool:
+        for answer, values in zip(pool.map(ask.score, parts), expected, strict=True):
+            np.testing.assert_array_equal(answer["score"], values)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "version"),
+    [({}, 2), ({"version": 1}, 1), ({"version": 2}, 2), ({"label": "old"}, 1)],
+)
+def test_version_and_label(serve, tmp_path, transport, chosen, version):
+    for number in (1, 2):
+        publish(tmp_path / "adder", number, 10 * number)
+    server = serve(ModelConfig("adder", str(tmp_path / "adder"), ALL, {"old": 1}))
+    with Client(address(server, transport), "adder", **chosen) as client:
+        assert client.predict([1])["y"].tolist() == [1 + 10 * version]
+        assert client.metadata().version == version
+
+
+def test_status_and_metadata(traffic, transport):
+    with Client(address(traffic.server, transport), "traffic") as client:
+        assert client.status() == [VersionStatus(1, "AVAILABLE", "")]
+        signatures = client.metadata().signatures
+        assert client.fields() == traffic.detector.featurizer.input_dtypes()
+    assert "explain" in signatures
+    assert not any(name.startswith("__") for name in signatures)
+    default = signatures["serving_default"]
+    assert default.inputs["flag"] == Tensor("string", (None,))
+    assert default.outputs["is_anomaly"] == Tensor("int64", (None,))
+    assert default.method == "tensorflow/serving/predict"
+    assert signatures["score_encoded"].inputs["features"].shape == (
+        None,
+        traffic.detector.featurizer.num_features,
+    )
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    ["float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32",
+     "uint64", "bool"],
+)  # fmt: skip
+def test_dtypes(everything_client, dtype):
+    if dtype == "uint16" and everything_client.address.startswith("http"):
+        pytest.skip("TensorFlow Serving's REST API takes no uint16")
+    values = np.array([0, 1, 1, 0, 1], dtype)
+    everything_client.batch_size = 2
+    # What is not an array yet, or of another dtype that the values fit in, is turned into it.
+    given_as = [values, values.tolist()]
+    if dtype != "bool":
+        given_as.append(values.astype("float64"))
+    for x in given_as:
+        y = everything_client.predict(x, f"echo_{dtype}")["y"]
+        assert y.dtype == dtype
+        np.testing.assert_array_equal(y, values)
+
+
+def test_dtypes_that_only_grpc_carries(serve, everything):
+    server = serve(everything)
+    half = np.array([0.5, 2], "float16")
+    with Client(server.grpc_address, "everything") as client:
+        assert client.predict(half, "echo_float16")["y"].tolist() == [0.5, 2]
+        assert client.predict([1 + 2j], "echo_complex64")["y"].tolist() == [1 + 2j]
+    with Client(server.rest_address, "everything") as client:
+        call = lambda: client.predict(half, "echo_float16")  # noqa: E731
+        assert "echo_float16" in refused(RequestError, "UNIMPLEMENTED", call)
+
+
+def test_strings(everything_client):
+    texts = ["", "ünseen", 'a "quoted"\n', b"bytes"]
+    answer = everything_client.predict({"x": texts}, "strings")
+    assert answer["text"].tolist() == ["", "ünseen", 'a "quoted"\n', "bytes"]
+    assert answer["same_bytes"].tolist() == [t if type(t) is bytes else t.encode() for t in texts]
+
+
+def test_numbers_that_are_not_finite(everything_client):
+    answer = everything_client.predict([1.0], "not_finite")["y"]
+    np.testing.assert_array_equal(answer, [[np.inf, -np.inf, np.nan]])
+
+
+def test_signatures_without_one_row_a_sample(everything_client):
+    assert everything_client.predict(1, "scalar")["y"] == 2
+    everything_client.batch_size = 3
+    assert everything_client.predict([1, 2, 3], "uneven")["first"].tolist() == [1]
+    with pytest.raises(UserError, match=r"output first has not one value a sample.*they are 4"):
+        everything_client.predict([1, 2, 3, 4], "uneven")
+
+
+# what is wrong
+
+
+@pytest.mark.parametrize(
+    ("inputs", "signature", "message"),
+    [
+        ({"y": [1]}, "echo_float32", "signature echo_float32 takes x, not y"),
+        ({}, "pair", "signature pair takes number, text, not nothing"),
+        ([1], "pair", "signature pair has several inputs, number, text; give them by name"),
+        (["a"], "echo_float32", "input x takes float, not <U1"),
+        ([1.5], "echo_int64", "input x takes int64, which cannot hold its values"),
+        ([256], "echo_uint8", "input x takes uint8, which cannot hold its values"),
+        ([float("nan")], "echo_int32", "input x takes int32, which cannot hold its values"),
+        ([1], "echo_bool", "input x takes bool, not int64"),
+        ([1j], "echo_float32", "input x takes float, not complex128"),
+        ([1], "echo_string", "input x takes text, str or bytes"),
+    ],
+)
+def test_inputs_that_are_not_the_signature_s(serve, everything, inputs, signature, message):
+    with Client(serve(everything).grpc_address, "everything") as client:
+        with pytest.raises(UserError) as caught:
+            client.predict(inputs, signature)
+        assert str(caught.value) == message
+
+
+def test_records_that_are_wrong(ask):
+    with pytest.raises(UserError, match="lack the field 'count'"):
+        ask.score({"duration": [1], "flag": ["SF"]})
+    with pytest.raises(UserError, match=r"'duration' holds text: .*'long'"):
+        ask.score([{"duration": "long"}])
+    with pytest.raises(UserError, match=r"list of dicts\. Received: ndarray"):
+        ask.score(np.zeros((2, 41)))
+    with pytest.raises(UserError, match="different lengths"):
+        ask.score({**RECORDS, "flag": ["SF"]})
+
+
+def test_models_that_are_no_detectors(everything_client):
+    with pytest.raises(UserError, match="everything, signature serving_default: is no detector's"):
+        everything_client.score([{}])
+
+
+@pytest.mark.parametrize(
+    ("model", "chosen", "code", "message"),
+    [
+        (
+            "other",
+            {},
+            "NOT_FOUND",
+            "model other: NOT_FOUND: Servable not found for request: Latest",
+        ),
+        ("traffic", {"version": 9}, "NOT_FOUND", "model traffic version 9: NOT_FOUND: "),
+        ("traffic", {"label": "old"}, "INVALID_ARGUMENT", "model traffic label old: INVALID_ARG"),
+    ],
+)
+def test_models_that_are_not_there(traffic, transport, model, chosen, code, message):
+    with Client(address(traffic.server, transport), model, **chosen) as client:
+        assert message in refused(RequestError, code, lambda: client.score([{}]))
+
+
+def test_what_the_server_refuses_is_told_and_not_asked_again(serve, everything, transport):
+    server = serve(everything)
+    with Client(address(server, transport), "everything") as client:
+        message = refused(RequestError, "INVALID_ARGUMENT", lambda: client.predict([-1], "picky"))
+        assert "model everything, signature picky: INVALID_ARGUMENT: " in message
+        assert "negative value" in message
+        message = refused(RequestError, "NOT_FOUND", lambda: client.predict([1], "none"))
+        assert "model everything: has no signature none; it has " in message
+    _, page = clients.rest(server, "GET", "/monitoring/prometheus/metrics")
+    counter = 'request_count{model_name="everything",status="INVALID_ARGUMENT"} 1'
+    assert counter in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (("localhost", "m"), {}, "'localhost' is no address of a server; localhost:8500 is"),
+        (("ftp://localhost", "m"), {}, "is no address"),
+        (("localhost:1", ""), {}, "by the name of a model"),
+        (
+            ("localhost:1", "m", 1, "stable"),
+            {},
+            "version 1 and label 'stable' of model m: give one",
+        ),
+        (("localhost:1", "m"), {"timeout": 0}, "timeout=0: should be positive"),
+        (("localhost:1", "m"), {"retries": -1}, "retries=-1: should be 0 or more"),
+        (("localhost:1", "m"), {"batch_size": 0}, "batch_size=0: should be positive"),
+    ],
+)
+def test_arguments_out_of_range(arguments, options, message):
+    with pytest.raises(UserError, match=message):
+        Client(*arguments, **options)
+
+
+# time and retries
+
+
+def test_deadline(serve, everything, transport):
+    # The server's own patience ends later, but lets it stop soon.
+    server = serve(everything, rest_timeout=2)
+    with Client(address(server, transport), "everything") as client:
+        client.metadata()
+        call = lambda: client.predict([10**6], "slow", timeout=0.3)  # noqa: E731
+        message = refused(RequestError, "DEADLINE_EXCEEDED", call)
+        assert "signature slow: DEADLINE_EXCEEDED" in message
+        assert client.predict([1], "echo_float32")["y"].tolist() == [1]
+
+
+def test_server_that_comes_up_late(serve, tmp_path, transport):
+    publish(tmp_path / "adder", 1, 10)
+    port = free_port()
+    started = []
+
+    def start():
+        if not started:
+            started.append(serve(adder(tmp_path), **{f"{transport}_port": port}))
+
+    with on_retry(start) as messages, Client(at(transport, port), "adder", retries=30) as client:
+        assert client.predict([1])["y"].tolist() == [11]
+    assert "refused" in messages[0]
+    assert "trying again in 0." in messages[0]
+
+
+def adder(folder) -> ModelConfig:
+    return ModelConfig("adder", str(folder / "adder"))
+
+
+def at(transport: str, port: int) -> str:
+    return f"127.0.0.1:{port}" if transport == "grpc" else f"http://127.0.0.1:{port}"
+
+
+def test_server_that_is_restarted_between_calls(serve, tmp_path, transport):
+    publish(tmp_path / "adder", 1, 10)
+    port = free_port()
+    server = serve(adder(tmp_path), **{f"{transport}_port": port})
+    with Client(at(transport, port), "adder", retries=30) as client:
+        assert client.predict([1])["y"].tolist() == [11]
+        server.stop()
+        publish(tmp_path / "adder", 2, 20)
+        serve(adder(tmp_path), **{f"{transport}_port": port})
+        assert client.predict([1])["y"].tolist() == [21]
+
+
+def test_nobody_there(transport):
+    with (
+        on_retry(lambda: None) as messages,
+        Client(at(transport, free_port()), "m", retries=2) as client,
+    ):
+        message = refused(RequestError, "UNAVAILABLE", client.status)
+    assert len(messages) == 2
+    assert "refused" in message
+
+
+def test_close_ends_the_waiting(transport):
+    client = Client(at(transport, free_port()), "m", retries=1000, timeout=3600)
+    with on_retry(client.close) as messages:
+        refused(RequestError, "UNAVAILABLE", client.status)
+    assert len(messages) == 1
+
+
+@contextlib.contextmanager
+def http_server(*answers: tuple[int, bytes]):
+    """A server that gives these answers, then the last again; gives address and paths asked."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            status, body = answers[min(len(asked), len(answers) - 1)]
+            asked.append(self.path)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+BUSY = (503, b'{"error": "queue is full"}')
+STATUS = (200, b'{"model_version_status": [{"version": "3", "state": "AVAILABLE"}]}')
+
+
+def test_busy_server_is_asked_again():
+    with (
+        http_server(BUSY, (502, b"<html>bad gateway</html>"), STATUS) as (url, asked),
+        Client(f"{url}/prefix/", "a b") as client,
+    ):
+        assert [status.version for status in client.status()] == [3]
+    assert asked == ["/prefix/v1/models/a%20b"] * 3
+
+
+def test_retries_end_before_the_deadline():
+    with (
+        http_server(BUSY) as (url, asked),
+        Client(url, "m", timeout=0.5, retries=1000) as client,
+    ):
+        assert "queue is full" in refused(RequestError, "UNAVAILABLE", client.status)
+    # Delays of 0.1, 0.2 and 0.4 s, less up to a half.
+    assert 1 <= len(asked) <= 5
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "code", "message"),
+    [
+        ((500, b'{"error": "our fault"}'), ServerError, "INTERNAL", "INTERNAL: our fault"),
+        ((200, b'{"model_version_status": 7}'), ServerError, "INTERNAL", "cannot be read"),
+        ((404, b"<html>"), RequestError, "UNIMPLEMENTED", "is this TensorFlow Serving's REST"),
+        ((200, b"[]"), RequestError, "UNIMPLEMENTED", "is this TensorFlow Serving's REST"),
+        ((401, b'{"error": "who?"}'), RequestError, "UNAUTHENTICATED", "UNAUTHENTICATED: who?"),
+        ((418, b'{"error": "tea"}'), ServerError, "UNKNOWN", "UNKNOWN: tea"),
+    ],
+)
+def test_other_answers_are_not_asked_for_again(answer, error, code, message):
+    with http_server(answer) as (url, asked), Client(url, "m") as client:
+        assert message in refused(error, code, client.status)
+    assert len(asked) == 1
+
+
+def test_wrong_port(traffic):
+    with Client(f"http://{traffic.server.grpc_address}", "traffic", retries=0) as client:
+        message = refused(RequestError, "UNIMPLEMENTED", client.status)
+    assert "is this the gRPC port?" in message
+
+
+# sizes
+
+
+def test_messages_stay_below_what_servers_take(serve, everything):
+    server = serve(everything, max_request_bytes=LIMIT)
+    texts = [letter * (LIMIT // 5 * 2) for letter in "abcde"]
+    with Client(server.grpc_address, "everything") as client:
+        # The answer to each batch is twice its size.
+        answer = client.predict(texts, "strings")
+        assert answer["text"].tolist() == texts
+        call = lambda: client.predict(["x" * (LIMIT + 1)], "strings")  # noqa: E731
+        refused(RequestError, "RESOURCE_EXHAUSTED", call)
+
+
+@given(
+    st.lists(st.integers(0, 300), min_size=1, max_size=30), st.integers(1, 12), st.integers(1, 400)
+)
+def test_slices_are_as_large_as_they_may_be(lengths, batch_size, limit):
+    inputs = {
+        "text": np.array(["ü" * length for length in lengths], object),
+        "number": np.zeros((len(lengths), 3), "float32"),
+    }
+    sizes = [2 * length + 4 + 12 for length in lengths]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client_module, "MAX_BATCH_BYTES", limit)
+        slices = client_module._slices(inputs, len(lengths), batch_size)
+    assert [row for part in slices for row in range(part.start, part.stop)] == list(
+        range(len(lengths))
+    )
+    for part in slices:
+        rows = part.stop - part.start
+        assert rows == 1 or (rows <= batch_size and sum(sizes[part]) <= limit)
+        if part.stop < len(lengths):
+            assert rows == batch_size or sum(sizes[part]) + sizes[part.stop] > limit
