@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("tensorflow_serving.apis")
 
-from google.protobuf import wrappers_pb2
+from google.protobuf import descriptor_pb2, wrappers_pb2
 from google.protobuf.any_pb2 import Any
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorflow.core.protobuf import error_codes_pb2, meta_graph_pb2
@@ -48,12 +48,15 @@ def original(name):
 
 def shape(descriptor):
     """What is on the wire of every field, and what the fields of messages are."""
+    declared = descriptor_pb2.DescriptorProto()
+    descriptor.CopyToProto(declared)
+    labels = {field.name: field.label for field in declared.field}
     fields = {}
     for field in descriptor.fields:
         kind = field.type
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             kind = ("map", tuple(sorted(shape(field.message_type).items())))
-        fields[field.name] = (field.number, kind, field.is_repeated)
+        fields[field.name] = (field.number, kind, labels[field.name])
     return fields
 
 
