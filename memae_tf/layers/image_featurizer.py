@@ -192,6 +192,17 @@ class ImageFeaturizer(keras.layers.Layer):
         """The shape and dtype that a graph for batches like this one takes."""
         return keras.InputSpec(dtype="uint8", shape=(None, None, None, batch.shape[-1]))
 
+    def describe_features(self) -> dict:
+        """What features are, in JSON's types: (pixel value - `offset`) / `spread` for each of the
+        `channels`, of an image of `size` (height, width)."""
+        offset, spread = (ops.convert_to_numpy(v).tolist() for v in (self.offset, self.spread))
+        return {
+            "size": list(self.size),
+            "channels": self.channels,
+            "offset": offset,
+            "spread": spread,
+        }
+
     def explain(self, feature_errors):
         """`heat_map` (batch, *size): the errors of the channels of each pixel, added up.
 

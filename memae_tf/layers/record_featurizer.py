@@ -264,6 +264,10 @@ class RecordFeaturizer(keras.layers.Layer):
             for name, dtype in self.input_dtypes().items()
         }
 
+    def describe_features(self) -> dict:
+        """What a feature vector is, in JSON's types: the `feature_names`, in order."""
+        return {"feature_names": self.feature_names}
+
     def explain(self, feature_errors):
         """`field_error`, see `field_errors`."""
         return {"field_error": self.field_errors(feature_errors)}

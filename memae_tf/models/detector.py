@@ -72,9 +72,7 @@ class Detector(keras.Model):
 
     def call(self, x, threshold=None):
         """Scores and decisions; a `threshold` (scalar, or one value a sample) replaces the own."""
-        features = self.featurizer(x)
-        score = self.model.sample_error(features, self.model(features, training=False))
-        return self.decide(score, threshold)
+        return self.score_features(self.featurizer(x), threshold)
 
     def explain(self, x, threshold=None):
         """What `call` gives, and what in a sample is to blame for its squared error.
@@ -83,7 +81,15 @@ class Detector(keras.Model):
         `field_names`. Of images, `heat_map` (batch, height, width): the share of each pixel, at the
         size at which the model sees them.
         """
-        features = self.featurizer(x)
+        return self.explain_features(self.featurizer(x), threshold)
+
+    def score_features(self, features, threshold=None):
+        """What `call` gives, of what the featurizer makes of raw input."""
+        score = self.model.sample_error(features, self.model(features, training=False))
+        return self.decide(score, threshold)
+
+    def explain_features(self, features, threshold=None):
+        """What `explain` gives, of what the featurizer makes of raw input."""
         reconstruction = self.model(features, training=False)
         error = self.model.element_error(features, reconstruction)
         decision = self.decide(self.model.sample_error(features, reconstruction), threshold)

@@ -43,7 +43,7 @@ def require_onnx() -> None:
 def detector_to_onnx(detector: Detector, samples: np.ndarray) -> "onnx.ModelProto":
     """`memae_to_onnx` of a detector's model, all that follows the featurizer.
 
-    The metadata have the `threshold` and the `feature_names` (a JSON list) of the detector.
+    The metadata have the `threshold` and, as JSON, what the featurizer's `describe_features` says.
     """
     import onnx
 
@@ -52,7 +52,10 @@ def detector_to_onnx(detector: Detector, samples: np.ndarray) -> "onnx.ModelProt
         proto,
         {
             "threshold": repr(float(detector.threshold.numpy())),
-            "feature_names": json.dumps(detector.featurizer.feature_names),
+            **{
+                name: json.dumps(value)
+                for name, value in detector.featurizer.describe_features().items()
+            },
         },
     )
     return proto

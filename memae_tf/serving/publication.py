@@ -17,13 +17,16 @@ import tensorflow as tf
 
 from memae_tf.config import load_config
 from memae_tf.errors import UserError
-from memae_tf.layers import RecordFeaturizer
+from memae_tf.layers import ImageFeaturizer, RecordFeaturizer
 from memae_tf.models import Detector, load_detector
 from memae_tf.serving import manifest, onnx, saved_model, warmup
+from memae_tf.serving.images import ImageInterface
+from memae_tf.serving.interface import Interface
 from memae_tf.serving.records import RecordInterface
 from memae_tf.serving.saved_model import Signature
 from memae_tf.training.run_directory import PARTIAL, RunDirectory, whole_file
 
+INTERFACES = {RecordFeaturizer: RecordInterface, ImageFeaturizer: ImageInterface}
 EXAMPLE = Path("assets.extra") / "example_request.json"
 # TensorFlow Serving keeps versions as signed 64-bit integers.
 LARGEST_VERSION = 2**63 - 1
@@ -81,17 +84,14 @@ def publish(
         The directory of the version.
 
     Raises:
-        UserError: If the version exists, something cannot be written, a package is missing, or the
-            detector takes images.
+        UserError: If the version exists, something cannot be written, or a package is missing.
     """
     warmup.require_protocol()
     if onnx_file is not None:
         onnx.require_onnx()
-    if not isinstance(source.detector.featurizer, RecordFeaturizer):
-        raise UserError("export: this detector takes images; only those of records can be exported")
     base = Path(base)
     target = base / str(free_version(base, version))
-    interface = RecordInterface(source.detector)
+    interface = interface_of(source.detector)
     signatures = saved_model.signatures_of(interface)
     with contextlib.ExitStack() as stack:
         if onnx_file is not None:
@@ -102,6 +102,11 @@ def publish(
         stack.enter_context(_writing(base))
         _write(source, interface, signatures, stack.enter_context(_whole_directory(target)))
     return target
+
+
+def interface_of(detector: Detector) -> Interface:
+    """What of an export depends on the kind of input that a detector takes."""
+    return INTERFACES[type(detector.featurizer)](detector)
 
 
 def free_version(base: Path, version: int | None) -> int:
@@ -165,13 +170,13 @@ def _sync(directory: Path) -> None:
 
 
 def _write(
-    source: Source, interface: RecordInterface, signatures: dict[str, Signature], directory: Path
+    source: Source, interface: Interface, signatures: dict[str, Signature], directory: Path
 ) -> None:
     saved_model.save(source.detector, signatures, directory)
     warmup.write(signatures, directory)
     warmup.replay(directory)
-    request = {"instances": [interface.sample_json()]}
-    (directory / EXAMPLE).write_text(json.dumps(request, indent=2) + "\n")
+    request = json.dumps(interface.example_request(), indent=2)
+    (directory / EXAMPLE).write_text(request + "\n")
     content = {
         "versions": _versions(),
         "input": interface.describe(),

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
-from memae_tf.models import Detector
-from memae_tf.serving.records import RecordInterface, Tensors
+from memae_tf.models import Detector, MemAE
+from memae_tf.serving.interface import Entry, Interface, Tensors
 
 PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{m}" for m in ("predict", "classify", "regress"))
 
@@ -42,66 +43,58 @@ def save(detector: Detector, signatures: dict[str, Signature], directory: Path) 
     _finish(directory / "saved_model.pb", signatures)
 
 
-def signatures_of(interface: RecordInterface) -> dict[str, Signature]:
+def signatures_of(interface: Interface) -> dict[str, Signature]:
     """Every signature by name; docs/serving.md says what each is for."""
-    detector, raw = interface.detector, (interface.samples, interface.inputs)
-    return {
-        "serving_default": Signature(detector, *raw),
-        "score_with_threshold": _score_with_threshold(interface),
-        "score_encoded": _score_encoded(interface),
-        "reconstruct": Signature(partial(_reconstruct, detector), *raw),
-        "explain": Signature(interface.explain, *raw),
-        "examples": _of_examples(interface, detector),
-        "classify": _of_examples(interface, lambda x: _classes(detector(x)), CLASSIFY),
-        "regress": _of_examples(interface, lambda x: {"outputs": detector(x)["score"]}, REGRESS),
+    detector, raw, examples = interface.detector, interface.raw, interface.examples
+    score = detector.score_features
+    signatures = {
+        "serving_default": _signature(raw, score),
+        "score_with_threshold": _score_with_threshold(detector, raw),
+        "score_encoded": _signature(_encoded(raw), score),
+        "reconstruct": _signature(raw, partial(_reconstruct, detector.model)),
+        "explain": _signature(raw, interface.explain),
+        "examples": _signature(examples, score),
+        "classify": _signature(examples, lambda x: _classes(score(x)), CLASSIFY),
+        "regress": _signature(examples, lambda x: {"outputs": score(x)["score"]}, REGRESS),
     }
+    if interface.files is not None:
+        signatures["score_bytes"] = _signature(interface.files, score)
+    return signatures
 
 
-def _score_with_threshold(interface: RecordInterface) -> Signature:
-    threshold = free_name("threshold", interface.inputs)
+def _signature(
+    entry: Entry, function: Callable[[tf.Tensor], Tensors], method: str = PREDICT
+) -> Signature:
+    """A function of features, as one of what comes in by an entry."""
+    return Signature(
+        lambda inputs: function(entry.featurize(inputs)), entry.samples, entry.inputs, method
+    )
+
+
+def _score_with_threshold(detector: Detector, entry: Entry) -> Signature:
+    threshold = free_name("threshold", entry.inputs)
 
     def function(inputs: Tensors) -> Tensors:
-        records = {name: inputs[name] for name in interface.inputs}
-        return interface.detector(records, inputs[threshold])
+        raw = {name: inputs[name] for name in entry.inputs}
+        return detector.score_features(entry.featurize(raw), inputs[threshold])
 
-    sample = np.ones(len(interface.sample_examples), "float32")
+    sample = np.ones(len(next(iter(entry.samples.values()))), "float32")
     return Signature(
         function,
-        {**interface.samples, threshold: sample},
-        {**interface.inputs, threshold: tf.TensorSpec((None,), tf.float32)},
+        {**entry.samples, threshold: sample},
+        {**entry.inputs, threshold: tf.TensorSpec((None,), tf.float32)},
     )
 
 
-def _score_encoded(interface: RecordInterface) -> Signature:
-    detector, model = interface.detector, interface.detector.model
-
-    def function(inputs: Tensors) -> Tensors:
-        features = inputs["features"]
-        reconstruction = model(features, training=False)
-        return detector.decide(model.sample_error(features, reconstruction))
-
-    sample = detector.featurizer(interface.samples).numpy()
-    spec = tf.TensorSpec((None, *sample.shape[1:]), tf.float32)
-    return Signature(function, {"features": sample}, {"features": spec})
+def _encoded(entry: Entry) -> Entry:
+    """The entry for the features that another one gives."""
+    features = entry.featurize(entry.samples).numpy()
+    spec = tf.TensorSpec((None, *features.shape[1:]), tf.float32)
+    return Entry(lambda inputs: inputs["features"], {"features": spec}, {"features": features})
 
 
-def _of_examples(
-    interface: RecordInterface, function: Callable[[Tensors], Tensors], method: str = PREDICT
-) -> Signature:
-    """A function of raw input, as one of serialized tf.Examples."""
-    sample = np.array([e.SerializeToString() for e in interface.sample_examples], object)
-    return Signature(
-        lambda inputs: function(interface.parse(inputs["inputs"])),
-        # The alias that Classify and Regress look for.
-        {"inputs": sample},
-        {"inputs": tf.TensorSpec((None,), tf.string)},
-        method,
-    )
-
-
-def _reconstruct(detector: Detector, inputs: Tensors) -> Tensors:
-    features = detector.featurizer(inputs)
-    return {"features": features, "reconstruction": detector.model(features, training=False)}
+def _reconstruct(model: MemAE, features: tf.Tensor) -> Tensors:
+    return {"features": features, "reconstruction": model(features, training=False)}
 
 
 def _classes(answer: Tensors) -> Tensors:
@@ -120,7 +113,9 @@ def free_name(name: str, taken: Iterable[str]) -> str:
 
 def _resources(detector: Detector) -> list:
     """Everything with a state that the graphs use."""
-    tables = [lookup.lookup_table for lookup in detector.featurizer.lookups.values()]
+    layers = detector._flatten_layers()
+    lookups = (layer for layer in layers if isinstance(layer, keras.layers.StringLookup))
+    tables = [lookup.lookup_table for lookup in lookups]
     return [*(variable.value for variable in detector.variables), *tables]
 
 

@@ -2,10 +2,11 @@
 
 import keras
 import numpy as np
+from sklearn.datasets import load_digits
 
 from memae_tf.data import simulated_traffic
-from memae_tf.layers import MemoryUnit, RecordFeaturizer
-from memae_tf.models import Detector, MemAE, dense
+from memae_tf.layers import ImageFeaturizer, MemoryUnit, RecordFeaturizer
+from memae_tf.models import Detector, MemAE, conv2d, dense
 
 
 def small_detector(featurizer: RecordFeaturizer, memory=True, dtype=None) -> Detector:
@@ -26,6 +27,25 @@ def traffic_detector(**arguments) -> Detector:
     featurizer = RecordFeaturizer(numeric, [*text, "land", "logged_in"])
     featurizer.adapt(records)
     return small_detector(featurizer, **arguments)
+
+
+def digits() -> np.ndarray:
+    """scikit-learn's handwritten digits, uint8 (1797, 8, 8, 1)."""
+    return (load_digits().images * 15.9).astype("uint8")[..., None]
+
+
+def digits_detector(channels=1, queries="sample") -> Detector:
+    """A detector of images of 8 x 8 pixels, trained for a moment on handwritten zeros."""
+    keras.utils.set_random_seed(0)
+    zeros = digits()[load_digits().target == 0]
+    featurizer = ImageFeaturizer((8, 8), channels, scaling="standard")
+    featurizer.adapt(zeros)
+    encoder, decoder = conv2d(featurizer.feature_shape, (8, 16), (3, 3), (2, 2), queries=queries)
+    model = MemAE(encoder, MemoryUnit(20), decoder)
+    model.compile(optimizer=keras.optimizers.Adam(0.01), jit_compile=False)
+    features = featurizer(zeros)
+    model.fit(features, epochs=3, batch_size=32, verbose=0)
+    return Detector(featurizer, model, threshold=np.quantile(model.score(features), 0.9))
 
 
 def hard_traffic(num_records: int) -> dict[str, np.ndarray]:

@@ -1,46 +1,18 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import tensorflow as tf
+from exports import export
 from small_detectors import hard_traffic, small_detector, traffic_detector
 
 from memae_tf.data import simulated_traffic
 from memae_tf.layers import RecordFeaturizer
 from memae_tf.serving import saved_model, warmup
-from memae_tf.serving.records import RecordInterface
+from memae_tf.serving.publication import interface_of
 
 BATCHES = [1, 7, 64, 500]
 DECISION = {"score", "is_anomaly", "threshold"}
 EXPLANATION = {"field_error", "top_fields"}
 SLOTS = {"top_slots", "top_weights"}
-
-
-def export(detector, directory):
-    """A SavedModel, and the two ways to load it."""
-    signatures = saved_model.signatures_of(RecordInterface(detector))
-    saved_model.save(detector, signatures, directory)
-    warmup.write(signatures, directory)
-    graph = tf.Graph()
-    session = tf.compat.v1.Session(graph=graph)
-    with graph.as_default():
-        meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(directory))
-
-    def run(name, inputs):
-        """As the model server runs it."""
-        definition = meta_graph.signature_def[name]
-        assert set(inputs) == set(definition.inputs)
-        fetches = {alias: tensor.name for alias, tensor in definition.outputs.items()}
-        feeds = {definition.inputs[alias].name: value for alias, value in inputs.items()}
-        return session.run(fetches, feeds)
-
-    return SimpleNamespace(
-        detector=detector,
-        directory=directory,
-        definitions=meta_graph.signature_def,
-        run=run,
-        loaded=tf.saved_model.load(str(directory)),
-    )
 
 
 @pytest.fixture(scope="module")
@@ -221,13 +193,13 @@ def test_saved_model_names_no_path_of_this_machine(exported):
 def test_warm_up_has_a_request_for_every_signature(exported):
     answers = warmup.replay(exported.directory)
     assert answers.keys() == saved_model.signature_definitions(exported.directory).keys()
-    samples = RecordInterface(exported.detector).samples
+    samples = interface_of(exported.detector).raw.samples
     assert_same(answers["serving_default"], exported.run("serving_default", samples))
     assert all(np.isfinite(a["score"]).all() for a in answers.values() if "score" in a)
 
 
 def test_warm_up_of_a_signature_that_is_not_there_fails(exported, tmp_path):
-    signatures = saved_model.signatures_of(RecordInterface(exported.detector))
+    signatures = saved_model.signatures_of(interface_of(exported.detector))
     plain = {"serving_default": signatures["serving_default"]}
     saved_model.save(exported.detector, plain, tmp_path)
     warmup.write(signatures, tmp_path)

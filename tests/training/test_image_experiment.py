@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from memae_tf.config import parse_config
 from memae_tf.errors import UserError
 from memae_tf.models import load_detector
+from memae_tf.serving import manifest
 from memae_tf.serving.publication import publish, read_source
 from memae_tf.training.experiment import evaluate, train
 from memae_tf.training.run_directory import RunDirectory
@@ -109,9 +110,19 @@ def test_evaluate_gives_the_same_figures(run, config):
     assert after["threshold"] == pytest.approx(before["threshold"], rel=1e-5)
 
 
-def test_export_says_that_it_cannot_yet(run, tmp_path):
-    with pytest.raises(UserError, match="this detector takes images"):
-        publish(read_source(run.path), tmp_path)
+def test_export_says_what_it_is(run, tmp_path):
+    pytest.importorskip("tensorflow_serving.apis")
+    content = manifest.verify(publish(read_source(run.path), tmp_path))
+    assert content["metrics"] == json.loads(run.metrics.read_text())
+    assert content["config"]["data"]["name"] == "image_folder"
+    assert content["input"] == {
+        "kind": "images",
+        "formats": ["JPEG", "PNG"],
+        "size": [8, 8],
+        "channels": 1,
+        "offset": [0.0],
+        "spread": [255.0],
+    }
 
 
 def test_network_of_another_kind_is_refused(config, tmp_path):

@@ -1,0 +1,122 @@
+"""Exports whose input is images: pixels, or JPEG and PNG files."""
+
+import base64
+
+import numpy as np
+import tensorflow as tf
+
+from memae_tf.layers.image_featurizer import CHANNELS
+from memae_tf.models import Detector
+from memae_tf.serving.interface import Entry, Interface, Tensors, example, examples_entry
+
+FORMATS = ("JPEG", "PNG")
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# Its end makes servers read and write base64 where JSON has no bytes.
+IMAGE_BYTES = "image_bytes"
+
+
+class ImageInterface(Interface):
+    """The inputs and explanations of a detector that takes images.
+
+    The images of one request for pixels are of one size and number of channels; files may differ.
+
+    Args:
+        detector: A detector whose featurizer is an `ImageFeaturizer`.
+    """
+
+    kind = "images"
+
+    def __init__(self, detector: Detector):
+        super().__init__(detector)
+        images = self._samples()
+        files = [tf.io.encode_png(images[0]).numpy(), tf.io.encode_jpeg(images[1]).numpy()]
+        self.raw = Entry(
+            self._of_pixels,
+            {"images": tf.TensorSpec((None, None, None, None), tf.uint8)},
+            {"images": images},
+        )
+        self.files = Entry(
+            lambda inputs: self._of_files(inputs[IMAGE_BYTES]),
+            {IMAGE_BYTES: tf.TensorSpec((None,), tf.string)},
+            {IMAGE_BYTES: np.array(files, object)},
+        )
+        self.examples = examples_entry(
+            lambda serialized: self._of_files(_parse(serialized)),
+            [example({IMAGE_BYTES: file}) for file in files],
+        )
+
+    def _samples(self) -> np.ndarray:
+        """Two images of the size that the model sees: dark to bright downwards and rightwards."""
+        height, width, channels = self.detector.featurizer.feature_shape
+        rows, columns = np.linspace(0, 1, height), np.linspace(0, 1, width)
+        ramps = np.stack(np.meshgrid(rows, columns, indexing="ij"))
+        return np.repeat(np.rint(255 * ramps).astype("uint8")[..., None], channels, axis=-1)
+
+    def _of_pixels(self, inputs: Tensors) -> tf.Tensor:
+        images = _some(inputs["images"])
+        channels = tf.shape(images)[-1]
+        known = tf.reduce_any(tf.equal(channels, CHANNELS))
+        complaint = f"images should have one of {CHANNELS} channels, and have"
+        return self._features(_checked(images, known, complaint, channels))
+
+    def _of_files(self, files: tf.Tensor) -> tf.Tensor:
+        """Features of encoded images (batch,), which may be of several sizes."""
+        return tf.map_fn(
+            lambda file: self._features(_decoded(file)[None])[0],
+            _some(files),
+            fn_output_signature=tf.TensorSpec(self.detector.featurizer.feature_shape, tf.float32),
+        )
+
+    def _features(self, images: tf.Tensor) -> tf.Tensor:
+        """Features of images (batch, height, width, 1 to 4), whose shape only the graph knows."""
+        channels = tf.shape(images)[-1]
+        # An even number has an alpha channel.
+        opaque = images[..., : channels - (1 - channels % 2)]
+
+        def of(number: int):
+            images = tf.ensure_shape(opaque, (None, None, None, number))
+            return self.detector.featurizer(images)
+
+        return tf.cond(tf.shape(opaque)[-1] == 1, lambda: of(1), lambda: of(3))
+
+    def example_request(self) -> dict:
+        encoded = base64.b64encode(self.files.samples[IMAGE_BYTES][0]).decode()
+        return {"signature_name": "score_bytes", "instances": [{"b64": encoded}]}
+
+    def describe(self) -> dict:
+        return {
+            "kind": self.kind,
+            "formats": list(FORMATS),
+            **self.detector.featurizer.describe_features(),
+        }
+
+
+def _parse(serialized: tf.Tensor) -> tf.Tensor:
+    """The image files of serialized tf.Examples."""
+    features = {IMAGE_BYTES: tf.io.FixedLenFeature((), tf.string)}
+    return tf.io.parse_example(serialized, features)[IMAGE_BYTES]
+
+
+def _decoded(file: tf.Tensor) -> tf.Tensor:
+    """The pixels of a JPEG or PNG file, uint8 (height, width, 1 to 4)."""
+    is_jpeg = tf.io.is_jpeg(file)
+    is_png = tf.equal(tf.strings.substr(file, 0, len(PNG_SIGNATURE)), PNG_SIGNATURE)
+    complaint = f"{IMAGE_BYTES} should be a {' or '.join(FORMATS)} file, and is neither"
+    file = _checked(file, is_jpeg | is_png, complaint)
+    return tf.cond(
+        is_jpeg,
+        # The same pixels as Pillow's, and so those that the detector learned from.
+        lambda: tf.io.decode_jpeg(file, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_png(file),
+    )
+
+
+def _some(batch: tf.Tensor) -> tf.Tensor:
+    """A batch that must not be empty: TensorFlow's convolutions of no images have wrong shapes."""
+    return _checked(batch, tf.shape(batch)[0] > 0, "a request should have one image or more")
+
+
+def _checked(value: tf.Tensor, condition: tf.Tensor, *complaint) -> tf.Tensor:
+    """The value, once the condition holds."""
+    with tf.control_dependencies([tf.debugging.Assert(condition, complaint)]):
+        return tf.identity(value)

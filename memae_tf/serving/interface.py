@@ -1,0 +1,95 @@
+"""What of an export depends on the kind of input."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from memae_tf.models import Detector
+
+NUM_TOP = 5
+
+Tensors = dict[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A form in which samples come to a detector.
+
+    Attributes:
+        featurize: From named tensors to what the detector's model takes.
+        inputs: The spec of every tensor, by name.
+        samples: Two samples to try a model with, by name.
+    """
+
+    featurize: Callable[[Tensors], tf.Tensor]
+    inputs: dict[str, tf.TensorSpec]
+    samples: dict[str, np.ndarray]
+
+
+class Interface(ABC):
+    """The inputs and explanations of a detector; `saved_model` builds the same signatures from any.
+
+    Attributes:
+        kind: What the manifest calls this kind of input.
+        raw: The entry for raw input.
+        examples: That for serialized tf.Examples.
+        files: That for encoded files, `None` where there are none of this kind.
+
+    Args:
+        detector: The detector.
+    """
+
+    kind: str
+    raw: Entry
+    examples: Entry
+    files: Entry | None = None
+
+    def __init__(self, detector: Detector):
+        self.detector = detector
+
+    def explain(self, features: tf.Tensor) -> Tensors:
+        """Decision, what is to blame for the error, and the slots used."""
+        detector, model = self.detector, self.detector.model
+        answer = detector.explain_features(features)
+        if model.memory is not None:
+            code = model.encoder(features, training=False)
+            _, addressing = model.memory(code, return_addressing=True)
+            slots = tf.math.top_k(addressing, min(NUM_TOP, model.memory.num_slots))
+            answer["top_slots"], answer["top_weights"] = slots.indices, slots.values
+        return answer
+
+    @abstractmethod
+    def example_request(self) -> dict:
+        """The body of a request to the REST API, with the first sample."""
+
+    @abstractmethod
+    def describe(self) -> dict:
+        """What a client must know of the input and of the order of outputs, for the manifest."""
+
+
+def examples_entry(
+    featurize: Callable[[tf.Tensor], tf.Tensor], samples: list[tf.train.Example]
+) -> Entry:
+    """An entry for serialized tf.Examples (batch,)."""
+    serialized = np.array([example.SerializeToString() for example in samples], object)
+    return Entry(
+        # The alias that Classify and Regress look for.
+        lambda inputs: featurize(inputs["inputs"]),
+        {"inputs": tf.TensorSpec((None,), tf.string)},
+        {"inputs": serialized},
+    )
+
+
+def example(values: dict) -> tf.train.Example:
+    """A tf.Example of text, bytes and numbers."""
+    features = {}
+    for name, value in values.items():
+        value = value.encode() if isinstance(value, str) else value
+        if isinstance(value, bytes):
+            features[name] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        else:
+            features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+    return tf.train.Example(features=tf.train.Features(feature=features))
