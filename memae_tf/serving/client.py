@@ -251,8 +251,9 @@ class Client:
         """What `score` gives, and what the signature `explain` adds.
 
         Args and errors are those of `score`. For records that is `field_error` (samples, fields);
-        `top_fields` (samples, 5), the names of those with the largest errors; with a memory
-        `top_slots` and `top_weights` (samples, 5).
+        `top_fields` (samples, 5), the names of those with the largest errors; for images
+        `heat_map` (samples, height, width). With a memory `top_slots` and `top_weights`
+        (samples, 5).
         """
         return self._detect(samples, "explain", threshold, timeout)
 

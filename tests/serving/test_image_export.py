@@ -191,9 +191,9 @@ def test_every_output_is_batch_major_and_rest_safe(exported):
     assert definitions["score_bytes"]["inputs"] == {"image_bytes": image_bytes}
 
 
-def test_warm_up_has_a_request_for_every_signature(exported):
-    answers = warmup.replay(exported.directory)
-    assert answers.keys() == saved_model.signature_definitions(exported.directory).keys()
+def test_warm_up_has_a_request_for_every_signature(colour):
+    answers = warmup.replay(colour.directory)
+    assert answers.keys() == saved_model.signature_definitions(colour.directory).keys()
     raw = answers["serving_default"]["score"]
     np.testing.assert_array_equal(answers["explain"]["score"], raw)
     np.testing.assert_array_equal(answers["examples"]["score"], answers["score_bytes"]["score"])
