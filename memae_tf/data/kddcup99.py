@@ -4,7 +4,6 @@ As in the literature on anomaly detection, the attacks (80%) are the normal clas
 connections labelled `normal.` the anomalies.
 """
 
-import os
 import socket
 import urllib.error
 import warnings
@@ -15,6 +14,7 @@ import numpy as np
 
 from memae_tf.config import KDDCup99Data
 from memae_tf.data import simulated_traffic, splits
+from memae_tf.data.data_folder import data_folder
 from memae_tf.data.dataset import Dataset, Records, take
 from memae_tf.errors import UserError
 from memae_tf.layers import RecordFeaturizer
@@ -31,6 +31,8 @@ CATEGORICAL = (
 ANOMALY_LABEL = "normal."
 # The threshold that each protocol's paper evaluates at.
 PROTOCOL_THRESHOLDS = {"dagmm": "top_ratio", "goad": "true_ratio"}
+# In the folder of scikit-learn's loaders.
+CACHE = "kddcup99_10-py3"
 DOWNLOAD_TIMEOUT = 30.0  # seconds without a byte
 
 
@@ -75,7 +77,7 @@ def load(config: KDDCup99Data, seed: int) -> Dataset:
 def _load_records(config: KDDCup99Data) -> tuple[Records, np.ndarray, bool]:
     """The records, their class names, and whether they are simulated."""
     try:
-        return *fetch(_data_home(config.dir)), False
+        return *fetch(data_folder(config.dir, "scikit_learn_data", CACHE)), False
     except DataUnavailableError as error:
         if config.fallback == "none":
             raise UserError(
@@ -95,21 +97,6 @@ class DataUnavailableError(Exception):
     """The set is neither on this machine nor can it be downloaded."""
 
 
-def _data_home(directory: Path | None) -> str | None:
-    """The scikit-learn data folder that holds the set; its own default where none does.
-
-    Raises:
-        UserError: If `data.dir` was given and is no folder.
-    """
-    if directory is not None and not directory.is_dir():
-        raise UserError(f"data.dir={directory}: there is no such folder")
-    environment = os.environ.get("MEMAE_DATA_DIR")
-    for root in (directory, Path(environment) if environment else None):
-        if root is not None and (root / "scikit_learn_data" / "kddcup99_10-py3").is_dir():
-            return str(root / "scikit_learn_data")
-    return None
-
-
 @lru_cache(maxsize=1)
 def fetch(data_home: str | None) -> tuple[Records, np.ndarray]:
     """The records and class names through `sklearn.datasets.fetch_kddcup99`.
@@ -121,7 +108,7 @@ def fetch(data_home: str | None) -> tuple[Records, np.ndarray]:
     from sklearn.datasets import fetch_kddcup99, get_data_home
 
     try:
-        folder = Path(get_data_home(data_home)) / "kddcup99_10-py3"
+        folder = Path(get_data_home(data_home)) / CACHE
     except OSError as error:
         raise DataUnavailableError(f"{error.filename}: {error.strerror}") from None
     archive = folder / "kddcup99_10_data"

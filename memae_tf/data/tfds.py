@@ -2,15 +2,14 @@
 
 import difflib
 import logging
-import os
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
 from memae_tf.config import TFDSData
 from memae_tf.data import splits
+from memae_tf.data.data_folder import data_folder
 from memae_tf.data.dataset import Dataset, take
 from memae_tf.data.images import as_images, image_featurizer
 from memae_tf.errors import UserError
@@ -40,7 +39,7 @@ def load(config: TFDSData, seed: int) -> Dataset:
         UserError: If the set is unknown, has no labelled images, cannot be had or is damaged, or
             has no such class.
     """
-    data = fetch(config.dataset, _data_dir(config.dir))
+    data = fetch(config.dataset, data_folder(config.dir, "tensorflow_datasets"))
     normal = _class_index(config, data.class_names)
     labels = (data.labels != normal).astype("int64")
     source = f"data.dataset={config.dataset}"
@@ -91,21 +90,6 @@ def _class_index(config: TFDSData, names: tuple[str, ...]) -> int:
         f"data.normal: {config.dataset} has no class '{wanted}' but {', '.join(names[:20])}"
         f"{', ...' if len(names) > 20 else ''}{hint}"
     )
-
-
-def _data_dir(directory: Path | None) -> str | None:
-    """The folder of TensorFlow Datasets that the configuration or the environment names.
-
-    Raises:
-        UserError: If `data.dir` was given and is no folder.
-    """
-    if directory is not None and not directory.is_dir():
-        raise UserError(f"data.dir={directory}: there is no such folder")
-    environment = os.environ.get("MEMAE_DATA_DIR")
-    for root in (directory, Path(environment) if environment else None):
-        if root is not None and (root / "tensorflow_datasets").is_dir():
-            return str(root / "tensorflow_datasets")
-    return None
 
 
 # Of a benchmark, one cell after the other is of the same set.

@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import tensorflow as tf
 
 from memae_tf.serving import saved_model, warmup
@@ -38,3 +39,9 @@ def load(detector, directory):
         run=run,
         loaded=tf.saved_model.load(str(directory)),
     )
+
+
+def assert_same(answer, expected):
+    assert set(answer) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(answer[name], values, err_msg=name)

@@ -14,7 +14,7 @@ from small_detectors import digits, digits_detector
 
 pytest.importorskip("tensorflow_serving.apis")
 
-from exports import export, load
+from exports import assert_same, export, load
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from memae_tf.serving import onnx, publication, saved_model, warmup
@@ -83,12 +83,6 @@ def examples(content):
         example.features.feature["image_bytes"].bytes_list.value.append(file)
         serialized.append(example.SerializeToString())
     return np.array(serialized, object)
-
-
-def assert_same(answer, expected):
-    assert set(answer) == set(expected)
-    for name, values in expected.items():
-        np.testing.assert_array_equal(answer[name], values, err_msg=name)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])

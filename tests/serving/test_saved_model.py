@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from exports import export
+from exports import assert_same, export
 from small_detectors import hard_traffic, small_detector, traffic_detector
 
 from memae_tf.data import simulated_traffic
@@ -47,12 +47,6 @@ def examples(records, leave_out=()):
                 example.features.feature[name].float_list.value.append(column[i])
         serialized.append(example.SerializeToString())
     return np.array(serialized, object)
-
-
-def assert_same(answer, expected):
-    assert set(answer) == set(expected)
-    for name, values in expected.items():
-        np.testing.assert_array_equal(answer[name], values, err_msg=name)
 
 
 @pytest.mark.parametrize("batch", BATCHES)

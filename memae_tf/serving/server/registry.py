@@ -6,7 +6,6 @@ taken out, and an old one is closed by the last request that uses it.
 """
 
 import contextlib
-import enum
 import logging
 import threading
 import time
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from memae_tf.serving.protocol import State
 from memae_tf.serving.server.config import ModelConfig
 from memae_tf.serving.server.servable import Servable
 from memae_tf.serving.server.status import (
@@ -30,17 +30,6 @@ logger = logging.getLogger(__name__)
 MAX_VERSION = 2**63 - 1
 # The least time between two looks at a version that a reload waits for.
 SETTLING_SECONDS = 0.05
-
-
-class State(enum.IntEnum):
-    """States as GetModelStatus numbers them."""
-
-    UNKNOWN = 0
-    START = 10
-    LOADING = 20
-    AVAILABLE = 30
-    UNLOADING = 40
-    END = 50
 
 
 @dataclass(frozen=True)
