@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from memae_tf.baselines.network import Network, NetworkBaseline, paper_net
+from memae_tf.baselines.network import Network, NetworkBaseline, net_for
 from memae_tf.config import Conv2DModel, DSEBMModel, TrainingConfig
 from memae_tf.models.convolution import conv_layers
 
@@ -22,9 +22,7 @@ class DSEBM(NetworkBaseline):
     """
 
     def __init__(self, config: DSEBMModel, shape: tuple[int, ...], training: TrainingConfig):
-        net = config.net or paper_net(shape)
-        if isinstance(net, Conv2DModel) != (len(shape) == 3):
-            raise ValueError(f"net.name={net.name} does not take samples of the shape {shape}")
+        net = net_for(config.net, shape)
         super().__init__(_DSEBM(_layers(net, config.code), shape, config), training)
 
 

@@ -1,5 +1,6 @@
 """What the baselines that are networks share: training and scoring in batches."""
 
+import abc
 import time
 
 import keras
@@ -13,16 +14,16 @@ from memae_tf.config import Conv2DModel, DenseModel, TrainingConfig
 BATCH_NUMBERS = 2**20
 
 
-class Network(keras.Model):
+class Network(keras.Model, abc.ABC):
     """A model that has a loss for each sample, and a score that may be another."""
 
+    @abc.abstractmethod
     def sample_loss(self, x):
         """What training makes small, float32 (batch,)."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def sample_score(self, x):
         """The anomaly scores, float32 (batch,)."""
-        raise NotImplementedError
 
     def call(self, x):
         return self.sample_score(x)
@@ -84,6 +85,20 @@ class _Clock(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self.seconds.append(time.perf_counter() - self.start)
+
+
+def net_for(
+    net: DenseModel | Conv2DModel | None, shape: tuple[int, ...]
+) -> DenseModel | Conv2DModel:
+    """The sizes of a network that takes samples of a shape; by default those of `paper_net`.
+
+    Raises:
+        ValueError: If it is for samples of another rank.
+    """
+    net = net or paper_net(shape)
+    if isinstance(net, Conv2DModel) != (len(shape) == 3):
+        raise ValueError(f"net.name={net.name} does not take samples of the shape {shape}")
+    return net
 
 
 def paper_net(shape: tuple[int, ...]) -> DenseModel | Conv2DModel:

@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from memae_tf.baselines.network import Network, NetworkBaseline, paper_net
+from memae_tf.baselines.network import Network, NetworkBaseline, net_for
 from memae_tf.config import Conv2DModel, TrainingConfig, VAEModel
 from memae_tf.models import conv2d, dense
 
@@ -23,9 +23,7 @@ class VAE(NetworkBaseline):
     """
 
     def __init__(self, config: VAEModel, shape: tuple[int, ...], training: TrainingConfig):
-        net = config.net or paper_net(shape)
-        if isinstance(net, Conv2DModel) != (len(shape) == 3):
-            raise ValueError(f"net.name={net.name} does not take samples of the shape {shape}")
+        net = net_for(config.net, shape)
         encoder, decoder = (
             _half(net, shape, code)[half] for half, code in ((0, 2 * config.code), (1, config.code))
         )

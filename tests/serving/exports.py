@@ -45,3 +45,10 @@ def assert_same(answer, expected):
     assert set(answer) == set(expected)
     for name, values in expected.items():
         np.testing.assert_array_equal(answer[name], values, err_msg=name)
+
+
+def assert_batch_major_and_rest_safe(definitions):
+    for definition in definitions.values():
+        for tensor in definition["outputs"].values():
+            assert tensor["dtype"] in ("float32", "int64", "string")
+            assert tensor["shape"][0] is None

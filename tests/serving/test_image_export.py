@@ -14,7 +14,7 @@ from small_detectors import digits, digits_detector
 
 pytest.importorskip("tensorflow_serving.apis")
 
-from exports import assert_same, export, load
+from exports import assert_batch_major_and_rest_safe, assert_same, export, load
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from memae_tf.serving import onnx, publication, saved_model, warmup
@@ -175,10 +175,7 @@ def test_thresholds_of_a_request(exported):
 
 def test_every_output_is_batch_major_and_rest_safe(exported):
     definitions = saved_model.signature_definitions(exported.directory)
-    for definition in definitions.values():
-        for tensor in definition["outputs"].values():
-            assert tensor["dtype"] in ("float32", "int64", "string")
-            assert tensor["shape"][0] is None
+    assert_batch_major_and_rest_safe(definitions)
     images = {"dtype": "uint8", "shape": [None, None, None, None]}
     assert definitions["serving_default"]["inputs"] == {"images": images}
     image_bytes = {"dtype": "string", "shape": [None]}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from exports import assert_same, export
+from exports import assert_batch_major_and_rest_safe, assert_same, export
 from small_detectors import hard_traffic, small_detector, traffic_detector
 
 from memae_tf.data import simulated_traffic
@@ -167,10 +167,7 @@ def test_methods_are_those_that_multi_inference_asks_for(exported):
 
 def test_every_output_is_batch_major_and_rest_safe(exported):
     definitions = saved_model.signature_definitions(exported.directory)
-    for definition in definitions.values():
-        for tensor in definition["outputs"].values():
-            assert tensor["dtype"] in ("float32", "int64", "string")
-            assert tensor["shape"][0] is None
+    assert_batch_major_and_rest_safe(definitions)
     assert len(definitions["serving_default"]["inputs"]) == 41
     assert definitions["classify"]["outputs"]["scores"] == {"dtype": "float32", "shape": [None, 2]}
     assert definitions["regress"]["outputs"]["outputs"] == {"dtype": "float32", "shape": [None]}
