@@ -89,7 +89,7 @@ class ImageData(Section):
     channels: Literal[1, 3] | None = Field(
         None, description="grey or colour; default: grey if all training images are"
     )
-    scaling: Literal["unit", "symmetric", "standard"] = Field(
+    scaling: Literal["unit", "symmetric", "standard", "image"] = Field(
         "unit", description="of pixel values, see ImageFeaturizer"
     )
     max_images: PositiveInt | None = Field(None, description="train on a random part")

@@ -10,9 +10,11 @@ from keras import ops
 CHANNELS = (1, 3, 4)
 # ITU-R 601, as in what most image libraries call luma or "L".
 LUMA = (0.299, 0.587, 0.114)
-SCALINGS = ("unit", "symmetric", "standard")
+SCALINGS = ("unit", "symmetric", "standard", "image")
 # Offset and spread of each pixel value 0 to 255.
 FIXED = {"unit": (0.0, 255.0), "symmetric": (127.5, 127.5)}
+# Below it, an image is as good as even, and its noise is not blown up: one pixel value.
+LEAST_SPREAD = 1.0
 # Numbers of a batch of `Detector.detect`, and the most images.
 BATCH_NUMBERS, BATCH_IMAGES = 2**22, 1024
 
@@ -35,7 +37,9 @@ class ImageFeaturizer(keras.layers.Layer):
         size: (height, width) of the output.
         channels: Of the output, 1 (grey) or 3 (colour).
         scaling: `"unit"`, to [0, 1]; `"symmetric"`, to [-1, 1]; `"standard"`, a z-score for each
-            channel, which `adapt` learns.
+            channel, which `adapt` learns; `"image"`, a z-score within each image over all of its
+            pixels and channels, so that neither brightness nor contrast, nor how much ink a digit
+            has, makes an error large. An even image becomes zeros.
 
     Input shape:
         `(batch, height, width, channels)` with 1, 3 or 4 channels, values 0 to 255.
@@ -59,7 +63,8 @@ class ImageFeaturizer(keras.layers.Layer):
         self.size = tuple(int(side) for side in size)
         self.channels = channels
         self.scaling = scaling
-        # feature = (pixel value - offset) / spread
+        # feature = (pixel value - offset) / spread; with "image", those of a typical image, by
+        # which features are shown.
         offset, spread = FIXED.get(scaling, FIXED["unit"])
         self.offset = self._statistic("offset", offset)
         self.spread = self._statistic("spread", spread)
@@ -87,6 +92,9 @@ class ImageFeaturizer(keras.layers.Layer):
     def adapt(self, images) -> None:
         """Learns mean and standard deviation of each channel, where `scaling` is "standard".
 
+        With "image", what it learns serves `inverse` alone: the means of the images' own mean and
+        standard deviation.
+
         Args:
             images: Training images, as `as_input` takes them.
 
@@ -96,8 +104,12 @@ class ImageFeaturizer(keras.layers.Layer):
         images = self.as_input(images)
         if len(images) == 0:
             raise ValueError("`adapt` needs one image or more. Received: no images")
-        if self.scaling != "standard":
-            return
+        if self.scaling == "standard":
+            self._adapt_channels(images)
+        elif self.scaling == "image":
+            self._adapt_typical(images)
+
+    def _adapt_channels(self, images) -> None:
         count, total, squares = 0, 0.0, 0.0
         for _, batch in self.batches(images, self.batch_size):
             values = ops.convert_to_numpy(self.resized(batch)).astype("float64")
@@ -110,8 +122,21 @@ class ImageFeaturizer(keras.layers.Layer):
         # Images of one even colour have a spread of 0 but for rounding.
         self.spread.assign(np.where(spread < 1e-3, 1.0, spread))
 
+    def _adapt_typical(self, images) -> None:
+        totals = np.zeros(2)
+        for _, batch in self.batches(images, self.batch_size):
+            moments = _image_moments(self.resized(batch))
+            totals += [ops.convert_to_numpy(m).astype("float64").sum() for m in moments]
+        offset, spread = totals / len(images)
+        self.offset.assign(np.full(self.channels, offset))
+        self.spread.assign(np.full(self.channels, spread))
+
     def call(self, images):
-        return (self.resized(images) - self.offset) / self.spread
+        x = self.resized(images)
+        offset, spread = self.offset, self.spread
+        if self.scaling == "image":
+            offset, spread = _image_moments(x)
+        return (x - offset) / spread
 
     def resized(self, images):
         """Float images (batch, *size, channels) with values of 0 to 255."""
@@ -132,6 +157,8 @@ class ImageFeaturizer(keras.layers.Layer):
 
     def inverse(self, features) -> np.ndarray:
         """The images that features stand for, uint8 (batch, *size, channels).
+
+        With `scaling="image"`, of the brightness and contrast of a typical training image.
 
         Args:
             features: Float array (batch, *size, channels).
@@ -194,11 +221,13 @@ class ImageFeaturizer(keras.layers.Layer):
 
     def describe_features(self) -> dict:
         """What features are, in JSON's types: (pixel value - `offset`) / `spread` for each of the
-        `channels`, of an image of `size` (height, width)."""
+        `channels`, of an image of `size` (height, width). With the `scaling` "image", by the mean
+        and the standard deviation of each image instead, which is at least 1."""
         offset, spread = (ops.convert_to_numpy(v).tolist() for v in (self.offset, self.spread))
         return {
             "size": list(self.size),
             "channels": self.channels,
+            "scaling": self.scaling,
             "offset": offset,
             "spread": spread,
         }
@@ -221,6 +250,16 @@ class ImageFeaturizer(keras.layers.Layer):
             "channels": self.channels,
             "scaling": self.scaling,
         }
+
+
+def _image_moments(x):
+    """Mean and standard deviation of every image (batch, height, width, channels), (batch, 1, 1, 1)
+    each."""
+    axes = (1, 2, 3)
+    offset = ops.mean(x, axes, keepdims=True)
+    # Of the differences: a variance as mean square less squared mean loses float32's digits.
+    variance = ops.mean(ops.square(x - offset), axes, keepdims=True)
+    return offset, ops.maximum(ops.sqrt(variance), LEAST_SPREAD)
 
 
 def _as_image(image) -> np.ndarray:

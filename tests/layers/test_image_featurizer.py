@@ -38,6 +38,30 @@ def test_standard_scaling_is_a_z_score_of_every_channel():
         featurizer.adapt(x[:0])
 
 
+def test_image_scaling_is_a_z_score_within_each_image():
+    x = np.array([[10, 30, 10, 30], [100, 200, 200, 100], [7, 7, 7, 7], [8, 8, 8, 7]], "uint8")
+    featurizer = ImageFeaturizer((2, 2), scaling="image")
+    features = run(featurizer, x.reshape(4, 2, 2, 1)).reshape(4, 4)
+    np.testing.assert_allclose(features[0], [-1, 1, -1, 1], rtol=1e-6)
+    np.testing.assert_allclose(features[1], [-1, 1, 1, -1], rtol=1e-6)
+    np.testing.assert_array_equal(features[2], 0)
+    # One grey value of noise is not blown up to a picture: its spread counts as 1.
+    np.testing.assert_allclose(features[3], [0.25, 0.25, 0.25, -0.75], rtol=1e-6)
+    # Shown as a typical training image: mean 20 and 150, spread 10 and 50.
+    featurizer.adapt(x[:2].reshape(2, 2, 2, 1))
+    shown = featurizer.inverse(np.array([-1.0, 0, 1, 9]).reshape(1, 2, 2, 1))
+    np.testing.assert_array_equal(shown.ravel(), [55, 85, 115, 255])
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 99), gain=st.floats(0.3, 1), offset=st.integers(0, 60))
+def test_image_scaling_forgets_brightness_and_contrast(seed, gain, offset):
+    x = images(1, 9, 8, 3, seed=seed)
+    dimmed = np.rint(x * gain * 0.75 + offset).astype("uint8")
+    featurizer = ImageFeaturizer((9, 8), channels=3, scaling="image")
+    np.testing.assert_allclose(run(featurizer, dimmed), run(featurizer, x), atol=0.05)
+
+
 def test_grey_and_colour():
     colour = np.array([[[[255, 0, 0]], [[0, 255, 0]]]], "uint8")
     grey = run(ImageFeaturizer((2, 1)), colour)

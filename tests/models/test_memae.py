@@ -5,7 +5,7 @@ from keras import ops
 from sklearn.metrics import roc_auc_score
 
 from memae_tf.layers import MemoryUnit
-from memae_tf.models import MemAE, conv3d, dense
+from memae_tf.models import MemAE, conv2d, conv3d, dense
 
 NUM_FEATURES = 12
 
@@ -155,15 +155,17 @@ def test_mixed_precision_trains_with_float32_scores(policy):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a trap of TensorFlow's XLA")
-def test_3d_net_never_meets_xla_on_a_cpu():
+@pytest.mark.parametrize("net", [conv2d, conv3d])
+def test_convolutions_never_meet_xla_on_a_cpu(net):
     if keras.distribution.list_devices("gpu"):
         pytest.skip("there is a GPU, where XLA is fine")
-    encoder, decoder = conv3d((16, 16, 16, 1), filters=(2, 2, 2, 2))
+    shape = {conv2d: (16, 16, 1), conv3d: (16, 16, 16, 1)}[net]
+    encoder, decoder = net(shape)
     model = MemAE(encoder, MemoryUnit(5), decoder)
     assert model.jit_compile is False  # what `predict` looks at without `compile`
     model.compile("adam")
     assert model.jit_compile is False
-    outer = keras.Sequential([keras.Input((16, 16, 16, 1)), model])
+    outer = keras.Sequential([keras.Input(shape), model])
     outer.compile("adam", "mse")
     assert outer.jit_compile is False
     assert not model.supports_jit

@@ -121,6 +121,7 @@ def test_export_says_what_it_is(run, tmp_path):
         "size": [8, 8],
         "channels": 1,
         "offset": [0.0],
+        "scaling": "unit",
         "spread": [255.0],
     }
 
