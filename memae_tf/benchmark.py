@@ -40,15 +40,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     workdir = Path(args.workdir or Path("runs") / "benchmarks" / path.stem)
 
     console.import_tensorflow()
-    from memae_tf.training.grid import (
-        GridProgress,
-        cells,
-        mean_table,
-        run_grid,
-        select,
-        table,
-        to_json,
-    )
+    from memae_tf.training.grid import GridProgress, cells, run_grid, select
+    from memae_tf.training.grid_results import curves_figure, mean_table, table, to_json
     from memae_tf.training.run_directory import whole_file
 
     grid = select(cells(benchmark, path, args.overrides), args.only)
@@ -71,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         text = mean_table(results, benchmark.published, benchmark.mean_of, "roc_auc")
     with whole_file(workdir / "table.md") as aside:
         aside.write_text(text)
+    if benchmark.curves_over is not None:
+        figure = curves_figure(results, benchmark.curves_over, benchmark.mean_of, "roc_auc")
+        with whole_file(workdir / "curves.png") as aside:
+            figure.savefig(aside, format="png", dpi=110)
     print(text)
     print(f"Cells, results.json and table.md are in {workdir}/")
 

@@ -4,6 +4,7 @@ A YAML file and the `dotted.key=value` overrides of the command line are validat
 """
 
 import difflib
+import math
 import types
 import typing
 from collections.abc import Sequence
@@ -324,13 +325,31 @@ class BenchmarkConfig(Section):
     mean_of: str | None = Field(
         None, description="axis over which the table has the mean ROC AUC, such as class"
     )
+    curves_over: str | None = Field(
+        None, description="axis of numbers, such as slots, over which ROC AUC is drawn"
+    )
 
-    @pydantic.field_validator("mean_of")
+    @pydantic.field_validator("mean_of", "curves_over")
     @classmethod
     def _is_an_axis(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
         if value is not None and value not in info.data.get("axes", {value: {}}):
             raise ValueError(f"should be one of the axes, {', '.join(info.data['axes'])}")
         return value
+
+    @pydantic.field_validator("curves_over")
+    @classmethod
+    def _has_numbers(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
+        for choice in info.data.get("axes", {}).get(value, {}):
+            if not _is_number(choice):
+                raise ValueError(f"its choices should be numbers, and '{choice}' is none")
+        return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 # reading

@@ -1,5 +1,7 @@
 """Figures of scores, for the report and for TensorBoard."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
@@ -9,6 +11,8 @@ from memae_tf.evaluation.evaluate import Scores
 
 # Pixels between images.
 GAP = 2
+# Images in a row.
+COLUMNS = 10
 NORMAL, ANOMALY = "#3b6ea5", "#c0392b"
 
 
@@ -72,22 +76,46 @@ def image_figure(
         "rebuilt": _rgb(reconstructions),
         "error": colormaps["inferno"](heat, bytes=True)[..., :3],
     }
+    captions = {"image": [f"{score:.3g}" for score in scores]}
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     figure.suptitle(title)
-    width = images.shape[2] + GAP
-    # A strip a row: axes for every image would take seconds.
     for axes, (name, row) in zip(figure.subplots(3), rows.items(), strict=True):
-        strip = np.pad(row, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=255)
-        axes.imshow(np.concatenate(list(strip), axis=1), interpolation="nearest")
-        axes.set_xticks([])
-        axes.set_yticks([])
         axes.set_ylabel(name, fontsize=8)
-        axes.spines[:].set_visible(False)
-        if name == "image":
-            for column, score in enumerate(scores):
-                middle = column * width + images.shape[2] / 2
-                axes.text(middle, -1, f"{score:.3g}", ha="center", va="bottom", fontsize=8)
+        _draw_strip(axes, row, captions.get(name, []))
     return figure
+
+
+def slots_figure(title: str, images: np.ndarray, use: np.ndarray) -> Figure:
+    """What slots decode to, each with its share of the use.
+
+    Args:
+        title: Above all.
+        images: uint8 (slots, height, width, 1 or 3).
+        use: Float (slots,).
+    """
+    rows = -(-len(images) // COLUMNS)
+    figure = Figure(figsize=(9, 0.4 + 1.1 * rows), layout="constrained")
+    figure.suptitle(title)
+    for number, axes in enumerate(figure.subplots(rows, squeeze=False).flat):
+        part = slice(number * COLUMNS, (number + 1) * COLUMNS)
+        row = _rgb(images[part])
+        # The last row is as wide as the others.
+        blank = np.full((COLUMNS - len(row), *row.shape[1:]), 255, "uint8")
+        _draw_strip(axes, np.concatenate([row, blank]), [f"{share:.1%}" for share in use[part]])
+    return figure
+
+
+def _draw_strip(axes, images: np.ndarray, captions: Sequence[str]) -> None:
+    """Images side by side in one picture: axes for every image would take seconds."""
+    strip = np.pad(images, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=255)
+    axes.imshow(np.concatenate(list(strip), axis=1), interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    width = images.shape[2]
+    for column, caption in enumerate(captions):
+        middle = column * (width + GAP) + width / 2
+        axes.text(middle, -1, caption, ha="center", va="bottom", fontsize=8)
 
 
 def _rgb(images: np.ndarray) -> np.ndarray:

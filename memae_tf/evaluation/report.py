@@ -12,13 +12,20 @@ from matplotlib.figure import Figure
 from memae_tf.data import Dataset
 from memae_tf.data.dataset import count, take
 from memae_tf.evaluation.evaluate import Scores
-from memae_tf.evaluation.figures import NORMAL, curves_figure, image_figure, score_figure
+from memae_tf.evaluation.figures import (
+    NORMAL,
+    curves_figure,
+    image_figure,
+    score_figure,
+    slots_figure,
+)
 from memae_tf.layers import RecordFeaturizer
 from memae_tf.models import Detector
 
 # Field errors and curves of more records than this look the same and cost more.
 MAX_EXPLAINED = 20_000
 SHOWN_IMAGES = 10
+SHOWN_SLOTS = 30
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -72,7 +79,7 @@ def write_report(
 
 def _summary(metrics: dict) -> str:
     rows = [(metrics["threshold_name"], metrics)]
-    rows += list(metrics["thresholds"].items())
+    rows += [row for row in metrics["thresholds"].items() if row[0] != metrics["threshold_name"]]
     table = [["threshold", "value", "precision", "recall", "F1"]]
     for name, figures in rows:
         note = " (oracle: chosen on the test labels)" if name == "best_f1" else ""
@@ -132,7 +139,27 @@ def _images(detector: Detector, dataset: Dataset, scores: Scores) -> str:
     # One scale for all, so that brightness can be compared.
     brightest = max(float(maps.max()) for _, _, maps, _ in explained.values())
     figures = [image_figure(title, *rows, brightest) for title, rows in explained.items()]
+    if detector.model.memory is not None:
+        figures.append(_slots_figure(detector, dataset))
     return "<h2>Images</h2>" + "".join(map(_picture, figures))
+
+
+def _slots_figure(detector: Detector, dataset: Dataset) -> Figure:
+    """What the slots with the most use on training data decode to."""
+    model, featurizer = detector.model, detector.featurizer
+    step = -(-count(dataset.train) // MAX_EXPLAINED)
+    use = 0.0
+    for _, batch in featurizer.batches(
+        take(dataset.train, slice(None, None, step)), featurizer.batch_size
+    ):
+        code = model.encoder(featurizer(batch), training=False)
+        addressing = ops.convert_to_numpy(model.memory(code, return_addressing=True)[1])
+        use = use + addressing.reshape(-1, addressing.shape[-1]).sum(axis=0, dtype="float64")
+    use = use / max(use.sum(), 1e-12)
+    slots = np.argsort(-use, kind="stable")[:SHOWN_SLOTS]
+    reads = model.slot_reads(slots, featurizer.feature_shape)
+    images = featurizer.inverse(model.decoder(reads, training=False))
+    return slots_figure("What slots decode to, and their share of the use", images, use[slots])
 
 
 def _explained(detector: Detector, dataset: Dataset, chosen: np.ndarray) -> tuple:

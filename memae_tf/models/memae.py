@@ -146,6 +146,32 @@ class MemAE(keras.Model):
             raise ValueError("An autoencoder without memory has no addressing.")
         return self._predict("addressing", x, batch_size)
 
+    def code_shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the encoding of one sample of a shape, (..., C)."""
+        return tuple(self.encoder.compute_output_shape((None, *sample_shape)))[1:]
+
+    def slot_reads(self, slots, sample_shape: tuple[int, ...]) -> np.ndarray:
+        """What the decoder gets when a sample reads one slot alone, at each of its positions.
+
+        `decoder(slot_reads(slots, shape), training=False)` shows what slots have memorised.
+
+        Args:
+            slots: Integers (slots,).
+            sample_shape: Of one input, without the batch axis.
+
+        Returns:
+            Float32 array (slots, ..., C).
+
+        Raises:
+            ValueError: If the model has no memory.
+        """
+        if self.memory is None:
+            raise ValueError("An autoencoder without memory has no slots.")
+        shape = self.code_shape(sample_shape)
+        memory = ops.convert_to_numpy(ops.cast(self.memory.memory, "float32"))[np.asarray(slots)]
+        spread = memory.reshape(len(memory), *[1] * (len(shape) - 1), shape[-1])
+        return np.broadcast_to(spread, (len(memory), *shape))
+
     def _predict(self, output: str, x, batch_size: int) -> np.ndarray:
         # Kept outside Keras's tracking: a sub-model that holds its parent would have no end.
         views = self.__dict__.setdefault("_views", {})

@@ -174,7 +174,8 @@ class Monitor:
         if rank not in SHOWN_SLOTS:
             return
         slots = np.argsort(-share, kind="stable")[: SHOWN_SLOTS[rank]]
-        decoded = self._decode(slots)
+        reads = self.model.slot_reads(slots, self.samples.shape[1:])
+        decoded = self._run(self.model.decoder, reads)
         if rank == 2:
             text = f"{len(slots)} of {len(share)} slots, sorted by their share of the use.\n\n"
             table = slot_table(self.fields, decoded, slots, share[slots])
@@ -183,13 +184,6 @@ class Monitor:
         draw = pictures.slot_images if rank == 4 else pictures.slot_clips
         picture = draw(pictures.in_range(decoded, self.limits), slots, share[slots])
         tf.summary.image("memory/slots", picture[None])
-
-    def _decode(self, slots: np.ndarray) -> np.ndarray:
-        """What slots decode to; of feature maps, a slot at every position."""
-        shape = _code_shape(self.model, self.samples.shape[1:])
-        memory = _to_numpy(self.model.memory.memory)[slots]
-        spread = memory.reshape(len(slots), *[1] * (len(shape) - 1), shape[-1])
-        return self._run(self.model.decoder, np.broadcast_to(spread, (len(slots), *shape)))
 
     def _write_projector(self, addressing: np.ndarray | None) -> None:
         encodings = self._run(self.model.encoder, self.samples)
@@ -237,14 +231,9 @@ def _affordable(model: MemAE, shape: tuple[int, ...]) -> int:
     """How many samples of a shape are looked at."""
     numbers = math.prod(shape)
     if model.memory is not None:
-        queries = math.prod(_code_shape(model, shape)[:-1])
+        queries = math.prod(model.code_shape(shape)[:-1])
         numbers = max(numbers, queries * model.memory.num_slots)
     return min(NUM_SAMPLES, max(LEAST_SAMPLES, ALL_NUMBERS // numbers))
-
-
-def _code_shape(model: MemAE, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the encoding of one sample of a shape."""
-    return tuple(model.encoder.compute_output_shape((None, *shape)))[1:]
 
 
 def _as_queries(values: np.ndarray) -> np.ndarray:

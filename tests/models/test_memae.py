@@ -100,6 +100,21 @@ def test_addressing_is_what_the_memory_used():
 def test_autoencoder_has_no_addressing():
     with pytest.raises(ValueError, match="no addressing"):
         make("ae").addressing(normal_data(2, seed=0))
+    with pytest.raises(ValueError, match="no slots"):
+        make("ae").slot_reads([0], (NUM_FEATURES,))
+
+
+def test_slot_reads_are_the_slots_at_each_position():
+    model = make()
+    memory = ops.convert_to_numpy(model.memory.memory)
+    np.testing.assert_array_equal(model.slot_reads([5, 2], (NUM_FEATURES,)), memory[[5, 2]])
+    encoder, decoder = conv2d((16, 16, 1), queries="position")
+    model = MemAE(encoder, MemoryUnit(4), decoder)
+    model.build((None, 16, 16, 1))
+    reads = model.slot_reads(np.array([3]), (16, 16, 1))
+    assert reads.shape == (1, 2, 2, 64)
+    np.testing.assert_array_equal(reads[0, 1, 0], ops.convert_to_numpy(model.memory.memory)[3])
+    assert model.decoder(reads, training=False).shape == (1, 16, 16, 1)
 
 
 @pytest.mark.parametrize("variant", ["ae", "memae"])

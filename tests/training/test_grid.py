@@ -11,11 +11,11 @@ from memae_tf.training.grid import (
     Cell,
     GridProgress,
     cells,
-    mean_table,
     run_grid,
     seconds_left,
     select,
 )
+from memae_tf.training.grid_results import curves_figure, mean_table
 from memae_tf.training.run_directory import RunDirectory
 
 
@@ -117,10 +117,42 @@ def test_table_of_means_by_hand():
     ]
 
 
-def test_mean_of_names_an_axis(grid_file, tmp_path):
+def test_curves_by_hand():
+    results = [
+        {
+            "choices": {"shrink": shrink, "slots": slots, "digit": digit, "entropy": "0"},
+            "seed": seed,
+            "metrics": {"roc_auc": auc + 0.1 * seed + 0.02 * int(digit)},
+        }
+        for shrink in ("0", "1")
+        for slots, auc in (("100", 0.7), ("20", 0.6 + 0.1 * int(shrink)))
+        for seed in (0, 1)
+        for digit in ("0", "1")
+    ]
+    left, right = curves_figure(results, "slots", "digit", "roc_auc").axes
+    assert [axes.get_title() for axes in (left, right)] == ["0", "1"]
+    for axes, means in ((left, [0.66, 0.76]), (right, [0.76, 0.76])):
+        points, _, (bars,) = axes.containers[0]
+        # From the smallest to the largest number, whatever their order in the grid.
+        assert list(points.get_xdata()) == [20, 100]
+        assert list(points.get_ydata()) == pytest.approx(means)
+        spans = np.array([bar[:, 1] for bar in bars.get_segments()])
+        np.testing.assert_allclose(spans[:, 1] - spans[:, 0], [0.1, 0.1])
+        assert axes.containers[0].get_label() == "0"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("mean_of: shares", r"mean_of: .*one of the axes, system, share"),
+        ("curves_over: shares", r"curves_over: .*one of the axes, system, share"),
+        ("curves_over: share", r"curves_over: .*should be numbers, and 'half' is none"),
+    ],
+)
+def test_axes_that_are_none(grid_file, tmp_path, line, message):
     path = tmp_path / "grid.yaml"
-    path.write_text(grid_file.read_text().replace("mean_of: share", "mean_of: shares"))
-    with pytest.raises(UserError, match=r"mean_of: .*one of the axes, system, share"):
+    path.write_text(grid_file.read_text().replace("mean_of: share", line))
+    with pytest.raises(UserError, match=message):
         load_benchmark(path)
 
 

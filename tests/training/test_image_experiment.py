@@ -95,6 +95,7 @@ def test_report_and_tensorboard_show_images(run):
     titles = [title for title, _ in pictures]
     assert "Anomalies with the highest scores" in titles
     assert "Normal images with the highest scores" in titles
+    assert "What slots decode to, and their share of the use" in titles
     for _, data in pictures:
         Image.open(io.BytesIO(base64.b64decode(data))).verify()
     (events,) = run.tensorboard.glob("events.out.tfevents.*")

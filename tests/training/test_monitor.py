@@ -156,18 +156,6 @@ def test_pictures_of_images_and_clips(tmp_path, kind):
         assert width == 110 + 4 * (64 + 6)
 
 
-@pytest.mark.parametrize("kind", list(SHAPES))
-def test_slots_are_decoded_at_every_position(tmp_path, kind):
-    model, x = make(kind)
-    monitor = Monitor(tmp_path, model, x, 0)
-    decoded = monitor._decode(np.array([3, 1]))
-    assert decoded.shape == (2, *SHAPES[kind])
-    code_shape = model.encoder.compute_output_shape((None, *SHAPES[kind]))[1:]
-    code = np.zeros((2, *code_shape), "float32")
-    code[:] = np.reshape(model.memory.get_weights()[0][[3, 1]], (2, *[1] * (code.ndim - 2), -1))
-    np.testing.assert_allclose(decoded, model.decoder(code), atol=1e-5)
-
-
 def test_tables_of_records(tmp_path):
     featurizer, x = record_featurizer()
     model, _ = make()

@@ -1,0 +1,139 @@
+"""What a benchmark's cells say together: JSON, tables, curves."""
+
+import json
+
+import numpy as np
+from matplotlib.figure import Figure
+
+
+def to_json(results: list[dict]) -> str:
+    """Choices, seed and metrics of every cell, a line each, to be kept beside a table."""
+    lines = [
+        json.dumps({key: result[key] for key in ("choices", "seed", "metrics")})
+        for result in results
+    ]
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def table(results: list[dict], published: dict[str, dict[str, float]]) -> str:
+    """Markdown: a row for each combination of choices, mean ± standard deviation over seeds."""
+    columns = {
+        "precision": lambda m: m["precision"],
+        "recall": lambda m: m["recall"],
+        "f1": lambda m: m["f1"],
+        **{
+            f"f1 {name}": lambda m, name=name: m["thresholds"].get(name, {}).get("f1")
+            for name in dict.fromkeys(n for r in results for n in r["metrics"]["thresholds"])
+        },
+        "roc_auc": lambda m: m["roc_auc"],
+        "average_precision": lambda m: m["average_precision"],
+    }
+    axes = list(results[0]["choices"])
+    lines = [[*axes, "runs", *columns, "seconds"]]
+    for name, figures in published.items():
+        cells = [_fixed(figures.get(column)) for column in columns]
+        lines.append([f"{name}, published", *[""] * len(axes), *cells, ""])
+    groups: dict[tuple, list[dict]] = {}
+    for result in results:
+        groups.setdefault(tuple(result["choices"].values()), []).append(result["metrics"])
+    for choices, runs in groups.items():
+        cells = [_mean_std([column(run) for run in runs]) for column in columns.values()]
+        seconds = f"{np.mean([run['train_seconds'] for run in runs]):.1f}"
+        lines.append([*choices, str(len(runs)), *cells, seconds])
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def mean_table(
+    results: list[dict], published: dict[str, dict[str, float]], axis: str, metric: str
+) -> str:
+    """Markdown: a metric as its mean over the choices of an axis, and for each of them.
+
+    A row has the published figure, then the mean ± standard deviation over seeds of the mean over
+    the axis, then the mean over seeds for each choice. A seed that lacks a choice is no run, and
+    shows in the columns of choices alone.
+
+    Args:
+        results: From `run_grid`.
+        published: By the names of the other axes' choices, joined with "/": {metric: value}.
+        axis: That the metric is averaged over, as the classes of a data set.
+        metric: In the cells' metrics, such as "roc_auc".
+    """
+    choices = list(dict.fromkeys(r["choices"][axis] for r in results))
+    others = [name for name in results[0]["choices"] if name != axis]
+    # (choices of the other axes) -> seed -> choice of the axis -> metric
+    rows: dict[tuple, dict[int, dict[str, float]]] = {}
+    for result in results:
+        row = rows.setdefault(tuple(result["choices"][name] for name in others), {})
+        row.setdefault(result["seed"], {})[result["choices"][axis]] = result["metrics"][metric]
+    lines = [[*others, "published", "runs", f"{metric}, mean of {axis}", *choices]]
+    for key, seeds in rows.items():
+        means = [np.mean(list(run.values())) for run in seeds.values() if len(run) == len(choices)]
+        each = [
+            f"{np.mean(values):.3f}" if values else ""
+            for choice in choices
+            for values in [[run[choice] for run in seeds.values() if choice in run]]
+        ]
+        reported = _fixed(published.get("/".join(key), {}).get(metric))
+        mean = _mean_std(means) if means else ""
+        lines.append([*key, reported, str(len(means)), mean, *each])
+    lines.insert(1, ["---"] * len(lines[0]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def curves_figure(results: list[dict], over: str, mean_of: str | None, metric: str) -> Figure:
+    """A metric over an axis whose choices are numbers.
+
+    A panel for each choice of the first of the other axes, a line for each combination of the
+    rest. A point is the mean over `mean_of` and over seeds, its bar the standard deviation over
+    seeds.
+
+    Args:
+        results: From `run_grid`.
+        over: The axis that goes from left to right.
+        mean_of: The axis that the metric is averaged over, if any.
+        metric: In the cells' metrics, such as "roc_auc".
+    """
+    lines = _lines(results, over, mean_of, metric)
+    panels = list(dict.fromkeys(key[:1] for key in lines))
+    figure = Figure(figsize=(1 + 4.2 * len(panels), 4.2), layout="constrained")
+    for axes, panel in zip(
+        figure.subplots(1, len(panels), sharey=True, squeeze=False).flat, panels, strict=True
+    ):
+        for key, (x, mean, std) in lines.items():
+            if key[:1] == panel:
+                axes.errorbar(x, mean, std, marker="o", capsize=2, label=", ".join(key[1:]))
+        axes.set(xscale="log", xlabel=over, title="".join(panel))
+        axes.set_xticks(x, [f"{number:g}" for number in x], minor=False)
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+    axes.figure.axes[0].set_ylabel(metric)
+    if any(key[1:] for key in lines):
+        axes.legend(fontsize=8)
+    return figure
+
+
+def _lines(results: list[dict], over: str, mean_of: str | None, metric: str) -> dict:
+    """By the choices of the remaining axes: the axis' numbers, rising, with mean and spread."""
+    others = [name for name in results[0]["choices"] if name not in (over, mean_of)]
+    # (choices of the other axes) -> number -> seed -> metrics
+    lines: dict[tuple, dict[float, dict[int, list[float]]]] = {}
+    for result in results:
+        line = lines.setdefault(tuple(result["choices"][name] for name in others), {})
+        point = line.setdefault(float(result["choices"][over]), {})
+        point.setdefault(result["seed"], []).append(result["metrics"][metric])
+    curves = {}
+    for key, line in lines.items():
+        means = [[np.mean(values) for values in line[x].values()] for x in sorted(line)]
+        curves[key] = sorted(line), [np.mean(m) for m in means], [np.std(m) for m in means]
+    return curves
+
+
+def _mean_std(values: list[float | None]) -> str:
+    if None in values:
+        return ""
+    return f"{np.mean(values):.4f} ± {np.std(values):.4f}"
+
+
+def _fixed(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
