@@ -1,6 +1,7 @@
 """The deep structured energy-based model (Zhai et al., 2016)."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -24,6 +25,10 @@ class DSEBM(NetworkBaseline):
     def __init__(self, config: DSEBMModel, shape: tuple[int, ...], training: TrainingConfig):
         net = net_for(config.net, shape)
         super().__init__(_DSEBM(_layers(net, config.code), shape, config), training)
+
+    def reconstruct(self, x: np.ndarray) -> np.ndarray:
+        """f(x), of the shape of `x`."""
+        return ops.convert_to_numpy(self.network.reconstruct(ops.convert_to_tensor(x)))
 
 
 def _layers(net, code: int) -> list[keras.layers.Layer]:

@@ -3,6 +3,7 @@
 import math
 
 import keras
+import numpy as np
 from keras import ops
 
 from memae_tf.baselines.network import Network, NetworkBaseline, net_for
@@ -29,6 +30,10 @@ class VAE(NetworkBaseline):
         )
         super().__init__(_VAE(encoder, decoder), training)
 
+    def reconstruct(self, x: np.ndarray) -> np.ndarray:
+        """The mean of the decoder at the mean of the encoder, of the shape of `x`."""
+        return ops.convert_to_numpy(self.network.reconstruct(ops.convert_to_tensor(x)))
+
 
 def _half(net, shape, code):
     if isinstance(net, Conv2DModel):
@@ -53,6 +58,9 @@ class _VAE(Network):
     def sample_score(self, x):
         mean, log_variance = self._posterior(x, training=False)
         return self._negative_bound(x, mean, mean, log_variance, training=False)
+
+    def reconstruct(self, x):
+        return self.decoder(self._posterior(x, training=False)[0], training=False)
 
     def _posterior(self, x, training: bool):
         mean, log_variance = ops.split(self.encoder(x, training=training), 2, axis=-1)

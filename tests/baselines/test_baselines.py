@@ -63,6 +63,17 @@ def test_other_digits_score_higher(model, floor, digits):
     assert auc(build((8, 8, 1), **model), digits) > floor
 
 
+@pytest.mark.parametrize("name", ["vae", "dsebm"])
+def test_normal_images_are_rebuilt_better(name, digits):
+    train, test, labels = digits
+    baseline = build((8, 8, 1), name=name, net=NET)
+    baseline.fit(train)
+    rebuilt = baseline.reconstruct(test)
+    assert rebuilt.shape == test.shape
+    error = np.square(test - rebuilt).sum(axis=(1, 2, 3))
+    assert error[labels == 1].mean() > 1.5 * error[labels == 0].mean()
+
+
 @pytest.mark.parametrize(
     ("model", "floor"),
     [
