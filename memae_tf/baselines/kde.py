@@ -32,7 +32,7 @@ class KDE:
     def fit(self, x: np.ndarray) -> list[dict]:
         x = self.features.fit(x)
         bandwidth = _cross_validated(x) if self.bandwidth == "cv" else self.bandwidth
-        self.model = KernelDensity(bandwidth=bandwidth).fit(x)
+        self.model = _density(len(x), bandwidth=bandwidth).fit(x)
         return []
 
     def score(self, x: np.ndarray) -> np.ndarray:
@@ -40,9 +40,18 @@ class KDE:
         return -self.model.score_samples(self.features.transform(x)).astype("float32")
 
 
+def _density(num_samples: int, **arguments) -> KernelDensity:
+    """A density that adds up all kernels.
+
+    Where scikit-learn's trees have several leaves, the bounds by which they leave kernels out fail
+    in many dimensions: on MNIST log densities were wrong by up to 60.
+    """
+    return KernelDensity(leaf_size=num_samples, **arguments)
+
+
 def _cross_validated(x: np.ndarray) -> float:
     x = x[:CROSS_VALIDATED]
     scale = max(float(np.sqrt(x.var(axis=0).sum())), 1e-6)
     choices = {"bandwidth": scale * RELATIVE_BANDWIDTHS}
-    search = GridSearchCV(KernelDensity(), choices, cv=min(FOLDS, len(x)), refit=False)
+    search = GridSearchCV(_density(len(x)), choices, cv=min(FOLDS, len(x)), refit=False)
     return search.fit(x).best_params_["bandwidth"]
