@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         action="append",
         default=[],
         metavar="AXIS=CHOICE",
-        help="run this choice of an axis (or seed=N) alone; may be repeated",
+        help="run this choice of an axis (or seed=N) alone; may be repeated (the table has all "
+        "that is finished)",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="dotted.key=value", help="for every cell of the grid"
@@ -40,11 +41,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     workdir = Path(args.workdir or Path("runs") / "benchmarks" / path.stem)
 
     console.import_tensorflow()
-    from memae_tf.training.grid import GridProgress, cells, run_grid, select
+    from memae_tf.training.grid import GridProgress, cells, finished, run_grid, select
     from memae_tf.training.grid_results import curves_figure, mean_table, table, to_json
     from memae_tf.training.run_directory import whole_file
 
-    grid = select(cells(benchmark, path, args.overrides), args.only)
+    grid = cells(benchmark, path, args.overrides)
+    part = select(grid, args.only)
+    # A cell of another configuration is told of now, not after hours.
+    finished(grid, workdir)
     with ProgressDisplay() as display:
 
         def show(progress: GridProgress) -> None:
@@ -55,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> None:
                 progress.done, progress.total, f"{progress.done}/{progress.total} cells{left}"
             )
 
-        results = run_grid(grid, workdir, args.workers, show)
+        run_grid(part, workdir, args.workers, show)
+    # Those of earlier calls, too, which may have run other parts.
+    results = finished(grid, workdir)
     with whole_file(workdir / "results.json") as aside:
         aside.write_text(to_json(results))
     if benchmark.mean_of is None:

@@ -130,6 +130,16 @@ def run_grid(
     return list(results.values())
 
 
+def finished(grid: list[Cell], workdir: Path) -> list[dict]:
+    """The results of those cells that have run, as `run_grid` gives them.
+
+    Raises:
+        UserError: If one was made with another configuration.
+    """
+    results = (_read(cell, workdir) for cell in grid)
+    return [result for result in results if result is not None]
+
+
 def seconds_left(open_cells: Sequence[Cell], seconds: dict[Cell, float]) -> float | None:
     """How long cells will take, from how long those took that are most like each of them.
 
