@@ -45,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                     f"epoch {progress.epoch}/{progress.epochs} loss {progress.losses['loss']:.4f}",
                 )
 
-            metrics = train(config, run, show)
+            def show_prepared(done: int, total: int) -> None:
+                display.update(done, total, f"footage: {done} of {total} videos are ready")
+
+            metrics = train(config, run, show, show_prepared)
         if metrics is None:
             print(f"This worker is done; the first one has the results in {workdir}/")
             return

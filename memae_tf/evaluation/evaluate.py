@@ -4,26 +4,65 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memae_tf.config import EvaluationConfig
+from memae_tf.config import EvaluationConfig, FrameScoring
 from memae_tf.data import Dataset
+from memae_tf.data.clips import Clips
 from memae_tf.errors import UserError
-from memae_tf.evaluation.metrics import decision_metrics, find_threshold, ranking_metrics
+from memae_tf.evaluation.frames import score_videos
+from memae_tf.evaluation.metrics import (
+    VideoScores,
+    decision_metrics,
+    find_threshold,
+    frame_aucs,
+    ranking_metrics,
+)
 from memae_tf.models import Detector
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Anomaly scores, float32; `test` and `labels` are `None` where nothing is labelled."""
+    """Anomaly scores.
+
+    Attributes:
+        train: Of the training samples, float32; of video, of the frames that have a score.
+        test: Of the test samples; `None` where there are none.
+        labels: Of `test`; `None` where nothing is labelled.
+        videos: The test videos; of other data there are none.
+    """
 
     train: np.ndarray
     test: np.ndarray | None
     labels: np.ndarray | None
+    videos: tuple[VideoScores, ...] = ()
 
 
-def score_sets(detector: Detector, dataset: Dataset) -> Scores:
+def score_sets(detector: Detector, dataset: Dataset, config: EvaluationConfig) -> Scores:
     """Scores the training and the test samples through the detector, as a user would."""
+    if isinstance(dataset.train, Clips):
+        return _score_footage(detector, dataset, config.frames)
     test = None if dataset.test is None else detector.score(dataset.test)
     return Scores(detector.score(dataset.train), test, dataset.labels)
+
+
+def _score_footage(detector: Detector, dataset: Dataset, scoring: FrameScoring) -> Scores:
+    """The scores of all frames that have one."""
+    train = np.concatenate(score_videos(detector, dataset.train.videos, scoring))
+    train = train[np.isfinite(train)]
+    if dataset.test is None:
+        return Scores(train, None, None)
+    footage = dataset.test.videos
+    scores = score_videos(detector, footage, scoring)
+    parts = [None] * len(footage)
+    if dataset.labels is not None:
+        parts = np.split(dataset.labels, np.cumsum([len(video.frames) for video in footage])[:-1])
+    videos = tuple(
+        VideoScores(video.name, own, labels)
+        for video, own, labels in zip(footage, scores, parts, strict=True)
+    )
+    test = np.concatenate(scores)
+    scored = np.isfinite(test)
+    labels = None if dataset.labels is None else dataset.labels[scored]
+    return Scores(train, test[scored], labels, videos)
 
 
 def threshold_name(dataset: Dataset, config: EvaluationConfig) -> str:
@@ -33,7 +72,7 @@ def threshold_name(dataset: Dataset, config: EvaluationConfig) -> str:
         UserError: If the configuration names one that needs a test set, and there is none.
     """
     name = config.threshold or dataset.threshold
-    if dataset.test is None and name != "train_quantile":
+    if dataset.labels is None and name != "train_quantile":
         raise UserError(
             f"evaluation.threshold={name} needs labelled test data, and there are none; "
             "use train_quantile"
@@ -70,9 +109,11 @@ def measure(scores: Scores, dataset: Dataset, config: EvaluationConfig) -> dict:
         "test_records": 0,
         "test_anomalies": 0,
     }
-    if scores.test is None:
+    if scores.labels is None:
         return metrics
     metrics.update(ranking_metrics(scores.test, scores.labels))
+    if scores.videos:
+        metrics.update(frame_aucs(scores.videos))
     metrics.update(decision_metrics(scores.test, scores.labels, threshold))
     for other in config.thresholds:
         value = find_threshold(other, config, scores.test, scores.labels, scores.train)

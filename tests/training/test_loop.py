@@ -136,7 +136,7 @@ def test_averaged_weights_are_the_moving_average():
 def test_clipping_limits_the_norm_of_the_whole_gradient():
     loop = make(16, batch_size=16, clip_norm=0.5)
     x = tf.constant(data(16))
-    _, gradients = loop._compute_gradients(x, 1.0)
+    _, gradients = loop._compute_gradients({"x": x}, 1.0)
     norm = tf.linalg.global_norm(gradients).numpy()
     assert norm > 0.5
     loop.run_epoch(0)
