@@ -606,6 +606,9 @@ def _explain(schema: type[BaseModel], problem: dict) -> str:
         return f"{key}: '{problem['input']}' is not one of {context['expected']}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"{key}: should be a section with keys of its own, got {problem['input']!r}"
+    if kind == "value_error":
+        # Of our own validators.
+        return f"{key}: {context['error']}"
     message = problem["msg"][:1].lower() + problem["msg"][1:]
     return f"{key}: {message}, got {problem['input']!r}"
 

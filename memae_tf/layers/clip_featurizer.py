@@ -9,6 +9,7 @@ from keras import ops
 from memae_tf.config import FrameScoring
 from memae_tf.layers.image_featurizer import ImageFeaturizer, require_bytes
 
+SCALINGS = ("unit", "symmetric", "standard")
 # Numbers of a batch of `Detector.detect`: a 3-D net makes many more of each.
 BATCH_NUMBERS = 2**21
 
@@ -31,7 +32,7 @@ class ClipFeaturizer(ImageFeaturizer):
         length: Frames of a clip.
         frame_stride: From one frame of a clip to its next, in the footage that clips are cut from.
         channels: Of the output, 1 (grey) or 3 (colour).
-        scaling: As in `ImageFeaturizer`; the paper has `"symmetric"`.
+        scaling: `"unit"`, `"symmetric"` (the paper's) or `"standard"`, as in `ImageFeaturizer`.
         frame_scoring: A `FrameScoring`, or a dict of its fields: how frames are scored.
 
     Input shape:
@@ -58,6 +59,8 @@ class ClipFeaturizer(ImageFeaturizer):
         frame_scoring: FrameScoring | Mapping | None = None,
         **kwargs,
     ):
+        if scaling not in SCALINGS:
+            raise ValueError(f"`scaling` must be one of {SCALINGS}. Received: scaling={scaling}")
         super().__init__(size, channels, scaling, **kwargs)
         if length < 1 or frame_stride < 1:
             raise ValueError(

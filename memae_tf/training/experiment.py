@@ -94,6 +94,7 @@ def train(
     strategy = make_strategy(config.training.replicas)
     dataset = load(config.data, config.training.seed, on_prepared)
     threshold_name(dataset, config.evaluation)
+    _require_video(dataset, config.training)
     # Only now that the data are good: a mistake in them leaves nothing behind.
     if is_chief(strategy):
         run.create(config)
@@ -136,6 +137,19 @@ def fit(
     course = _Course(config, loop, final, validation, checkpoints, monitor, on_progress)
     history = course.run()
     return Detector(dataset.featurizer, final, threshold=0.0), history
+
+
+def _require_video(dataset: Dataset, training: TrainingConfig) -> None:
+    """Refuses to augment what is no video.
+
+    Raises:
+        UserError: Naming the key.
+    """
+    if isinstance(dataset.train, Clips):
+        return
+    for key in ("augmentation", "pseudo_anomalies"):
+        if getattr(training, key) is not None:
+            raise UserError(f"training.{key}: is for video, and these data are none; leave it out")
 
 
 class _Course:
@@ -314,16 +328,9 @@ def training_set(
     kept: Samples,
     training: TrainingConfig,
 ) -> TrainingSamples:
-    """The samples to train on as the loop takes them.
-
-    Raises:
-        UserError: If the configuration augments what is no video.
-    """
+    """The samples to train on as the loop takes them."""
     if isinstance(kept, Clips):
         return ClipSamples(kept, featurizer, training)
-    for key in ("augmentation", "pseudo_anomalies"):
-        if getattr(training, key) is not None:
-            raise UserError(f"training.{key}: is for video, and these data are none; leave it out")
     return ArraySamples(featurize(featurizer, kept, training.resident_mb))
 
 
@@ -418,6 +425,7 @@ def measure_system(config: Config) -> dict:
         UserError: If data or configuration are at fault, or the training diverges.
     """
     dataset = load(config.data, config.training.seed)
+    _require_video(dataset, config.training)
     if isinstance(config.model, ModelSection):
         detector, history = fit(config, dataset)
         scores, memory = (

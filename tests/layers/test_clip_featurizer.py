@@ -61,6 +61,8 @@ def test_config_holds_how_frames_are_scored():
 def test_arguments_out_of_range():
     with pytest.raises(ValueError, match="length=0, frame_stride=1"):
         ClipFeaturizer((8, 8), 0)
+    with pytest.raises(ValueError, match="scaling=image"):
+        ClipFeaturizer((8, 8), 4, scaling="image")
     featurizer = ClipFeaturizer((8, 8), 4)
     with pytest.raises(ValueError, match=r"shape \(batch, 4, height, width, channels\)"):
         featurizer(clips(2, 5, 8, 8, 1))
