@@ -8,7 +8,7 @@ import numpy as np
 from memae_tf.config import VideoData
 from memae_tf.data.clips import Clips, Video, span
 from memae_tf.data.dataset import Dataset
-from memae_tf.data.decoding import VIDEO_SUFFIXES, frame_files, natural_order
+from memae_tf.data.decoding import VIDEO_SUFFIXES, natural_order
 from memae_tf.data.video_cache import OnPrepared, Source, frame_size, prepare
 from memae_tf.errors import UserError
 from memae_tf.layers import ClipFeaturizer
@@ -85,16 +85,21 @@ def video_dataset(
 
 
 def find_videos(folder: Path) -> list[Source]:
-    """The video files of a folder and its folders of frames, in the order of their numbers."""
-    sources = []
-    for path in sorted(folder.iterdir(), key=natural_order):
-        if path.name.startswith("."):
-            continue
-        if path.is_dir() and frame_files(path):
-            sources.append(Source(path.name, path))
-        elif path.suffix.lower() in VIDEO_SUFFIXES:
-            sources.append(Source(path.stem, path))
-    return sources
+    """The video files of a folder and its folders of frames, in the order of their numbers.
+
+    Files are called without their suffix, unless another one would be called the same.
+    """
+    paths = [
+        path
+        for path in sorted(folder.iterdir(), key=natural_order)
+        if not path.name.startswith(".")
+        and (path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES)
+    ]
+    names = [path.name if path.is_dir() else path.stem for path in paths]
+    return [
+        Source(name if names.count(name) == 1 else path.name, path)
+        for name, path in zip(names, paths, strict=True)
+    ]
 
 
 def _labels_of(video: Video, labels: np.ndarray) -> np.ndarray:

@@ -4,10 +4,11 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,18 +52,22 @@ def prepare(
     folder = config.cache or _default_folder()
     videos: dict[Source, Video] = {}
     damaged: dict[str, str] = {}
+    stop = threading.Event()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        futures = {pool.submit(_video, source, config, folder): source for source in sources}
-        for future in as_completed(futures):
-            source = futures[future]
-            try:
-                videos[source] = future.result()
-            except DamagedVideoError as error:
-                damaged[str(source.path)] = str(error)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-            on_prepared(len(videos) + len(damaged), len(sources))
+        futures = {pool.submit(_video, source, config, folder, stop): source for source in sources}
+        try:
+            for future in as_completed(futures):
+                source = futures[future]
+                try:
+                    videos[source] = future.result()
+                except DamagedVideoError as error:
+                    damaged[str(source.path)] = str(error)
+                on_prepared(len(videos) + len(damaged), len(sources))
+        except BaseException:
+            # Ctrl-C, a full disk, ...: an hour of footage takes minutes.
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
     if damaged:
         _complain(damaged, len(sources), config)
     _warn_of_rates(list(videos.values()), config)
@@ -80,12 +85,12 @@ def _default_folder() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "memae_tf" / "video"
 
 
-def _video(source: Source, config: VideoData, folder: Path) -> Video:
+def _video(source: Source, config: VideoData, folder: Path, stop: threading.Event) -> Video:
     place = folder / f"{source.path.stem}-{_key(source.path, config)}"
     try:
         video = _open(source.name, place)
         if video is None:
-            _write(source.path, config, place)
+            _write(source.path, config, place, stop)
             video = _open(source.name, place)
     except OSError as error:
         raise UserError(
@@ -122,11 +127,11 @@ def _open(name: str, place: Path) -> Video | None:
     return Video(name, frames, numbers, about["source_frames"], about["rate"])
 
 
-def _write(path: Path, config: VideoData, place: Path) -> None:
+def _write(path: Path, config: VideoData, place: Path, stop: threading.Event) -> None:
     aside = place.with_name(f".partial-{uuid.uuid4().hex}")
     aside.mkdir(parents=True)
     try:
-        numbers, source_frames = _write_frames(aside / "frames.npy", path, config)
+        numbers, source_frames = _write_frames(aside / "frames.npy", path, config, stop)
         np.save(aside / "numbers.npy", numbers)
         rate = config.frame_rate or decoding.frame_rate(path)
         about = {"source": str(path), "source_frames": source_frames, "rate": rate}
@@ -141,7 +146,9 @@ def _write(path: Path, config: VideoData, place: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def _write_frames(file: Path, path: Path, config: VideoData) -> tuple[np.ndarray, int]:
+def _write_frames(
+    file: Path, path: Path, config: VideoData, stop: threading.Event
+) -> tuple[np.ndarray, int]:
     """Writes the frames of a video as an array of NumPy's.
 
     Returns:
@@ -154,6 +161,8 @@ def _write_frames(file: Path, path: Path, config: VideoData) -> tuple[np.ndarray
     with open(file, "wb") as out:
         _write_header(out, 0, (*size, config.channels))
         for number, frame in chosen:
+            if stop.is_set():
+                raise CancelledError
             out.write(np.ascontiguousarray(decoding.resized(frame.pixels, size)))
             numbers.append(number)
         # How many there are is known in the end. NumPy leaves room for that.

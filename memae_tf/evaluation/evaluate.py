@@ -62,6 +62,11 @@ def _score_footage(detector: Detector, dataset: Dataset, scoring: FrameScoring) 
     test = np.concatenate(scores)
     scored = np.isfinite(test)
     labels = None if dataset.labels is None else dataset.labels[scored]
+    if labels is not None and len(np.unique(labels)) < 2:
+        raise UserError(
+            f"{dataset.name}: of the {len(labels)} test frames that have a score, all are of one "
+            "kind; an evaluation needs both (evaluation.frames.credit=clip scores every frame)"
+        )
     return Scores(train, test[scored], labels, videos)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from memae_tf.config import VideoData
 from memae_tf.data import video_cache
-from memae_tf.data.decoding import resized
+from memae_tf.data.decoding import Frame, resized
 from memae_tf.data.video_cache import Source, prepare
 from memae_tf.errors import UserError
 
@@ -97,6 +97,22 @@ def test_damaged_video_is_named_or_left_out(tmp_path, config):
     with pytest.warns(UserWarning, match=r"bad\.mkv .* left out"):
         videos = prepare(sources, config.model_copy(update={"damaged": "skip"}))
     assert list(videos) == [good]
+
+
+def test_interruption_ends_what_is_being_decoded(tmp_path, config, monkeypatch):
+    def read(path, channels):
+        yield Frame(FRAMES[0][..., None], None)
+        while path.stem == "endless":
+            yield Frame(FRAMES[0][..., None], None)
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(video_cache.decoding, "read_frames", read)
+    paths = [footage.write_video(tmp_path / f"{name}.mkv", FRAMES) for name in ("one", "endless")]
+    with pytest.raises(KeyboardInterrupt):
+        prepare([source(path) for path in paths], config, interrupt)
+    assert [path.name[:4] for path in config.cache.iterdir()] == ["one-"]
 
 
 def test_cache_that_cannot_be_written(tmp_path, config):

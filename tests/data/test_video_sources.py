@@ -232,6 +232,17 @@ def test_damaged_frame_names_its_file(camera):
         own(camera)
 
 
+def test_files_that_differ_in_their_suffix_alone(camera):
+    footage.write_video(camera / "test" / "evening.avi", NORMAL, "mpeg4")
+    (camera / "labels.csv").write_text("video,first,last\nevening.mkv,5,11\nnight,5,11\n")
+    dataset = own(camera)
+    assert [video.name for video in dataset.test.videos] == ["evening.avi", "evening.mkv", "night"]
+    np.testing.assert_array_equal(dataset.labels, [*[0] * 20, *LABELS, *LABELS])
+    (camera / "labels.csv").write_text("video,first,last\nevening,5,11\n")
+    with pytest.raises(UserError, match="there is no video 'evening' in test/"):
+        own(camera)
+
+
 def test_colour(camera):
     dataset = own(camera, channels=3, scaling="standard")
     assert dataset.train[0].shape == (4, 12, 16, 3)
