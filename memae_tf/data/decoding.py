@@ -173,7 +173,7 @@ def _read_file(path: Path, channels: int) -> Iterator[Frame]:
             declared, start = stream.frames, None
             for frame in container.decode(stream):
                 start = frame.time if start is None else start
-                yield Frame(_pixels(frame, channels), _since(start, frame.time))
+                yield Frame(pixels_of(frame, channels), _since(start, frame.time))
                 number += 1
     except av.FFmpegError as error:
         raise DamagedVideoError(f"after {number} frames: {_reason(error)}") from None
@@ -187,8 +187,8 @@ def _stream(container):
     return container.streams.video[0]
 
 
-def _pixels(frame, channels: int) -> np.ndarray:
-    """The pixels of a PyAV frame, upright as its camera says."""
+def pixels_of(frame, channels: int) -> np.ndarray:
+    """The pixels of a PyAV frame, uint8 (height, width, channels), upright as its camera says."""
     pixels = frame.to_ndarray(format="gray" if channels == 1 else "rgb24")
     if channels == 1:
         pixels = pixels[..., None]

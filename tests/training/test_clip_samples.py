@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 MODEL = Conv3DModel(name="conv3d", filters=[2, 3], reduction="mean", memory={"num_slots": 4})
 EVERYTHING = {
     "augmentation": {"flip": 0.5, "crop": 0.2},
-    "pseudo_anomalies": {"skip": 0.3, "patch": 0.3},
+    "pseudo_anomalies": {"skip": 0.3, "patch": 0.3, "loss": "repel"},
 }
 
 
