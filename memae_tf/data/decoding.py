@@ -91,19 +91,19 @@ def natural_order(path: Path) -> tuple:
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A frame in another size, as ImageFeaturizer does it, rounded to uint8.
+    """A frame in another size, to one grey level what ImageFeaturizer makes of it.
 
     Args:
-        pixels: uint8 (height, width, channels).
+        pixels: uint8 (height, width, 1 or 3).
         size: (height, width).
     """
     if pixels.shape[:2] == tuple(size):
         return pixels
-    # In floats: in bytes Pillow rounds between its two passes.
-    planes = [Image.fromarray(plane.astype("float32")) for plane in np.moveaxis(pixels, -1, 0)]
-    resample = Image.Resampling.BILINEAR
-    small = np.stack([plane.resize(size[::-1], resample) for plane in planes], axis=-1)
-    return np.clip(np.rint(small), 0, 255).astype("uint8")
+    grey = pixels.shape[-1] == 1
+    image = Image.fromarray(pixels[..., 0] if grey else pixels)
+    # Pillow's filter is as wide as the reduction: that is antialiasing.
+    small = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
+    return small[..., None] if grey else small
 
 
 def at_rate(numbered: Iterator[tuple[int, Frame]], rate: float) -> Iterator[tuple[int, Frame]]:

@@ -99,10 +99,11 @@ def test_damaged_frame_is_named(tmp_path):
         pixels_of(tmp_path)
 
 
-def test_resized_as_the_featurizer_does():
-    large = np.random.default_rng(0).integers(0, 256, (60, 90, 1), "uint8")
-    expected = np.asarray(ImageFeaturizer((16, 20)).resized(large[None]))[0]
-    np.testing.assert_allclose(resized(large, (16, 20)), expected, atol=1)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resized_as_the_featurizer_does(channels):
+    large = np.random.default_rng(0).integers(0, 256, (60, 90, channels), "uint8")
+    expected = np.asarray(ImageFeaturizer((16, 20), channels).resized(large[None]))[0]
+    np.testing.assert_allclose(resized(large, (16, 20)), expected, atol=1.1)
     assert resized(large, (60, 90)) is large
 
 
