@@ -150,6 +150,10 @@ class ProgressDisplay:
             share = "" if total is None else f" ({done / total:.0%})"
             print(f"{text}{share}", file=sys.stderr, flush=True)
 
+    def videos(self, state: str, done: int, total: int) -> None:
+        """Shows that `done` of `total` videos are "ready", or "scored"."""
+        self.update(done, total, f"{done} of {total} videos are {state}")
+
 
 def summary(metrics: dict) -> str:
     """A few lines of the most important metrics."""

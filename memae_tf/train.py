@@ -45,10 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     f"epoch {progress.epoch}/{progress.epochs} loss {progress.losses['loss']:.4f}",
                 )
 
-            def show_prepared(done: int, total: int) -> None:
-                display.update(done, total, f"footage: {done} of {total} videos are ready")
-
-            metrics = train(config, run, show, show_prepared)
+            metrics = train(config, run, show, display.videos)
         if metrics is None:
             print(f"This worker is done; the first one has the results in {workdir}/")
             return

@@ -1,5 +1,6 @@
 """From a detector and a data set to metrics."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,9 @@ from memae_tf.evaluation.metrics import (
     ranking_metrics,
 )
 from memae_tf.models import Detector
+
+# How many videos are scored, of how many.
+OnScored = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -36,22 +40,38 @@ class Scores:
     videos: tuple[VideoScores, ...] = ()
 
 
-def score_sets(detector: Detector, dataset: Dataset, config: EvaluationConfig) -> Scores:
-    """Scores the training and the test samples through the detector, as a user would."""
+def score_sets(
+    detector: Detector,
+    dataset: Dataset,
+    config: EvaluationConfig,
+    on_scored: OnScored = lambda *_: None,
+) -> Scores:
+    """Scores the training and the test samples through the detector, as a user would.
+
+    Args:
+        detector: The detector.
+        dataset: The samples.
+        config: Says how frames are scored.
+        on_scored: Is told how many videos are done, of how many, where there are any.
+    """
     if isinstance(dataset.train, Clips):
-        return _score_footage(detector, dataset, config.frames)
+        return _score_footage(detector, dataset, config.frames, on_scored)
     test = None if dataset.test is None else detector.score(dataset.test)
     return Scores(detector.score(dataset.train), test, dataset.labels)
 
 
-def _score_footage(detector: Detector, dataset: Dataset, scoring: FrameScoring) -> Scores:
+def _score_footage(
+    detector: Detector, dataset: Dataset, scoring: FrameScoring, on_scored: OnScored
+) -> Scores:
     """The scores of all frames that have one."""
-    train = np.concatenate(score_videos(detector, dataset.train.videos, scoring))
+    videos = [*dataset.train.videos, *(dataset.test.videos if dataset.test is not None else ())]
+    all_scores = score_videos(detector, videos, scoring, lambda n: on_scored(n, len(videos)))
+    count = len(dataset.train.videos)
+    train, scores = np.concatenate(all_scores[:count]), all_scores[count:]
     train = train[np.isfinite(train)]
     if dataset.test is None:
         return Scores(train, None, None)
     footage = dataset.test.videos
-    scores = score_videos(detector, footage, scoring)
     parts = [None] * len(footage)
     if dataset.labels is not None:
         parts = np.split(dataset.labels, np.cumsum([len(video.frames) for video in footage])[:-1])

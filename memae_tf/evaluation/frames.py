@@ -17,7 +17,7 @@ video's scores, cut off at three of them; at the ends it takes what is there.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -133,7 +133,10 @@ class FrameScorer:
 
 
 def score_videos(
-    detector: Detector, videos: Sequence[Video], scoring: FrameScoring
+    detector: Detector,
+    videos: Sequence[Video],
+    scoring: FrameScoring,
+    on_scored: Callable[[int], None] = lambda _: None,
 ) -> list[np.ndarray]:
     """The scores of the frames of videos, float32 (frames,) each.
 
@@ -143,25 +146,17 @@ def score_videos(
         detector: One of clips.
         videos: Prepared footage.
         scoring: How frames are scored.
+        on_scored: Is told how many videos are done.
     """
-    featurizer = detector.featurizer
-    clips = clips_to_score(videos, featurizer.length, featurizer.frame_stride, scoring)
-    answer = detector.detect(clips)
+    length, frame_stride = detector.featurizer.length, detector.featurizer.frame_stride
     scores = []
-    for number, video in enumerate(videos):
-        own = np.flatnonzero(clips.places[:, 0] == number)
-        scorer = FrameScorer(featurizer.length, featurizer.frame_stride, scoring)
-        parts = [
-            scorer.add(clips.places[i, 1], answer["score"][i], answer["frame_score"][i])[1]
-            for i in own
-        ]
+    for video in videos:
+        clips = Clips.windows([video], length, frame_stride, scoring.clip_stride, to_the_end=True)
+        answer = detector.detect(clips)
+        scorer = FrameScorer(length, frame_stride, scoring)
+        rows = zip(clips.places[:, 1], answer["score"], answer["frame_score"], strict=True)
+        parts = [scorer.add(start, score, own)[1] for start, score, own in rows]
         parts.append(scorer.finish(len(video.frames))[1])
         scores.append(np.concatenate(parts))
+        on_scored(len(scores))
     return scores
-
-
-def clips_to_score(
-    videos: Sequence[Video], length: int, frame_stride: int, scoring: FrameScoring
-) -> Clips:
-    """The clips by which the frames of videos are scored."""
-    return Clips.windows(videos, length, frame_stride, scoring.clip_stride, to_the_end=True)

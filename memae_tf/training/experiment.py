@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 import numpy as np
@@ -18,9 +19,15 @@ from memae_tf.config import Config, ModelSection, TrainingConfig
 from memae_tf.data import Dataset, load
 from memae_tf.data.clips import Clips
 from memae_tf.data.dataset import Samples, count, take
-from memae_tf.data.video_cache import OnPrepared
 from memae_tf.errors import UserError, WorkerLostError
-from memae_tf.evaluation.evaluate import Scores, measure, own_threshold, score_sets, threshold_name
+from memae_tf.evaluation.evaluate import (
+    OnScored,
+    Scores,
+    measure,
+    own_threshold,
+    score_sets,
+    threshold_name,
+)
 from memae_tf.evaluation.report import write_report
 from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
 from memae_tf.models import Detector, MemAE, build_memae, load_detector
@@ -58,13 +65,15 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+# What videos are ("ready", "scored"), how many of them, and how many there are.
+OnVideos = Callable[[str, int, int], None]
 
 
 def train(
     config: Config,
     run: RunDirectory,
     on_progress: OnProgress = lambda _: None,
-    on_prepared: OnPrepared = lambda *_: None,
+    on_videos: OnVideos = lambda *_: None,
 ) -> dict | None:
     """Runs an experiment into its run directory, going on where an earlier call stopped.
 
@@ -72,7 +81,7 @@ def train(
         config: The experiment.
         run: Its directory.
         on_progress: Is told how far the training has come.
-        on_prepared: Is told how many videos are ready, of how many, where there are any.
+        on_videos: Is told how many videos are ready or scored, of how many, where there are any.
 
     Returns:
         The metrics, as in metrics.json; `None` on a worker that is not the chief.
@@ -92,14 +101,16 @@ def train(
         tf.config.experimental.enable_op_determinism()
     # First of all: workers can only be connected before TensorFlow has done anything else.
     strategy = make_strategy(config.training.replicas)
-    dataset = load(config.data, config.training.seed, on_prepared)
+    dataset = load(config.data, config.training.seed, partial(on_videos, "ready"))
     threshold_name(dataset, config.evaluation)
     _require_video(dataset, config.training)
     # Only now that the data are good: a mistake in them leaves nothing behind.
     if is_chief(strategy):
         run.create(config)
     detector, history = fit(config, dataset, run, strategy, on_progress)
-    return finish(config, run, detector, dataset, history) if is_chief(strategy) else None
+    if not is_chief(strategy):
+        return None
+    return finish(config, run, detector, dataset, history, partial(on_videos, "scored"))
 
 
 def fit(
@@ -385,10 +396,15 @@ def set_threshold(detector: Detector, scores: Scores, dataset: Dataset, config: 
 
 
 def finish(
-    config: Config, run: RunDirectory, detector: Detector, dataset: Dataset, history: list[dict]
+    config: Config,
+    run: RunDirectory,
+    detector: Detector,
+    dataset: Dataset,
+    history: list[dict],
+    on_scored: OnScored = lambda *_: None,
 ) -> dict:
     """Sets the threshold and writes detector, report and, last, metrics."""
-    scores = score_sets(detector, dataset, config.evaluation)
+    scores = score_sets(detector, dataset, config.evaluation, on_scored)
     _require_finite(scores, config)
     set_threshold(detector, scores, dataset, config)
     with whole_file(run.detector) as aside:
@@ -408,11 +424,12 @@ def finish(
     return metrics
 
 
-def evaluate(config: Config, run: RunDirectory) -> dict:
+def evaluate(config: Config, run: RunDirectory, on_videos: OnVideos = lambda *_: None) -> dict:
     """Evaluates a finished run's saved detector anew; writes metrics and report again."""
     detector = load_detector(run.detector)
-    dataset = load(config.data, config.training.seed)
-    return finish(config, run, detector, dataset, run.read_json(run.history))
+    dataset = load(config.data, config.training.seed, partial(on_videos, "ready"))
+    history = run.read_json(run.history)
+    return finish(config, run, detector, dataset, history, partial(on_videos, "scored"))
 
 
 def measure_system(config: Config) -> dict:
@@ -428,10 +445,8 @@ def measure_system(config: Config) -> dict:
     _require_video(dataset, config.training)
     if isinstance(config.model, ModelSection):
         detector, history = fit(config, dataset)
-        scores, memory = (
-            score_sets(detector, dataset, config.evaluation),
-            memory_health(detector.model, dataset),
-        )
+        scores = score_sets(detector, dataset, config.evaluation)
+        memory = memory_health(detector.model, dataset)
     else:
         (scores, history), memory = _run_baseline(config, dataset), None
     _require_finite(scores, config)
