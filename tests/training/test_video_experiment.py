@@ -13,6 +13,7 @@ from PIL import Image
 
 from memae_tf.config import FrameScoring, parse_config
 from memae_tf.data import load
+from memae_tf.data.clips import Video
 from memae_tf.errors import UserError
 from memae_tf.evaluation.frames import score_videos
 from memae_tf.models import load_detector
@@ -110,6 +111,16 @@ def test_frames_are_scored_as_the_detector_says(run, raw):
         ][0]
     expected = by_hand.sum(axis=0) / (by_hand > 0).sum(axis=0)
     np.testing.assert_allclose(first, expected, rtol=1e-4)
+
+
+def test_video_shorter_than_a_clip_has_no_scores(run, raw):
+    video = load(parse_config(raw).data, 0).test.videos[0]
+    short = Video("short", video.frames[:7], video.numbers[:7], 7, None)
+    detector = load_detector(run.detector)
+    first, second = score_videos(detector, [short, video], FrameScoring(clip_stride=4))
+    assert np.isnan(first).all()
+    assert len(first) == 7
+    assert np.isfinite(second).all()
 
 
 def test_paper_s_way_of_scoring(run, raw):
