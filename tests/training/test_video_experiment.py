@@ -153,9 +153,10 @@ def test_unlabelled_footage_is_scored_and_not_evaluated(raw, folder, tmp_path):
     (tmp_path / "train").symlink_to(folder / "train")
     (tmp_path / "test").symlink_to(folder / "test")
     config = parse_config(raw, [f"data.dir={tmp_path}", "training.epochs=1", "model.variant=ae"])
-    run = RunDirectory(tmp_path / "run")
-    metrics = train(config, run)
+    run, seen = RunDirectory(tmp_path / "run"), []
+    metrics = train(config, run, on_videos=lambda *state: seen.append(state))
     assert metrics["roc_auc"] is None
+    assert seen == [(state, n, 7) for state in ("ready", "scored") for n in range(1, 8)]
     assert "Regularity, a to c" in run.report.read_text()
 
 
