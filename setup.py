@@ -26,6 +26,9 @@ SERVING = [
 # TensorFlow Datasets does not declare importlib_resources.
 IMAGES = ["tensorflow-datasets>=4.9", "importlib_resources"]
 
+# PyAV, FFmpeg for Python, decodes video files; its wheels bring FFmpeg along.
+VIDEO = ["av>=14"]
+
 setup(
     name="memae_tf",
     version=VERSION,
@@ -45,6 +48,8 @@ setup(
         "parquet": ["pyarrow>=15"],
         # The image sets of TensorFlow Datasets.
         "images": IMAGES,
+        # Video files.
+        "video": VIDEO,
         # Exports for TensorFlow Serving: its protocol, in which warm-up requests are written and
         # servers are asked. A release needs the TensorFlow of its number or later, so it is no
         # requirement of those who only train.
@@ -66,6 +71,7 @@ setup(
             "promql-parser>=0.5",
             # The other extras that tests go through.
             *IMAGES,
+            *VIDEO,
             "pyarrow>=15",
             *SERVING,
             "tf2onnx>=1.16",

@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 
 # Imported at first use, so that `import memae_tf` does not import Keras and its backend.
 _PUBLIC = {
+    "ClipFeaturizer": "memae_tf.layers",
     "ImageFeaturizer": "memae_tf.layers",
     "MemoryUnit": "memae_tf.layers",
     "RecordFeaturizer": "memae_tf.layers",

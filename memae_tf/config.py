@@ -26,6 +26,7 @@ from pydantic import (
 from memae_tf.errors import UserError
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
 FiniteNonNegative = Annotated[NonNegativeFloat, Field(allow_inf_nan=False)]
 Threshold = Literal["top_ratio", "true_ratio", "train_quantile", "best_f1"]
 Variant = Literal["ae", "memae-nonspar", "memae"]
@@ -115,8 +116,70 @@ class ImageFolderData(ImageData):
     normal: str = Field("normal", description="what the folders of normal images are called")
 
 
+class VideoData(Section):
+    """What all sources of video share."""
+
+    size: PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] = Field(
+        256, description="[height, width] to which frames are resized, or both in one"
+    )
+    channels: Literal[1, 3] = Field(1, description="grey or colour")
+    scaling: Literal["unit", "symmetric", "standard"] = Field(
+        "symmetric", description="of pixel values, see ImageFeaturizer"
+    )
+    clip_length: PositiveInt = Field(16, description="frames of a clip")
+    frame_stride: PositiveInt = Field(1, description="from one frame of a clip to its next")
+    clip_stride: PositiveInt = Field(1, description="from one training clip's start to the next's")
+    frame_rate: Annotated[PositiveFloat, Field(allow_inf_nan=False)] | None = Field(
+        None, description="frames a second that video files are brought to; default: all frames"
+    )
+    damaged: Literal["error", "skip"] = Field(
+        "error", description="what to do with a video that cannot be read to its end"
+    )
+    cache: Path | None = Field(
+        None, description="folder of prepared frames; default: ~/.cache/memae_tf/video"
+    )
+
+
+class UCSDData(VideoData):
+    """The UCSD pedestrians, in the layout of the original archive."""
+
+    name: Literal["ucsd_ped2", "ucsd_ped1"]
+    dir: Path | None = Field(
+        None, description="holds UCSD_Anomaly_Dataset.v1p2/; or $MEMAE_DATA_DIR"
+    )
+
+
+class AvenueData(VideoData):
+    """CUHK Avenue, in the layout of the original archives."""
+
+    name: Literal["avenue"]
+    dir: Path | None = Field(None, description="holds Avenue Dataset/; or $MEMAE_DATA_DIR")
+
+
+class ShanghaiTechData(VideoData):
+    """ShanghaiTech Campus, in the layout of the original archive."""
+
+    name: Literal["shanghaitech"]
+    dir: Path | None = Field(None, description="holds shanghaitech/; or $MEMAE_DATA_DIR")
+
+
+class VideoFolderData(VideoData):
+    """A person's own footage: train/, test/ and labels.csv."""
+
+    name: Literal["video_folder"]
+    dir: Path
+
+
 Data = Annotated[
-    KDDCup99Data | TabularData | TFDSData | ImageFolderData, Field(discriminator="name")
+    KDDCup99Data
+    | TabularData
+    | TFDSData
+    | ImageFolderData
+    | UCSDData
+    | AvenueData
+    | ShanghaiTechData
+    | VideoFolderData,
+    Field(discriminator="name"),
 ]
 
 # model
@@ -248,6 +311,38 @@ class EarlyStopping(Section):
     min_delta: FiniteNonNegative = Field(0.0, description="what counts as improvement")
 
 
+class Augmentation(Section):
+    """Random changes of training clips, alike for all frames of one."""
+
+    flip: Probability = Field(0.0, description="probability that left and right change places")
+    crop: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="largest share of height and width that is cut off; the rest is resized"
+    )
+
+
+class PseudoAnomalies(Section):
+    """Training clips that are made abnormal, see ClipSamples."""
+
+    skip: Probability = Field(0.0, description="share of clips with skipped frames")
+    skips: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] = Field(
+        [2, 3, 4, 5], description="by how much they are faster, drawn at random"
+    )
+    patch: Probability = Field(0.0, description="share of clips with a moving patch")
+    patch_size: Share = Field(0.5, description="largest sides of a patch, as shares of a frame's")
+    patch_move: Probability = Field(
+        0.04, description="largest way from frame to frame, as a share of a frame's sides"
+    )
+    loss: Literal["restore", "repel"] = Field(
+        "restore", description="give the normal clip back (LNRA), or a negative loss (PseudoBound)"
+    )
+
+    @pydantic.model_validator(mode="after")
+    def _at_most_all(self) -> "PseudoAnomalies":
+        if self.skip + self.patch > 1:
+            raise ValueError("skip and patch should be 1 together or less")
+        return self
+
+
 class TrainingConfig(Section):
     """The training loop."""
 
@@ -287,6 +382,20 @@ class TrainingConfig(Section):
     resident_mb: FiniteNonNegative = Field(
         4096.0, description="training sets up to this size stay on the device, others stream"
     )
+    augmentation: Augmentation | None = Field(None, description="of video alone")
+    pseudo_anomalies: PseudoAnomalies | None = Field(None, description="of video alone")
+
+
+class FrameScoring(Section):
+    """From the errors of overlapping clips to the scores of frames."""
+
+    clip_stride: PositiveInt = Field(1, description="from one scored clip's start to the next's")
+    credit: Literal["clip", "frame", "center"] = Field(
+        "clip", description="what a clip says of its frames, see evaluation/frames.py"
+    )
+    smoothing: FiniteNonNegative = Field(
+        0.0, description="standard deviation, in frames, of a Gaussian over a video's scores"
+    )
 
 
 class EvaluationConfig(Section):
@@ -296,6 +405,7 @@ class EvaluationConfig(Section):
     thresholds: list[Threshold] = ["true_ratio", "train_quantile", "best_f1"]
     ratio: Share = Field(0.2, description="share of the test set that top_ratio flags")
     quantile: Share = Field(0.99, description="of the training scores, for train_quantile")
+    frames: FrameScoring = Field(FrameScoring(), description="of video alone")
 
 
 class Config(Section):
@@ -440,7 +550,12 @@ def set_key(raw: dict, dotted: str, value: Any, prefix: str = "") -> dict:
 
 
 # How a run is carried out, not what it comes to.
-EXECUTION_KEYS = ("training.replicas", "training.resident_mb", "training.keep_checkpoints")
+EXECUTION_KEYS = (
+    "data.cache",
+    "training.replicas",
+    "training.resident_mb",
+    "training.keep_checkpoints",
+)
 
 
 def differing_keys(a: Config, b: Config) -> list[str]:
@@ -491,6 +606,9 @@ def _explain(schema: type[BaseModel], problem: dict) -> str:
         return f"{key}: '{problem['input']}' is not one of {context['expected']}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"{key}: should be a section with keys of its own, got {problem['input']!r}"
+    if kind == "value_error":
+        # Of our own validators.
+        return f"{key}: {context['error']}"
     message = problem["msg"][:1].lower() + problem["msg"][1:]
     return f"{key}: {message}, got {problem['input']!r}"
 
@@ -537,7 +655,7 @@ def _name_type(section: type[BaseModel]):
 
 def _tags(section: type[BaseModel], path: list[str]) -> str:
     options = _sections(section.model_fields[path[-1]].annotation)
-    return ", ".join(typing.get_args(_name_type(option))[0] for option in options)
+    return ", ".join(name for option in options for name in typing.get_args(_name_type(option)))
 
 
 def _suggest(schema: type[BaseModel], path: list[str], section: type[BaseModel]) -> str:

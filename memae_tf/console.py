@@ -144,11 +144,15 @@ class ProgressDisplay:
         if self._bar is not None:
             if self._task is None:
                 self._task = self._bar.add_task(text, total=total)
-            self._bar.update(self._task, completed=done, description=text)
+            self._bar.update(self._task, completed=done, total=total, description=text)
         elif time.monotonic() - self._last >= SECONDS_BETWEEN_LINES or done == total:
             self._last = time.monotonic()
             share = "" if total is None else f" ({done / total:.0%})"
             print(f"{text}{share}", file=sys.stderr, flush=True)
+
+    def videos(self, state: str, done: int, total: int) -> None:
+        """Shows that `done` of `total` videos are "ready", or "scored"."""
+        self.update(done, total, f"{done} of {total} videos are {state}")
 
 
 def summary(metrics: dict) -> str:
@@ -163,6 +167,13 @@ def summary(metrics: dict) -> str:
             f"{head}: ROC AUC {metrics['roc_auc']:.4f}, "
             f"average precision {metrics['average_precision']:.4f}"
         ]
+    if "macro_auc" in metrics:
+        macro = metrics["macro_auc"]
+        lines.append(
+            f"  frames: micro AUC with each video's scores in [0, 1] "
+            f"{metrics['micro_auc_minmax']:.4f}, raw {metrics['micro_auc_raw']:.4f}, macro "
+            f"{'-' if macro is None else f'{macro:.4f}'}"
+        )
     figures = {metrics["threshold_name"]: metrics, **metrics["thresholds"]}
     for name, at in figures.items():
         line = f"  {name:<15} threshold {at['threshold']:<10.4g}"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from memae_tf import console
-from memae_tf.console import Parser
+from memae_tf.console import Parser, ProgressDisplay
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -22,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from memae_tf.training.run_directory import RunDirectory
 
     run = RunDirectory.existing(args.workdir)
-    metrics = evaluate(load_config(run.config), run)
+    with ProgressDisplay() as display:
+        metrics = evaluate(load_config(run.config), run, display.videos)
     print(console.summary(metrics))
     print(f"Metrics and report are in {args.workdir}/")
 

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                     f"epoch {progress.epoch}/{progress.epochs} loss {progress.losses['loss']:.4f}",
                 )
 
-            metrics = train(config, run, show)
+            metrics = train(config, run, show, display.videos)
         if metrics is None:
             print(f"This worker is done; the first one has the results in {workdir}/")
             return

@@ -51,6 +51,10 @@ def test_shipped_benchmarks_are_valid():
         ("model.memory.shrinkage=1", "did you mean model.memory.shrink?"),
         ("training.xyz=1", "training.xyz: unknown key; training may have epochs"),
         ("training.epochs=ten", "training.epochs: input should be a valid integer"),
+        (
+            "training.pseudo_anomalies={skip: 0.9, patch: 0.2}",
+            "training.pseudo_anomalies: skip and patch should be 1 together or less",
+        ),
         ("training.epochs=0", "training.epochs: input should be greater than 0, got 0"),
         ("training.learning_rate=.inf", "training.learning_rate: input should be a finite number"),
         (

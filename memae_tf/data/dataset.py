@@ -4,14 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memae_tf.data.clips import Clips
 from memae_tf.data.images import ImageFiles
-from memae_tf.layers import ImageFeaturizer, RecordFeaturizer
+from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
 
 # Columns of equal length by name: float32, or object arrays of str.
 Records = dict[str, np.ndarray]
 # One uint8 array (images, height, width, channels), an array of arrays (height, width, channels)
 # of several sizes, or files of such.
 Images = np.ndarray | ImageFiles
+Samples = Records | Images | Clips
 
 
 @dataclass(frozen=True)
@@ -24,27 +26,29 @@ class Dataset:
         simulated: Whether the data stand in for the real set.
         featurizer: Layer from raw data to features, adapted to `train`.
         train: Normal samples.
-        test: Normal and abnormal samples; `None` where nothing is labelled.
-        labels: Of `test`, int64 (samples,), 1 for an anomaly; `None` where nothing is labelled.
+        test: Normal and abnormal samples; `None` where there are none. Of video they may be
+            unlabelled.
+        labels: Of `test`, int64 (samples,), 1 for an anomaly; `None` where nothing is labelled. Of
+            video, one for each frame of its videos.
         threshold: The threshold that the protocol evaluates at (`evaluation.threshold`).
     """
 
     name: str
     protocol: str
     simulated: bool
-    featurizer: RecordFeaturizer | ImageFeaturizer
-    train: Records | Images
-    test: Records | Images | None
+    featurizer: RecordFeaturizer | ImageFeaturizer | ClipFeaturizer
+    train: Samples
+    test: Samples | None
     labels: np.ndarray | None
     threshold: str
 
 
-def count(samples: Records | Images) -> int:
+def count(samples: Samples) -> int:
     """The number of samples."""
     return len(next(iter(samples.values())) if isinstance(samples, dict) else samples)
 
 
-def take(samples: Records | Images, index: np.ndarray | slice) -> Records | Images:
+def take(samples: Samples, index: np.ndarray | slice) -> Samples:
     """The samples at an index or mask, in its order."""
     if isinstance(samples, dict):
         return {name: column[index] for name, column in samples.items()}

@@ -1,29 +1,93 @@
 """From a detector and a data set to metrics."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from memae_tf.config import EvaluationConfig
+from memae_tf.config import EvaluationConfig, FrameScoring
 from memae_tf.data import Dataset
+from memae_tf.data.clips import Clips
 from memae_tf.errors import UserError
-from memae_tf.evaluation.metrics import decision_metrics, find_threshold, ranking_metrics
+from memae_tf.evaluation.frames import score_videos
+from memae_tf.evaluation.metrics import (
+    VideoScores,
+    decision_metrics,
+    find_threshold,
+    frame_aucs,
+    ranking_metrics,
+)
 from memae_tf.models import Detector
+
+# How many videos are scored, of how many.
+OnScored = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Anomaly scores, float32; `test` and `labels` are `None` where nothing is labelled."""
+    """Anomaly scores.
+
+    Attributes:
+        train: Of the training samples, float32; of video, of the frames that have a score.
+        test: Of the test samples; `None` where there are none.
+        labels: Of `test`; `None` where nothing is labelled.
+        videos: The test videos; of other data there are none.
+    """
 
     train: np.ndarray
     test: np.ndarray | None
     labels: np.ndarray | None
+    videos: tuple[VideoScores, ...] = ()
 
 
-def score_sets(detector: Detector, dataset: Dataset) -> Scores:
-    """Scores the training and the test samples through the detector, as a user would."""
+def score_sets(
+    detector: Detector,
+    dataset: Dataset,
+    config: EvaluationConfig,
+    on_scored: OnScored = lambda *_: None,
+) -> Scores:
+    """Scores the training and the test samples through the detector, as a user would.
+
+    Args:
+        detector: The detector.
+        dataset: The samples.
+        config: Says how frames are scored.
+        on_scored: Is told how many videos are done, of how many, where there are any.
+    """
+    if isinstance(dataset.train, Clips):
+        return _score_footage(detector, dataset, config.frames, on_scored)
     test = None if dataset.test is None else detector.score(dataset.test)
     return Scores(detector.score(dataset.train), test, dataset.labels)
+
+
+def _score_footage(
+    detector: Detector, dataset: Dataset, scoring: FrameScoring, on_scored: OnScored
+) -> Scores:
+    """The scores of all frames that have one."""
+    videos = [*dataset.train.videos, *(dataset.test.videos if dataset.test is not None else ())]
+    all_scores = score_videos(detector, videos, scoring, lambda n: on_scored(n, len(videos)))
+    count = len(dataset.train.videos)
+    train, scores = np.concatenate(all_scores[:count]), all_scores[count:]
+    train = train[np.isfinite(train)]
+    if dataset.test is None:
+        return Scores(train, None, None)
+    footage = dataset.test.videos
+    parts = [None] * len(footage)
+    if dataset.labels is not None:
+        parts = np.split(dataset.labels, np.cumsum([len(video.frames) for video in footage])[:-1])
+    videos = tuple(
+        VideoScores(video.name, own, labels)
+        for video, own, labels in zip(footage, scores, parts, strict=True)
+    )
+    test = np.concatenate(scores)
+    scored = np.isfinite(test)
+    labels = None if dataset.labels is None else dataset.labels[scored]
+    if labels is not None and len(np.unique(labels)) < 2:
+        raise UserError(
+            f"{dataset.name}: of the {len(labels)} test frames that have a score, all are of one "
+            "kind; an evaluation needs both (evaluation.frames.credit=clip scores every frame)"
+        )
+    return Scores(train, test[scored], labels, videos)
 
 
 def threshold_name(dataset: Dataset, config: EvaluationConfig) -> str:
@@ -33,7 +97,7 @@ def threshold_name(dataset: Dataset, config: EvaluationConfig) -> str:
         UserError: If the configuration names one that needs a test set, and there is none.
     """
     name = config.threshold or dataset.threshold
-    if dataset.test is None and name != "train_quantile":
+    if dataset.labels is None and name != "train_quantile":
         raise UserError(
             f"evaluation.threshold={name} needs labelled test data, and there are none; "
             "use train_quantile"
@@ -70,9 +134,11 @@ def measure(scores: Scores, dataset: Dataset, config: EvaluationConfig) -> dict:
         "test_records": 0,
         "test_anomalies": 0,
     }
-    if scores.test is None:
+    if scores.labels is None:
         return metrics
     metrics.update(ranking_metrics(scores.test, scores.labels))
+    if scores.videos:
+        metrics.update(frame_aucs(scores.videos))
     metrics.update(decision_metrics(scores.test, scores.labels, threshold))
     for other in config.thresholds:
         value = find_threshold(other, config, scores.test, scores.labels, scores.train)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from memae_tf.evaluation.evaluate import Scores
+from memae_tf.evaluation.metrics import VideoScores, minmax, video_auc
 
 # Pixels between images.
 GAP = 2
@@ -20,8 +21,10 @@ def score_figure(scores: Scores, threshold: float) -> Figure:
     """Histograms of the scores of normal data and of anomalies, and the threshold."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    if scores.test is None:
+    if scores.labels is None:
         groups = [("training data", scores.train, NORMAL)]
+        if scores.test is not None:
+            groups.append(("test data", scores.test, ANOMALY))
     else:
         groups = [
             ("normal test data", scores.test[scores.labels == 0], NORMAL),
@@ -49,6 +52,41 @@ def curves_figure(scores: Scores) -> Figure:
     pr.plot(recall, precision, color=NORMAL)
     pr.set(xlabel="recall", ylabel="precision", title="Precision and recall", ylim=(0, 1.02))
     return figure
+
+
+def regularity_figure(videos: Sequence[VideoScores], threshold: float) -> Figure:
+    """The regularity of every frame of videos, a row each, abnormal spans shaded.
+
+    It is 1 minus the score, which each video's least and largest one bring to [0, 1] (section 4.2
+    of the paper). The dashed line is the threshold, where it lies within.
+    """
+    figure = Figure(figsize=(9, 1 + 1.1 * len(videos)), layout="constrained")
+    figure.suptitle(f"Regularity, {videos[0].name} to {videos[-1].name}")
+    for axes, video in zip(figure.subplots(len(videos), squeeze=False)[:, 0], videos, strict=True):
+        title = video.name
+        if video.labels is not None:
+            for first, stop in _spans(video.labels):
+                axes.axvspan(first - 0.5, stop - 0.5, color=ANOMALY, alpha=0.2, linewidth=0)
+            auc = video_auc(video)
+            title += "" if auc is None else f"\nAUC {auc:.3f}"
+        scores = video.scores
+        if np.isfinite(scores).any():
+            axes.plot(1 - minmax(scores), color=NORMAL, linewidth=1)
+            low, high = np.nanmin(scores), np.nanmax(scores)
+            if low < threshold < high:
+                line = 1 - (threshold - low) / (high - low)
+                axes.axhline(line, color="black", linestyle="--", linewidth=0.8)
+        axes.set(xlim=(-0.5, len(scores) - 0.5), ylim=(-0.05, 1.05), yticks=(0, 1))
+        axes.set_ylabel(title, rotation=0, ha="right", va="center", fontsize=8)
+        axes.tick_params(labelsize=7)
+    axes.set_xlabel("frame", fontsize=8)
+    return figure
+
+
+def _spans(labels: np.ndarray) -> np.ndarray:
+    """First and one behind the last frame of each abnormal span, (spans, 2)."""
+    edges = np.diff(np.concatenate([[0], labels, [0]]))
+    return np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], axis=1)
 
 
 def image_figure(

@@ -1,10 +1,72 @@
 """Figures of merit of scores, with the anomalies as the positive class."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support, roc_auc_score
 
 from memae_tf.config import EvaluationConfig
 from memae_tf.evaluation import thresholds
+
+
+@dataclass(frozen=True)
+class VideoScores:
+    """A test video.
+
+    Attributes:
+        name: Of the video.
+        scores: Of its frames, float32 (frames,); NaN where a frame has none.
+        labels: Int64 (frames,), 1 = abnormal; `None` where nothing is labelled.
+    """
+
+    name: str
+    scores: np.ndarray
+    labels: np.ndarray | None
+
+    def scored(self) -> tuple[np.ndarray, np.ndarray]:
+        """The scores and labels of the frames that have a score."""
+        there = np.isfinite(self.scores)
+        return self.scores[there], self.labels[there]
+
+
+def frame_aucs(videos: Sequence[VideoScores]) -> dict[str, float | None]:
+    """The three figures that the literature calls frame-level AUC.
+
+    Args:
+        videos: Labelled test videos.
+
+    Returns:
+        - `micro_auc_minmax`: of all frames together, the scores of each video brought to [0, 1]
+          first. The paper's and nearly everyone's; a live system cannot do it, as it needs the
+          whole video.
+        - `micro_auc_raw`: of all frames together, the scores as they are. It is `roc_auc`, too.
+        - `macro_auc`: the mean of the AUCs of the videos that have frames of both kinds; `None` if
+          none has.
+    """
+    parts = [video.scored() for video in videos]
+    parts = [(scores, labels) for scores, labels in parts if len(scores)]
+    labels = np.concatenate([labels for _, labels in parts])
+    own = [auc for auc in (video_auc(video) for video in videos) if auc is not None]
+    return {
+        "micro_auc_minmax": float(
+            roc_auc_score(labels, np.concatenate([minmax(scores) for scores, _ in parts]))
+        ),
+        "micro_auc_raw": float(roc_auc_score(labels, np.concatenate([s for s, _ in parts]))),
+        "macro_auc": float(np.mean(own)) if own else None,
+    }
+
+
+def video_auc(video: VideoScores) -> float | None:
+    """The AUC within a video; `None` where its frames are all of one kind."""
+    scores, labels = video.scored()
+    return float(roc_auc_score(labels, scores)) if len(np.unique(labels)) == 2 else None
+
+
+def minmax(scores: np.ndarray) -> np.ndarray:
+    """Scores brought to [0, 1]; 0 where all are the same. NaN stay."""
+    low, high = np.nanmin(scores), np.nanmax(scores)
+    return (scores - low) / max(high - low, 1e-12)
 
 
 def ranking_metrics(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:

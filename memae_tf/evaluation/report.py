@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +11,26 @@ from keras import ops
 from matplotlib.figure import Figure
 
 from memae_tf.data import Dataset
-from memae_tf.data.dataset import count, take
+from memae_tf.data.clips import Clips, span
+from memae_tf.data.dataset import Images, count, take
 from memae_tf.evaluation.evaluate import Scores
 from memae_tf.evaluation.figures import (
     NORMAL,
     curves_figure,
     image_figure,
+    regularity_figure,
     score_figure,
     slots_figure,
 )
-from memae_tf.layers import RecordFeaturizer
+from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
 from memae_tf.models import Detector
 
 # Field errors and curves of more records than this look the same and cost more.
 MAX_EXPLAINED = 20_000
 SHOWN_IMAGES = 10
 SHOWN_SLOTS = 30
+# In a figure.
+SHOWN_VIDEOS = 12
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -65,8 +70,10 @@ def write_report(
             "No figure on this page is a result.</p>"
         )
     parts += [_summary(metrics), _picture(score_figure(scores, metrics["threshold"]))]
-    if scores.test is not None:
-        explain = _fields if isinstance(dataset.featurizer, RecordFeaturizer) else _images
+    if scores.videos:
+        parts += [_frame_aucs(metrics), _regularity(scores, metrics["threshold"])]
+    if scores.labels is not None:
+        explain = _explanation(dataset)
         parts += [_picture(curves_figure(scores)), explain(detector, dataset, scores)]
     parts += [_picture(_loss_figure(history)), _memory(metrics), _versions(metrics)]
     body = "\n".join(part for part in parts if part)
@@ -98,6 +105,35 @@ def _summary(metrics: dict) -> str:
     facts += f"{metrics['epochs']} epochs in {metrics['train_seconds']:.1f} s."
     note = "The detector carries the first threshold."
     return f"<p>{html.escape(facts)}</p>{_table(table)}<p>{note}</p>"
+
+
+def _explanation(dataset: Dataset) -> Callable[[Detector, Dataset, Scores], str]:
+    """What shows why test samples have their scores."""
+    kinds = {RecordFeaturizer: _fields, ImageFeaturizer: _images, ClipFeaturizer: _frames}
+    return kinds[type(dataset.featurizer)]
+
+
+def _frame_aucs(metrics: dict) -> str:
+    if "macro_auc" not in metrics:
+        return ""
+    names = {
+        "micro_auc_minmax": "micro, each video's scores brought to [0, 1] (as in the paper; needs "
+        "whole videos)",
+        "micro_auc_raw": "micro, scores as they are (the ROC AUC above)",
+        "macro_auc": "macro, the mean of the videos' own",
+    }
+    table = [[text, _number(metrics[key])] for key, text in names.items()]
+    return _table([["AUC over frames", ""], *table])
+
+
+def _regularity(scores: Scores, threshold: float) -> str:
+    """The curves of all test videos."""
+    starts = range(0, len(scores.videos), SHOWN_VIDEOS)
+    figures = (
+        regularity_figure(scores.videos[start : start + SHOWN_VIDEOS], threshold)
+        for start in starts
+    )
+    return "<h2>Videos</h2>" + "".join(map(_picture, figures))
 
 
 def _loss_figure(history: list[dict]) -> Figure:
@@ -135,7 +171,9 @@ def _images(detector: Detector, dataset: Dataset, scores: Scores) -> str:
         "Anomalies with the highest scores": order[labels == 1][::-1][:SHOWN_IMAGES],
         "Anomalies with the lowest scores": order[labels == 1][:SHOWN_IMAGES],
     }
-    explained = {title: _explained(detector, dataset, chosen) for title, chosen in groups.items()}
+    explained = {
+        title: _explained(detector, take(dataset.test, chosen)) for title, chosen in groups.items()
+    }
     # One scale for all, so that brightness can be compared.
     brightest = max(float(maps.max()) for _, _, maps, _ in explained.values())
     figures = [image_figure(title, *rows, brightest) for title, rows in explained.items()]
@@ -162,12 +200,69 @@ def _slots_figure(detector: Detector, dataset: Dataset) -> Figure:
     return slots_figure("What slots decode to, and their share of the use", images, use[slots])
 
 
-def _explained(detector: Detector, dataset: Dataset, chosen: np.ndarray) -> tuple:
-    """Images as the model sees them, reconstructions, heat maps, scores."""
-    raw, featurizer = take(dataset.test, chosen), detector.featurizer
+def _frames(detector: Detector, dataset: Dataset, scores: Scores) -> str:
+    """Test frames, their reconstructions and their error heat maps: the extreme of either kind."""
+    places = np.array(
+        [(v, frame) for v, video in enumerate(scores.videos) for frame in range(len(video.scores))]
+    )
+    values = np.concatenate([video.scores for video in scores.videos])
+    labels = np.concatenate([video.labels for video in scores.videos])
+    scored = np.isfinite(values)
+    places, values, labels = places[scored], values[scored], labels[scored]
+    order = np.argsort(values, kind="stable")
+    groups = {
+        "Most normal frames": order,
+        "Normal frames with the highest scores": order[labels[order] == 0][::-1],
+        "Abnormal frames with the highest scores": order[labels[order] == 1][::-1],
+        "Abnormal frames with the lowest scores": order[labels[order] == 1],
+    }
+    explained = {}
+    for title, ranked in groups.items():
+        chosen = _apart(places[ranked], detector.featurizer.length)
+        explained[title] = _explained_frames(detector, dataset, places[ranked[chosen]])
+        explained[title] += (values[ranked[chosen]],)
+    brightest = max(float(maps.max()) for _, _, maps, _ in explained.values())
+    figures = [image_figure(title, *rows, brightest) for title, rows in explained.items()]
+    return "<h2>Frames</h2>" + "".join(map(_picture, figures))
+
+
+def _apart(places: np.ndarray, distance: int) -> list[int]:
+    """The first of places (video, frame), none of two that look alike."""
+    chosen: list[int] = []
+    for index, (video, frame) in enumerate(places):
+        near = (
+            places[other][0] == video and abs(places[other][1] - frame) < distance
+            for other in chosen
+        )
+        if not any(near):
+            chosen.append(index)
+        if len(chosen) == SHOWN_IMAGES:
+            break
+    return chosen
+
+
+def _explained_frames(detector: Detector, dataset: Dataset, places: np.ndarray) -> tuple:
+    """Frames as the model sees them, in the middle of a clip, reconstructions and heat maps."""
+    test = dataset.test
+    back = test.length // 2 * test.frame_stride
+    lengths = np.array([len(video.frames) for video in test.videos])[places[:, 0]]
+    latest = lengths - span(test.length, test.frame_stride)
+    starts = np.clip(places[:, 1] - back, 0, latest)
+    shown = (places[:, 1] - starts) // test.frame_stride
+    clips = Clips(
+        test.videos, test.length, test.frame_stride, np.stack([places[:, 0], starts], axis=1)
+    )
+    rows = np.arange(len(places))
+    pictures, rebuilt, heat_maps, _ = _explained(detector, clips)
+    return pictures[rows, shown], rebuilt[rows, shown], heat_maps[rows, shown]
+
+
+def _explained(detector: Detector, raw: Images | Clips) -> tuple:
+    """Images or clips as the model sees them, reconstructions, heat maps, scores."""
+    featurizer = detector.featurizer
     answer = detector.detect(raw, explain=True)
-    features = np.empty((len(chosen), *featurizer.feature_shape), "float32")
-    for places, batch in featurizer.batches(raw, len(chosen)):
+    features = np.empty((len(raw), *featurizer.feature_shape), "float32")
+    for places, batch in featurizer.batches(raw, len(raw)):
         features[places] = ops.convert_to_numpy(featurizer(batch))
     rebuilt = featurizer.inverse(detector.model(features, training=False))
     return featurizer.inverse(features), rebuilt, answer["heat_map"], answer["score"]

@@ -1,7 +1,8 @@
 """Keras layers: the memory of MemAE and the featurizers. `keras.ops` only."""
 
+from memae_tf.layers.clip_featurizer import ClipFeaturizer
 from memae_tf.layers.image_featurizer import ImageFeaturizer
 from memae_tf.layers.memory_unit import MemoryUnit
 from memae_tf.layers.record_featurizer import RecordFeaturizer
 
-__all__ = ["ImageFeaturizer", "MemoryUnit", "RecordFeaturizer"]
+__all__ = ["ClipFeaturizer", "ImageFeaturizer", "MemoryUnit", "RecordFeaturizer"]

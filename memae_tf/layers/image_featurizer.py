@@ -113,9 +113,10 @@ class ImageFeaturizer(keras.layers.Layer):
         count, total, squares = 0, 0.0, 0.0
         for _, batch in self.batches(images, self.batch_size):
             values = ops.convert_to_numpy(self.resized(batch)).astype("float64")
-            count += values[..., 0].size
-            total = total + values.sum(axis=(0, 1, 2))
-            squares = squares + np.square(values).sum(axis=(0, 1, 2))
+            values = values.reshape(-1, self.channels)
+            count += len(values)
+            total = total + values.sum(axis=0)
+            squares = squares + np.square(values).sum(axis=0)
         mean = total / count
         spread = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
         self.offset.assign(mean)
@@ -182,7 +183,7 @@ class ImageFeaturizer(keras.layers.Layer):
         """
         if not isinstance(images, np.ndarray) or images.dtype == object:
             return images
-        _require_bytes(images)
+        require_bytes(images)
         if images.ndim == 3:
             images = images[..., None]
         if images.ndim != 4:
@@ -205,7 +206,7 @@ class ImageFeaturizer(keras.layers.Layer):
                 continue
             groups: dict[tuple, list] = {}
             for place in places:
-                image = _as_image(images[int(place)])
+                image = self._as_item(images[int(place)])
                 groups.setdefault(image.shape, []).append((place, image))
             for group in groups.values():
                 members, arrays = zip(*group, strict=True)
@@ -240,6 +241,19 @@ class ImageFeaturizer(keras.layers.Layer):
         """
         return {"heat_map": ops.sum(feature_errors, axis=-1)}
 
+    def _as_item(self, image) -> np.ndarray:
+        """One image as (height, width, channels)."""
+        image = np.asarray(image)
+        require_bytes(image)
+        if image.ndim == 2:
+            image = image[..., None]
+        if image.ndim != 3:
+            raise ValueError(
+                "An image must be an array (height, width) or (height, width, channels). "
+                f"Received: an array of shape {image.shape}"
+            )
+        return image
+
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.feature_shape)
 
@@ -262,23 +276,14 @@ def _image_moments(x):
     return offset, ops.maximum(ops.sqrt(variance), LEAST_SPREAD)
 
 
-def _as_image(image) -> np.ndarray:
-    """One image as (height, width, channels)."""
-    image = np.asarray(image)
-    _require_bytes(image)
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.ndim != 3:
-        raise ValueError(
-            "An image must be an array (height, width) or (height, width, channels). "
-            f"Received: an array of shape {image.shape}"
-        )
-    return image
+def require_bytes(images: np.ndarray, kind: str = "Images") -> None:
+    """Whether pixels are uint8.
 
-
-def _require_bytes(images: np.ndarray) -> None:
+    Raises:
+        ValueError: If they are not.
+    """
     if images.dtype != np.uint8:
         raise ValueError(
-            "Images must be uint8 arrays, with values of 0 to 255: what normalises them is part of "
-            f"the detector. Received: dtype={images.dtype}"
+            f"{kind} must be uint8 arrays, with values of 0 to 255: what normalises them is part "
+            f"of the detector. Received: dtype={images.dtype}"
         )

@@ -8,6 +8,7 @@ from keras import ops
 
 from memae_tf.errors import UserError
 from memae_tf.graphs import as_graph
+from memae_tf.layers.clip_featurizer import ClipFeaturizer
 from memae_tf.layers.image_featurizer import ImageFeaturizer
 from memae_tf.layers.record_featurizer import RecordFeaturizer
 from memae_tf.models.memae import MemAE
@@ -21,7 +22,8 @@ class Detector(keras.Model):
     """Featurizer, MemAE, score and threshold: what is saved, exported and served.
 
     Called on raw input it answers, for every sample, `score` (float32), `is_anomaly` (int64, 1
-    where the score exceeds the threshold) and `threshold` (float32), each (batch,).
+    where the score exceeds the threshold) and `threshold` (float32), each (batch,). Of clips it
+    also says `frame_score` (batch, frames), which the threshold holds for as well.
 
     Example:
 
@@ -33,11 +35,14 @@ class Detector(keras.Model):
     >>> detector = load_detector("runs/mnist/detector.keras")
     >>> detector.detect(images, explain=True)["heat_map"].shape
     (500, 28, 28)
+    >>> detector = load_detector("runs/ped2/detector.keras")
+    >>> detector.detect(clips)["frame_score"].shape
+    (40, 16)
 
     Args:
         featurizer: Layer from raw input to what the model takes; for records an adapted
             `RecordFeaturizer`, whose docstring says what unseen, missing and extreme values mean;
-            for images an `ImageFeaturizer`.
+            for images an `ImageFeaturizer`, for clips a `ClipFeaturizer`.
         model: A built `MemAE`.
         threshold: Float; scores above it are anomalies.
 
@@ -85,15 +90,21 @@ class Detector(keras.Model):
 
     def score_features(self, features, threshold=None):
         """What `call` gives, of what the featurizer makes of raw input."""
-        score = self.model.sample_error(features, self.model(features, training=False))
-        return self.decide(score, threshold)
+        return self._judge(features, self.model(features, training=False), threshold)
 
     def explain_features(self, features, threshold=None):
         """What `explain` gives, of what the featurizer makes of raw input."""
         reconstruction = self.model(features, training=False)
         error = self.model.element_error(features, reconstruction)
-        decision = self.decide(self.model.sample_error(features, reconstruction), threshold)
-        return {**decision, **self.featurizer.explain(error)}
+        answer = self._judge(features, reconstruction, threshold)
+        return {**answer, **self.featurizer.explain(error)}
+
+    def _judge(self, features, reconstruction, threshold):
+        """Score and decision; of clips, also the score of each frame."""
+        answer = self.decide(self.model.sample_error(features, reconstruction), threshold)
+        if isinstance(self.featurizer, ClipFeaturizer):
+            answer["frame_score"] = self.model.frame_error(features, reconstruction)
+        return answer
 
     def decide(self, score, threshold=None):
         """`score`, `is_anomaly` and `threshold` of scores (batch,), as `call` gives them."""
@@ -123,7 +134,9 @@ class Detector(keras.Model):
             x: Records: a dict of columns, a pandas DataFrame, an array with named fields, or a list
                 of dicts; `None` and NaN are missing values, other fields than the detector's own
                 are ignored. Images: a uint8 array (images, height, width[, channels]), or a list of
-                arrays (height, width[, channels]) of any sizes.
+                arrays (height, width[, channels]) of any sizes. Clips: a uint8 array (clips,
+                frames, height, width[, channels]), or a list of arrays (frames, height, width[,
+                channels]) of any sizes.
             threshold: Replaces the detector's own.
             explain: Whether to add `field_error` or `heat_map`.
             batch_size: Samples a step; `None` is what suits the kind of input.
@@ -131,11 +144,12 @@ class Detector(keras.Model):
         Returns:
             A dict of `score`, `is_anomaly`, `threshold` (samples,) and, where asked for,
             `field_error` (records, fields) or `heat_map` (images, height, width), of the size at
-            which the model sees images.
+            which the model sees images. Of clips also `frame_score` (clips, frames), whose mean is
+            the clip's score; their `heat_map` is (clips, frames, height, width).
 
         Raises:
             UserError: If a field is missing or a numeric one holds text.
-            ValueError: If an image is none.
+            ValueError: If an image or a clip is none.
         """
         x = self.featurizer.as_input(x)
         total = self.featurizer.count(x)

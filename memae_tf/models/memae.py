@@ -95,6 +95,14 @@ class MemAE(keras.Model):
         axes = tuple(range(1, len(error.shape)))
         return ops.sum(error, axes) if self.reduction == "sum" else ops.mean(error, axes)
 
+    def frame_error(self, x, reconstruction):
+        """Of clips, the error of every frame, float32 (batch, frames): its mean is the score."""
+        error = self.element_error(x, reconstruction)
+        axes = tuple(range(2, len(error.shape)))
+        if self.reduction == "sum":
+            return ops.sum(error, axes) * error.shape[1]
+        return ops.mean(error, axes)
+
     def loss_terms(self, x, reconstruction, sample_weight=None):
         """The terms of the loss after a call, float32 scalars that are to be added.
 

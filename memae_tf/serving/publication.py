@@ -105,7 +105,13 @@ def publish(
 
 
 def interface_of(detector: Detector) -> Interface:
-    """What of an export depends on the kind of input that a detector takes."""
+    """What of an export depends on the kind of input that a detector takes.
+
+    Raises:
+        UserError: If detectors of this kind of input are not exported.
+    """
+    if type(detector.featurizer) not in INTERFACES:
+        raise UserError("export takes detectors of records and of images, and this one is of clips")
     return INTERFACES[type(detector.featurizer)](detector)
 
 

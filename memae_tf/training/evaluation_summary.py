@@ -18,7 +18,14 @@ from memae_tf.training.pictures import pixels
 # A folder, and so a "run", of its own: TensorBoard's table of hyperparameters has a column for
 # every scalar beside them, and the losses and figures of memory would bury these.
 FOLDER = "evaluation"
-METRICS = ("roc_auc", "average_precision", "f1")
+METRICS = (
+    "roc_auc",
+    "average_precision",
+    "f1",
+    "micro_auc_minmax",
+    "micro_auc_raw",
+    "macro_auc",
+)
 
 
 def write_evaluation(
@@ -42,7 +49,7 @@ def write_evaluation(
     with writer.as_default(step=metrics["epochs"]):
         hparams.hparams(hyperparameters(config, dataset))
         for name in METRICS:
-            if metrics[name] is not None:
+            if metrics.get(name) is not None:
                 tf.summary.scalar(f"evaluation/{name}", metrics[name])
         figure = score_figure(scores, metrics["threshold"])
         tf.summary.image("evaluation/scores", pixels(figure)[None])

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 import numpy as np
@@ -16,20 +17,30 @@ import tensorflow as tf
 from memae_tf.baselines import build_baseline
 from memae_tf.config import Config, ModelSection, TrainingConfig
 from memae_tf.data import Dataset, load
-from memae_tf.data.dataset import Images, Records, count, take
+from memae_tf.data.clips import Clips
+from memae_tf.data.dataset import Samples, count, take
 from memae_tf.errors import UserError, WorkerLostError
-from memae_tf.evaluation.evaluate import Scores, measure, own_threshold, score_sets, threshold_name
+from memae_tf.evaluation.evaluate import (
+    OnScored,
+    Scores,
+    measure,
+    own_threshold,
+    score_sets,
+    threshold_name,
+)
 from memae_tf.evaluation.report import write_report
-from memae_tf.layers import ImageFeaturizer, RecordFeaturizer
+from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
 from memae_tf.models import Detector, MemAE, build_memae, load_detector
 from memae_tf.signals import DeferredSignals
 from memae_tf.training.checkpoints import Checkpoint, Checkpoints
+from memae_tf.training.clip_samples import ClipSamples
 from memae_tf.training.evaluation_summary import write_evaluation
 from memae_tf.training.feed import MB
 from memae_tf.training.loop import Position, TrainingDivergedError, TrainingLoop
 from memae_tf.training.memory_health import diagnose
-from memae_tf.training.monitor import NUM_SAMPLES, Monitor
+from memae_tf.training.monitor import Monitor, affordable
 from memae_tf.training.run_directory import RunDirectory, whole_file
+from memae_tf.training.samples import ArraySamples, TrainingSamples
 from memae_tf.training.strategy import is_chief, make_strategy, worker
 
 # Of long epochs, no more than this is lost when the machine dies.
@@ -54,12 +65,23 @@ class Progress:
 
 
 OnProgress = Callable[[Progress], None]
+# What videos are ("ready", "scored"), how many of them, and how many there are.
+OnVideos = Callable[[str, int, int], None]
 
 
 def train(
-    config: Config, run: RunDirectory, on_progress: OnProgress = lambda _: None
+    config: Config,
+    run: RunDirectory,
+    on_progress: OnProgress = lambda _: None,
+    on_videos: OnVideos = lambda *_: None,
 ) -> dict | None:
     """Runs an experiment into its run directory, going on where an earlier call stopped.
+
+    Args:
+        config: The experiment.
+        run: Its directory.
+        on_progress: Is told how far the training has come.
+        on_videos: Is told how many videos are ready or scored, of how many, where there are any.
 
     Returns:
         The metrics, as in metrics.json; `None` on a worker that is not the chief.
@@ -79,13 +101,16 @@ def train(
         tf.config.experimental.enable_op_determinism()
     # First of all: workers can only be connected before TensorFlow has done anything else.
     strategy = make_strategy(config.training.replicas)
-    dataset = load(config.data, config.training.seed)
+    dataset = load(config.data, config.training.seed, partial(on_videos, "ready"))
     threshold_name(dataset, config.evaluation)
+    _require_video(dataset, config.training)
     # Only now that the data are good: a mistake in them leaves nothing behind.
     if is_chief(strategy):
         run.create(config)
     detector, history = fit(config, dataset, run, strategy, on_progress)
-    return finish(config, run, detector, dataset, history) if is_chief(strategy) else None
+    if not is_chief(strategy):
+        return None
+    return finish(config, run, detector, dataset, history, partial(on_videos, "scored"))
 
 
 def fit(
@@ -106,23 +131,36 @@ def fit(
     keras.utils.set_random_seed(training.seed)
     strategy = strategy or make_strategy(training.replicas)
     kept, held_out = hold_out(dataset.train, training.validation_share, training.seed)
-    features = featurize(dataset.featurizer, kept, training.resident_mb)
+    samples = training_set(dataset.featurizer, kept, training)
     policy = None if training.precision == "float32" else training.precision
     with strategy.scope():
-        model = build_memae(config.model, features.shape[1:], policy)
-    loop = TrainingLoop(model, features, training, strategy)
+        model = build_memae(config.model, samples.shape[1:], policy)
+    loop = TrainingLoop(model, samples, training, strategy)
     # What is validated, looked at and kept is a model of its own outside the distribution, with
     # the weights that the run would end with.
-    final = build_memae(config.model, features.shape[1:], policy)
-    validation = None if held_out is None else featurize(dataset.featurizer, held_out)
+    final = build_memae(config.model, samples.shape[1:], policy)
+    validation = None if held_out is None else scorer(final, dataset.featurizer, held_out)
     checkpoints = monitor = None
     if run is not None:
         checkpoints = Checkpoints(run.checkpoints, training.keep_checkpoints)
         if is_chief(strategy):
-            monitor = Monitor(run.tensorboard, final, features, training.seed, dataset.featurizer)
+            monitor = Monitor(run.tensorboard, final, samples, training.seed, dataset.featurizer)
     course = _Course(config, loop, final, validation, checkpoints, monitor, on_progress)
     history = course.run()
     return Detector(dataset.featurizer, final, threshold=0.0), history
+
+
+def _require_video(dataset: Dataset, training: TrainingConfig) -> None:
+    """Refuses to augment what is no video.
+
+    Raises:
+        UserError: Naming the key.
+    """
+    if isinstance(dataset.train, Clips):
+        return
+    for key in ("augmentation", "pseudo_anomalies"):
+        if getattr(training, key) is not None:
+            raise UserError(f"training.{key}: is for video, and these data are none; leave it out")
 
 
 class _Course:
@@ -132,7 +170,7 @@ class _Course:
         self.training: TrainingConfig = config.training
         self.loop: TrainingLoop = loop
         self.final: MemAE = final
-        self.validation: np.ndarray | None = validation
+        self.validation: Callable[[], np.ndarray] | None = validation
         self.checkpoints: Checkpoints | None = checkpoints
         self.monitor: Monitor | None = monitor
         self.on_progress: OnProgress = on_progress
@@ -199,7 +237,7 @@ class _Course:
         if self.validation is not None or self.monitor is not None:
             self.final.set_weights(self.loop.weights())
         if self.validation is not None:
-            loss = float(self.final.score(self.validation).mean())
+            loss = float(self.validation().mean())
             entry["validation_loss"] = _agreed(self.loop.strategy, loss)
         self.history.append(entry)
         self.position = Position(position.epoch + 1)
@@ -243,12 +281,24 @@ def best_epoch(history: list[dict], training: TrainingConfig) -> int:
     return number
 
 
-def hold_out(
-    samples: Records | Images, share: float, seed: int
-) -> tuple[Records | Images, Records | Images | None]:
-    """A random share of the samples apart from the others; `None` for a share of 0."""
+def hold_out(samples: Samples, share: float, seed: int) -> tuple[Samples, Samples | None]:
+    """A random share of the samples apart from the others; `None` for a share of 0.
+
+    Clips overlap: of these it is whole videos.
+
+    Raises:
+        UserError: If the one video that there is cannot be cut in two.
+    """
     if share == 0:
         return samples, None
+    if isinstance(samples, Clips):
+        kept, held_out = samples.hold_out(share, seed)
+        if not len(kept) or not len(held_out):
+            raise UserError(
+                f"training.validation_share={share}: the one training video is too short to have "
+                "clips apart; add footage, or set it to 0"
+            )
+        return kept, held_out
     order = np.random.default_rng(seed).permutation(count(samples))
     cut = min(max(1, round(len(order) * share)), len(order) - 1)
     return take(samples, np.sort(order[cut:])), take(samples, np.sort(order[:cut]))
@@ -284,9 +334,38 @@ def _require_agreement(strategy: tf.distribute.Strategy, position: Position) -> 
         )
 
 
+def training_set(
+    featurizer: RecordFeaturizer | ImageFeaturizer | ClipFeaturizer,
+    kept: Samples,
+    training: TrainingConfig,
+) -> TrainingSamples:
+    """The samples to train on as the loop takes them."""
+    if isinstance(kept, Clips):
+        return ClipSamples(kept, featurizer, training)
+    return ArraySamples(featurize(featurizer, kept, training.resident_mb))
+
+
+def scorer(
+    model: MemAE, featurizer: RecordFeaturizer | ImageFeaturizer | ClipFeaturizer, samples: Samples
+) -> Callable[[], np.ndarray]:
+    """A function that gives the scores of samples with the weights that a model has then.
+
+    Features are kept, but for those of clips, which would be many times their footage.
+    """
+    if not isinstance(samples, Clips):
+        features = featurize(featurizer, samples)
+        return lambda: model.score(features)
+
+    def score() -> np.ndarray:
+        batches = featurizer.batches(samples, featurizer.batch_size)
+        return np.concatenate([model.score(featurizer(batch)) for _, batch in batches])
+
+    return score
+
+
 def featurize(
-    featurizer: RecordFeaturizer | ImageFeaturizer,
-    samples: Records | Images,
+    featurizer: RecordFeaturizer | ImageFeaturizer | ClipFeaturizer,
+    samples: Samples,
     memory_mb: float = float("inf"),
 ) -> np.ndarray:
     """The features of all samples, float32 (samples, ...).
@@ -306,16 +385,26 @@ def featurize(
 
 
 def set_threshold(detector: Detector, scores: Scores, dataset: Dataset, config: Config) -> None:
-    """Gives the detector the threshold that the configuration or the protocol names."""
+    """Gives the detector the threshold that the configuration or the protocol names.
+
+    One of clips also learns how the frames were scored that the threshold is for.
+    """
     _, threshold = own_threshold(scores, dataset, config.evaluation)
     detector.threshold.assign(threshold)
+    if isinstance(detector.featurizer, ClipFeaturizer):
+        detector.featurizer.frame_scoring = config.evaluation.frames
 
 
 def finish(
-    config: Config, run: RunDirectory, detector: Detector, dataset: Dataset, history: list[dict]
+    config: Config,
+    run: RunDirectory,
+    detector: Detector,
+    dataset: Dataset,
+    history: list[dict],
+    on_scored: OnScored = lambda *_: None,
 ) -> dict:
     """Sets the threshold and writes detector, report and, last, metrics."""
-    scores = score_sets(detector, dataset)
+    scores = score_sets(detector, dataset, config.evaluation, on_scored)
     _require_finite(scores, config)
     set_threshold(detector, scores, dataset, config)
     with whole_file(run.detector) as aside:
@@ -335,11 +424,12 @@ def finish(
     return metrics
 
 
-def evaluate(config: Config, run: RunDirectory) -> dict:
+def evaluate(config: Config, run: RunDirectory, on_videos: OnVideos = lambda *_: None) -> dict:
     """Evaluates a finished run's saved detector anew; writes metrics and report again."""
     detector = load_detector(run.detector)
-    dataset = load(config.data, config.training.seed)
-    return finish(config, run, detector, dataset, run.read_json(run.history))
+    dataset = load(config.data, config.training.seed, partial(on_videos, "ready"))
+    history = run.read_json(run.history)
+    return finish(config, run, detector, dataset, history, partial(on_videos, "scored"))
 
 
 def measure_system(config: Config) -> dict:
@@ -352,9 +442,11 @@ def measure_system(config: Config) -> dict:
         UserError: If data or configuration are at fault, or the training diverges.
     """
     dataset = load(config.data, config.training.seed)
+    _require_video(dataset, config.training)
     if isinstance(config.model, ModelSection):
         detector, history = fit(config, dataset)
-        scores, memory = score_sets(detector, dataset), memory_health(detector.model, dataset)
+        scores = score_sets(detector, dataset, config.evaluation)
+        memory = memory_health(detector.model, dataset)
     else:
         (scores, history), memory = _run_baseline(config, dataset), None
     _require_finite(scores, config)
@@ -363,6 +455,10 @@ def measure_system(config: Config) -> dict:
 
 def _run_baseline(config: Config, dataset: Dataset) -> tuple[Scores, list[dict]]:
     """The scores of a baseline, and its history; what has no epochs has one of its whole fit."""
+    if isinstance(dataset.train, Clips):
+        raise UserError(
+            f"model.name={config.model.name}: baselines take records and images, and no video"
+        )
     keras.utils.set_random_seed(config.training.seed)
     x = featurize(dataset.featurizer, dataset.train)
     baseline = build_baseline(config.model, x.shape[1:], config.training)
@@ -399,7 +495,7 @@ def summarize(
         "final_loss": history[-1]["loss"],
         "memory": memory,
         "train_seconds": round(seconds, 3),
-        "samples_per_second": round(len(scores.train) * len(history) / seconds, 1),
+        "samples_per_second": round(count(dataset.train) * len(history) / seconds, 1),
         "versions": versions(),
     }
 
@@ -411,7 +507,13 @@ def memory_health(model: MemAE, dataset: Dataset) -> dict | None:
     """
     if model.memory is None:
         return None
-    features = featurize(dataset.featurizer, take(dataset.train, slice(NUM_SAMPLES)))
+    most = affordable(model, dataset.featurizer.feature_shape)
+    if isinstance(dataset.train, Clips):
+        # The first ones would all be of the first video.
+        part = slice(None, None, -(-len(dataset.train) // most))
+    else:
+        part = slice(most)
+    features = featurize(dataset.featurizer, take(dataset.train, part))
     health = model.memory.health(model.addressing(features))
     return {**health, "diagnosis": diagnose(health, model.memory.num_slots)}
 

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from memae_tf.training.samples import Arrays, Tensors, TrainingSamples
+
 MB = 2**20
 
 
@@ -46,59 +48,68 @@ def shuffled(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     return order.numpy()
 
 
-def make_feed(x: np.ndarray, batch_size: int, resident_mb: float, strategy: tf.distribute.Strategy):
+def make_feed(
+    samples: TrainingSamples, batch_size: int, resident_mb: float, strategy: tf.distribute.Strategy
+):
     """The feed that suits the size of the training set.
 
     Args:
-        x: Float32 array (samples, ...), also a memory-mapped one.
+        samples: The training set.
         batch_size: Samples of a global batch.
         resident_mb: Largest size, in MiB, that is kept on every device.
         strategy: What the replicas belong to.
     """
-    if x.nbytes <= resident_mb * MB:
-        return ResidentFeed(x, batch_size, strategy)
-    return StreamedFeed(x, batch_size, strategy)
+    if samples.nbytes <= resident_mb * MB:
+        return ResidentFeed(samples, batch_size, strategy)
+    return StreamedFeed(samples, batch_size, strategy)
 
 
 class ResidentFeed:
     """The whole set as one tensor on each device; a batch is a gather."""
 
-    def __init__(self, x: np.ndarray, batch_size: int, strategy: tf.distribute.Strategy):
+    def __init__(self, samples: TrainingSamples, batch_size: int, strategy: tf.distribute.Strategy):
+        self.samples = samples
         self.batch_size = batch_size
         devices = iter(strategy.extended.worker_devices)
+        resident = samples.resident()
 
         def place(_):
             with tf.device(next(devices)):
-                return tf.identity(tf.constant(x))
+                return tf.identity(tf.constant(resident))
 
         self.data = strategy.experimental_distribute_values_from_function(place)
 
-    def begin(self, order: np.ndarray, step: int) -> tf.Tensor:
-        return tf.constant(order)
+    def begin(self, plan: Arrays, step: int) -> Tensors:
+        return {name: tf.constant(values) for name, values in plan.items()}
 
-    def batches(self, order, step, count, shape: tuple[int, int]) -> tf.Tensor:
-        """Indices (steps, size) of the batches from `step` on, of which `count` are meant."""
+    def batches(self, source: Tensors, step, count, shape: tuple[int, int]) -> Tensors:
+        """The plan (steps, size, ...) of the batches from `step` on, of which `count` are meant."""
         first, number = step * self.batch_size, shape[0] * shape[1]
-        # The static shape is what XLA compiles for. Past the end of the epoch nobody looks.
-        indices = order[first : first + number]
-        indices = tf.pad(indices, [[0, number - tf.shape(indices)[0]]])
-        return tf.reshape(indices, shape)
 
-    def rows(self, batches, data, part: Part, size: int) -> tf.Tensor:
-        return tf.gather(data, batches[:, part.start : part.stop])
+        def some(values):
+            # The static shape is what XLA compiles for. Past the end of the epoch nobody looks.
+            rows = values[first : first + number]
+            missing = [[0, number - tf.shape(rows)[0]]] + [[0, 0]] * (values.shape.rank - 1)
+            return tf.reshape(tf.pad(rows, missing), (*shape, *values.shape[1:]))
+
+        return {name: some(values) for name, values in source.items()}
+
+    def rows(self, batches: Tensors, data, part: Part, size: int) -> Tensors:
+        own = {name: values[:, part.start : part.stop] for name, values in batches.items()}
+        return self.samples.gather(data, own)
 
 
 class StreamedFeed:
-    """Batches that tf.data gathers from the array ahead of the steps, several at a time.
+    """Batches that tf.data gathers from the host ahead of the steps, several at a time.
 
-    Of an array in a file only what a batch needs is read, and of several workers each reads its
-    own part of a batch alone.
+    Of data in files only what a batch needs is read, and of several workers each reads its own part
+    of a batch alone.
     """
 
     data = None
 
-    def __init__(self, x: np.ndarray, batch_size: int, strategy: tf.distribute.Strategy):
-        self.x = x
+    def __init__(self, samples: TrainingSamples, batch_size: int, strategy: tf.distribute.Strategy):
+        self.samples = samples
         self.batch_size = batch_size
         self.count = strategy.num_replicas_in_sync
         self.ranks: list[int] = []
@@ -111,32 +122,49 @@ class StreamedFeed:
         parts = [part_of(size, rank, self.count) for rank in self.ranks]
         return slice(min(part.start for part in parts), max(part.stop for part in parts))
 
-    def begin(self, order: np.ndarray, step: int) -> Iterator:
-        shape, dtype = self.x.shape[1:], tf.as_dtype(self.x.dtype)
-        starts = range(step * self.batch_size, len(order), self.batch_size)
+    def begin(self, plan: Arrays, step: int) -> Iterator:
+        specs = self.samples.specs()
+        starts = range(step * self.batch_size, len(self.samples), self.batch_size)
 
-        def gather(start: np.int64) -> np.ndarray:
-            indices = order[start : start + self.batch_size]
-            return self.x[indices[self._local(len(indices))]]
+        def gather(start: np.int64) -> list[np.ndarray]:
+            batch = {name: v[start : start + self.batch_size] for name, v in plan.items()}
+            local = self._local(len(next(iter(batch.values()))))
+            rows = self.samples.read({name: values[local] for name, values in batch.items()})
+            return [rows[name] for name in specs]
 
-        def read(start: tf.Tensor) -> tf.Tensor:
-            batch = tf.numpy_function(gather, [start], dtype, stateful=False)
-            return tf.ensure_shape(batch, (None, *shape))
+        def read(start: tf.Tensor) -> Tensors:
+            dtypes = [spec.dtype for spec in specs.values()]
+            batch = tf.numpy_function(gather, [start], dtypes, stateful=False)
+            return {
+                name: tf.ensure_shape(values, (None, *spec.shape))
+                for (name, spec), values in zip(specs.items(), batch, strict=True)
+            }
 
         batches = tf.data.Dataset.from_tensor_slices(np.fromiter(starts, "int64"))
         batches = batches.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return iter(batches.prefetch(tf.data.AUTOTUNE))
 
-    def batches(self, source, step, count, shape: tuple[int, int]) -> tf.Tensor:
+    def batches(self, source: Iterator, step, count, shape: tuple[int, int]) -> Tensors:
         """The next `count` batches, (steps, size, ...), of which the rest are zeros."""
         steps, size = shape
         local = self._local(size)
-        shape = (local.stop - local.start, *self.x.shape[1:])
-        batches = tf.TensorArray(self.x.dtype, size=steps, element_shape=shape)
+        shapes = {
+            name: (local.stop - local.start, *spec.shape)
+            for name, spec in self.samples.specs().items()
+        }
+        batches = {
+            name: tf.TensorArray(spec.dtype, size=steps, element_shape=shapes[name])
+            for name, spec in self.samples.specs().items()
+        }
         for i in tf.range(count):
-            batches = batches.write(i, tf.ensure_shape(next(source), shape))
-        return batches.stack()
+            batch = next(source)
+            batches = {
+                name: array.write(i, tf.ensure_shape(batch[name], shapes[name]))
+                for name, array in batches.items()
+            }
+        return {name: array.stack() for name, array in batches.items()}
 
-    def rows(self, batches, data, part: Part, size: int) -> tf.Tensor:
+    def rows(self, batches: Tensors, data, part: Part, size: int) -> Tensors:
         first = self._local(size).start
-        return batches[:, part.start - first : part.stop - first]
+        own = slice(part.start - first, part.stop - first)
+        return {name: values[:, own] for name, values in batches.items()}

@@ -27,6 +27,12 @@ def table(results: list[dict], published: dict[str, dict[str, float]]) -> str:
         },
         "roc_auc": lambda m: m["roc_auc"],
         "average_precision": lambda m: m["average_precision"],
+        # Of video.
+        **{
+            name: lambda m, name=name: m.get(name)
+            for name in ("micro_auc_minmax", "micro_auc_raw", "macro_auc")
+            if any(name in r["metrics"] for r in results)
+        },
     }
     axes = list(results[0]["choices"])
     lines = [[*axes, "runs", *columns, "seconds"]]

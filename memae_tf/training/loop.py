@@ -15,6 +15,7 @@ from memae_tf.errors import UserError
 from memae_tf.models import MemAE
 from memae_tf.training.feed import Part, make_feed, part_of, shuffled
 from memae_tf.training.optimizer import make_optimizer
+from memae_tf.training.samples import ArraySamples, Tensors, TrainingSamples
 
 # A graph call takes as many steps as fit into this, so that progress, signals and NaN are noticed
 # soon, yet calls cost nothing.
@@ -69,8 +70,8 @@ class TrainingLoop:
     Args:
         model: A MemAE made under `strategy.scope()`. It belongs to the loop: its BatchNorm layers
             are set to be synchronized or not.
-        x: Float32 array (samples, ...) of normal data; one that is larger than
-            `config.resident_mb` is streamed and may be memory-mapped.
+        x: Normal data, `TrainingSamples` or a float32 array (samples, ...), which may be
+            memory-mapped; what is larger than `config.resident_mb` is streamed.
         config: The `training` section.
         strategy: From `make_strategy`.
     """
@@ -78,17 +79,18 @@ class TrainingLoop:
     def __init__(
         self,
         model: MemAE,
-        x: np.ndarray,
+        x: np.ndarray | TrainingSamples,
         config: TrainingConfig,
         strategy: tf.distribute.Strategy,
     ):
         self.model = model
         self.config = config
         self.strategy = strategy
-        self.num_samples = len(x)
+        self.samples = x if isinstance(x, TrainingSamples) else ArraySamples(x)
+        self.num_samples = len(self.samples)
         self.full_steps, self.last_batch = divmod(self.num_samples, config.batch_size)
         self.steps_per_epoch = self.full_steps + (self.last_batch > 0)
-        self.feed = make_feed(x, config.batch_size, config.resident_mb, strategy)
+        self.feed = make_feed(self.samples, config.batch_size, config.resident_mb, strategy)
         replicas = strategy.num_replicas_in_sync
         with strategy.scope():
             self.optimizer = make_optimizer(config, self.steps_per_epoch, replicas)
@@ -109,7 +111,8 @@ class TrainingLoop:
             self._slices = max(1, _num_cores() // replicas)
             if replicas > 1:
                 self._gradients = tf.function(self._compute_gradients, jit_compile=True)
-        self._stretch = _stretch_length(self.full_steps, x[0].nbytes * config.batch_size)
+        step_nbytes = self.samples.sample_nbytes * config.batch_size
+        self._stretch = _stretch_length(self.full_steps, step_nbytes)
         self._full_batches = tf.function(self._steps_of(config.batch_size, self._stretch))
         self._partial_batch = tf.function(self._steps_of(self.last_batch, 1))
         self._steps_per_call = 1
@@ -137,7 +140,8 @@ class TrainingLoop:
             TrainingDivergedError: As soon as a loss or weight is seen to be NaN or infinite.
         """
         order = shuffled(self.num_samples, self.config.seed, position.epoch)
-        source = self.feed.begin(order, position.step)
+        plan = self.samples.plan(order, self.config.seed, position.epoch)
+        source = self.feed.begin(plan, position.step)
         stop = False
         while position.step < self.steps_per_epoch and not stop:
             position, stop = self._call(source, position, stop_requested())
@@ -216,7 +220,8 @@ class TrainingLoop:
             return terms.stack()
 
         def step(rows, i):
-            return self._replica_step(rows[i], _own_part(size).share)
+            samples = {name: values[i] for name, values in rows.items()}
+            return self._replica_step(samples, _own_part(size).share)
 
         if self._compiled:
             stretch = tf.function(stretch, jit_compile=True)
@@ -225,9 +230,9 @@ class TrainingLoop:
     def _sum(self, values):
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
 
-    def _replica_step(self, x, share: float):
+    def _replica_step(self, samples: Tensors, share: float):
         """One optimizer step with this replica's share of a global batch; its loss terms (2,)."""
-        terms, gradients = self._sliced_gradients(x, share)
+        terms, gradients = self._sliced_gradients(samples, share)
         if self._whole_gradient:
             replica = tf.distribute.get_replica_context()
             gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
@@ -235,17 +240,20 @@ class TrainingLoop:
         self.optimizer.apply(gradients, self.model.trainable_variables)
         return terms
 
-    def _sliced_gradients(self, x, share: float):
+    def _sliced_gradients(self, samples: Tensors, share: float):
         """Loss terms and gradients of a replica's samples, in as many slices as there are cores.
 
         On a CPU most of what XLA compiles runs on one core; what does not depend on each other runs
         beside each other.
         """
-        size = x.shape[0]
+        size = next(iter(samples.values())).shape[0]
         count = max(1, min(self._slices, size // SMALLEST_SLICE))
         bounds = [size * number // count for number in range(count + 1)]
         slices = [
-            self._gradients(x[start:stop], share * (stop - start) / size)
+            self._gradients(
+                {name: values[start:stop] for name, values in samples.items()},
+                share * (stop - start) / size,
+            )
             for start, stop in itertools.pairwise(bounds)
         ]
         if count == 1:
@@ -253,10 +261,11 @@ class TrainingLoop:
         terms, gradients = zip(*slices, strict=True)
         return tf.add_n(terms), [tf.add_n(parts) for parts in zip(*gradients, strict=True)]
 
-    def _compute_gradients(self, x, share: float):
+    def _compute_gradients(self, samples: Tensors, share: float):
+        x, target, weights = self.samples.prepare(samples)
         with tf.GradientTape() as tape:
             reconstruction = self.model(x, training=True)
-            terms = self.model.loss_terms(x, reconstruction)
+            terms = self.model.loss_terms(target, reconstruction, weights)
             terms = tf.stack([terms["reconstruction"], terms["penalty"]]) * share
             loss = self.optimizer.scale_loss(tf.reduce_sum(terms))
         return terms, tape.gradient(loss, self.model.trainable_variables)

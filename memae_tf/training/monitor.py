@@ -22,6 +22,8 @@ NUM_SAMPLES = 4096
 # many in all, but never fewer than the least number of samples.
 BATCH_NUMBERS, ALL_NUMBERS = 2**22, 2**25
 LEAST_SAMPLES = 16
+# The passes of a 3-D net over more would take long beside an epoch.
+MOST_CLIPS = 64
 
 SCALARS = {
     "loss": "loss/total",
@@ -57,7 +59,7 @@ class Monitor:
     Args:
         directory: For the event files.
         model: The model in training.
-        x: Training data, an array (samples, ...).
+        x: Training data, an array (samples, ...) or `TrainingSamples`.
         seed: Of the choice of samples.
         featurizer: The `RecordFeaturizer` that the features are from; with it, tables show fields
             in their original units.
@@ -67,7 +69,7 @@ class Monitor:
         self.directory = Path(directory)
         self.model = model
         self.writer = tf.summary.create_file_writer(str(directory))
-        size = min(len(x), _affordable(model, x.shape[1:]))
+        size = min(len(x), affordable(model, x.shape[1:]))
         chosen = np.random.default_rng(seed).choice(len(x), size, replace=False)
         self.samples = np.asarray(x[np.sort(chosen)])
         self.limits = float(self.samples.min()), float(self.samples.max())
@@ -227,13 +229,14 @@ class Monitor:
         return np.concatenate([_to_numpy(call(x[start : start + size])) for start in starts])
 
 
-def _affordable(model: MemAE, shape: tuple[int, ...]) -> int:
+def affordable(model: MemAE, shape: tuple[int, ...]) -> int:
     """How many samples of a shape are looked at."""
     numbers = math.prod(shape)
     if model.memory is not None:
         queries = math.prod(model.code_shape(shape)[:-1])
         numbers = max(numbers, queries * model.memory.num_slots)
-    return min(NUM_SAMPLES, max(LEAST_SAMPLES, ALL_NUMBERS // numbers))
+    most = MOST_CLIPS if len(shape) == 4 else NUM_SAMPLES
+    return min(most, max(LEAST_SAMPLES, ALL_NUMBERS // numbers))
 
 
 def _as_queries(values: np.ndarray) -> np.ndarray:

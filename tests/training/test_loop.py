@@ -136,7 +136,7 @@ def test_averaged_weights_are_the_moving_average():
 def test_clipping_limits_the_norm_of_the_whole_gradient():
     loop = make(16, batch_size=16, clip_norm=0.5)
     x = tf.constant(data(16))
-    _, gradients = loop._compute_gradients(x, 1.0)
+    _, gradients = loop._compute_gradients({"x": x}, 1.0)
     norm = tf.linalg.global_norm(gradients).numpy()
     assert norm > 0.5
     loop.run_epoch(0)
@@ -148,11 +148,11 @@ def test_clipping_limits_the_norm_of_the_whole_gradient():
 
 def test_slices_of_a_batch_give_the_gradient_of_the_whole():
     loop = make(600, batch_size=600)
-    x = tf.constant(data(600))
+    samples = {"x": tf.constant(data(600))}
     loop._slices = 1
-    terms, gradients = loop._sliced_gradients(x, 1.0)
+    terms, gradients = loop._sliced_gradients(samples, 1.0)
     loop._slices = 3
-    sliced_terms, sliced = loop._sliced_gradients(x, 1.0)
+    sliced_terms, sliced = loop._sliced_gradients(samples, 1.0)
     np.testing.assert_allclose(sliced_terms, terms, rtol=1e-5)
     for part, whole in zip(sliced, gradients, strict=True):
         np.testing.assert_allclose(part, whole, rtol=1e-3, atol=1e-5)
@@ -272,6 +272,10 @@ apart = train(model, x, 3, batch_size=8, synchronized_batch_norm=False)[0]
 assert abs(apart[1][-1] / apart[0][-1] - 1) > 1e-4
 scaled = train(MODEL, data(32), 3, precision="mixed_float16", clip_norm=0.5)[0]
 np.testing.assert_allclose(*scaled, rtol=1e-2)
+from test_clip_samples import EVERYTHING, MODEL as CONV3D, samples_of, video
+clips = samples_of([video(13)], **EVERYTHING)
+for a, b in zip(*train(CONV3D, clips, 1, batch_size=4)[1]):
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
 """)
 
 

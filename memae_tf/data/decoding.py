@@ -1,0 +1,204 @@
+"""Frames of video files and of folders of images, one by one."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from memae_tf.data.images import UNREADABLE, read_image
+from memae_tf.errors import UserError
+from memae_tf.layers.image_featurizer import LUMA
+
+# What FFmpeg's usual containers are called.
+VIDEO_SUFFIXES = (
+    *(".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+    *(".wmv", ".asf", ".flv", ".3gp", ".ogv"),
+)
+# A container may count frames that its own edit list leaves out.
+TOLERATED_SHARE, TOLERATED_FRAMES = 0.01, 2
+
+
+class DamagedVideoError(Exception):
+    """A video cannot be read, or not to its end; the message says why."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame.
+
+    Attributes:
+        pixels: uint8 (height, width, channels).
+        time: Seconds since the video's first frame; `None` where nothing says so.
+    """
+
+    pixels: np.ndarray
+    time: float | None
+
+
+def read_frames(path: Path, channels: int) -> Iterator[Frame]:
+    """All frames of a video file or of a folder of images, in order, each of its own size.
+
+    Args:
+        path: A file that FFmpeg reads, or a folder whose images are frames in the order of the
+            numbers in their names.
+        channels: Of the frames, 1 (grey) or 3 (colour).
+
+    Raises:
+        DamagedVideoError: If it cannot be read, or not to its end.
+    """
+    return _read_folder(path, channels) if path.is_dir() else _read_file(path, channels)
+
+
+def frame_rate(path: Path) -> float | None:
+    """The frames a second of a video file, `None` where it does not say or is a folder.
+
+    Raises:
+        DamagedVideoError: If it cannot be opened.
+    """
+    if path.is_dir():
+        return None
+    av = require_av()
+    try:
+        with av.open(str(path)) as container:
+            rate = _stream(container).average_rate
+    except av.FFmpegError as error:
+        raise DamagedVideoError(_reason(error)) from None
+    return float(rate) if rate else None
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """The images of a folder, in the order of the numbers in their names."""
+    suffixes = Image.registered_extensions()
+    files = (
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    )
+    return sorted(files, key=natural_order)
+
+
+def natural_order(path: Path) -> tuple:
+    """A key that sorts `frame 10` behind `frame 9`."""
+    return tuple(
+        (int(part), "") if part.isdigit() else (-1, part)
+        for part in re.split(r"(\d+)", path.name)
+        if part
+    )
+
+
+def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A frame in another size, to one grey level what ImageFeaturizer makes of it.
+
+    Args:
+        pixels: uint8 (height, width, 1 or 3).
+        size: (height, width).
+    """
+    if pixels.shape[:2] == tuple(size):
+        return pixels
+    grey = pixels.shape[-1] == 1
+    image = Image.fromarray(pixels[..., 0] if grey else pixels)
+    # Pillow's filter is as wide as the reduction: that is antialiasing.
+    small = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR))
+    return small[..., None] if grey else small
+
+
+def at_rate(numbered: Iterator[tuple[int, Frame]], rate: float) -> Iterator[tuple[int, Frame]]:
+    """The frames to be seen at the times 0, 1 / rate, 2 / rate, ... and the last one.
+
+    A slower video repeats frames, a faster one leaves some out. Frames without a time are taken as
+    they are.
+
+    Args:
+        numbered: Frames with their numbers.
+        rate: Frames a second.
+    """
+    count, last = 0, None
+    for number, frame in numbered:
+        if frame.time is None:
+            yield number, frame
+            continue
+        # Files round times to milliseconds and worse.
+        while last is not None and (count + 0.05) / rate < frame.time:
+            yield last
+            count += 1
+        last = number, frame
+    if last is not None:
+        yield last
+
+
+def require_av():
+    """The package PyAV.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    try:
+        import av
+    except ImportError:
+        raise UserError(
+            "video: the package av is not installed; pip install 'memae_tf[video]' installs it"
+        ) from None
+    return av
+
+
+def _read_folder(folder: Path, channels: int) -> Iterator[Frame]:
+    for path in frame_files(folder):
+        try:
+            pixels = read_image(path)
+        except UNREADABLE as error:
+            reason = " ".join(str(error).replace(repr(str(path)), "it").split())
+            raise DamagedVideoError(f"{path.name}: {reason}") from None
+        yield Frame(_in_channels(pixels, channels), None)
+
+
+def _in_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
+    if pixels.shape[-1] == channels:
+        return pixels
+    if channels == 1:
+        return np.rint(pixels @ np.array(LUMA, "float32")).astype("uint8")[..., None]
+    return np.repeat(pixels, channels, axis=-1)
+
+
+def _read_file(path: Path, channels: int) -> Iterator[Frame]:
+    av = require_av()
+    number = declared = 0
+    try:
+        with av.open(str(path)) as container:
+            stream = _stream(container)
+            stream.thread_type = "AUTO"
+            declared, start = stream.frames, None
+            for frame in container.decode(stream):
+                start = frame.time if start is None else start
+                yield Frame(pixels_of(frame, channels), _since(start, frame.time))
+                number += 1
+    except av.FFmpegError as error:
+        raise DamagedVideoError(f"after {number} frames: {_reason(error)}") from None
+    if number < declared - max(TOLERATED_FRAMES, TOLERATED_SHARE * declared):
+        raise DamagedVideoError(f"is cut off: has {number} of {declared} frames")
+
+
+def _stream(container):
+    if not container.streams.video:
+        raise DamagedVideoError("has no video stream")
+    return container.streams.video[0]
+
+
+def pixels_of(frame, channels: int) -> np.ndarray:
+    """The pixels of a PyAV frame, uint8 (height, width, channels), upright as its camera says."""
+    pixels = frame.to_ndarray(format="gray" if channels == 1 else "rgb24")
+    if channels == 1:
+        pixels = pixels[..., None]
+    turns = round(Fraction(frame.rotation, 90)) % 4
+    return np.rot90(pixels, turns) if turns else pixels
+
+
+def _since(start: float | None, time: float | None) -> float | None:
+    return None if start is None or time is None else time - start
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,115 @@
+"""What the sources of video share: from files and labels to a data set of clips."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from memae_tf.config import VideoData
+from memae_tf.data.clips import Clips, Video, span
+from memae_tf.data.dataset import Dataset
+from memae_tf.data.decoding import VIDEO_SUFFIXES, natural_order
+from memae_tf.data.video_cache import OnPrepared, Source, frame_size, prepare
+from memae_tf.errors import UserError
+from memae_tf.layers import ClipFeaturizer
+
+# From a prepared test video to the labels of its source's frames, (source frames,), 1 = abnormal.
+Labels = Callable[[Video], np.ndarray]
+
+
+def video_dataset(
+    name: str,
+    config: VideoData,
+    train: Sequence[Source],
+    test: Sequence[Source],
+    labels: Labels | None,
+    on_prepared: OnPrepared = lambda *_: None,
+) -> Dataset:
+    """Prepares footage and puts clips over it.
+
+    Args:
+        name: Of the data set.
+        config: The `data` section.
+        train: Normal footage.
+        test: Normal and abnormal footage; may be empty.
+        labels: Of the test footage, `None` where there are none.
+        on_prepared: Is told how many videos are ready, of how many.
+
+    Raises:
+        UserError: If a video cannot be read, none is long enough for a clip, labels are not as
+            many as frames, or those of the test footage are all the same.
+    """
+    prepared = prepare([*train, *test], config, on_prepared)
+    train_videos, test_videos = (
+        [prepared[source] for source in sources if source in prepared] for sources in (train, test)
+    )
+    clips = Clips.windows(train_videos, config.clip_length, config.frame_stride, config.clip_stride)
+    needed = span(config.clip_length, config.frame_stride)
+    if len(clips) == 0:
+        longest = max((len(video.frames) for video in train_videos), default=0)
+        raise UserError(
+            f"{name}: no training video is long enough: a clip spans {needed} frames "
+            f"(data.clip_length, data.frame_stride), and the longest video has {longest}"
+        )
+    own_labels = None
+    if labels is not None and test_videos:
+        own_labels = [_labels_of(video, labels(video)) for video in test_videos]
+        kinds = np.unique(np.concatenate(own_labels))
+        if len(kinds) < 2:
+            kind = "abnormal" if kinds[0] else "normal"
+            raise UserError(
+                f"{name}: by their labels all test frames are {kind}; an evaluation needs both"
+            )
+    featurizer = ClipFeaturizer(
+        frame_size(config),
+        config.clip_length,
+        config.frame_stride,
+        config.channels,
+        config.scaling,
+    )
+    # Every frame once is enough.
+    featurizer.adapt(Clips.windows(train_videos, config.clip_length, 1, config.clip_length))
+    test_clips = None
+    if test_videos:
+        test_clips = Clips.windows(test_videos, config.clip_length, config.frame_stride, 1)
+    return Dataset(
+        name=name,
+        protocol="given" if own_labels else "unlabelled",
+        simulated=False,
+        featurizer=featurizer,
+        train=clips,
+        test=test_clips,
+        labels=None if own_labels is None else np.concatenate(own_labels),
+        threshold="train_quantile",
+    )
+
+
+def find_videos(folder: Path) -> list[Source]:
+    """The video files of a folder and its folders of frames, in the order of their numbers.
+
+    Files are called without their suffix, unless another one would be called the same.
+    """
+    paths = [
+        path
+        for path in sorted(folder.iterdir(), key=natural_order)
+        if not path.name.startswith(".")
+        and (path.is_dir() or path.suffix.lower() in VIDEO_SUFFIXES)
+    ]
+    names = [path.name if path.is_dir() else path.stem for path in paths]
+    return [
+        Source(name if names.count(name) == 1 else path.name, path)
+        for name, path in zip(names, paths, strict=True)
+    ]
+
+
+def _labels_of(video: Video, labels: np.ndarray) -> np.ndarray:
+    """The labels of prepared frames, int64 (frames,).
+
+    Raises:
+        UserError: If there are not as many as the source has frames.
+    """
+    if len(labels) != video.source_frames:
+        raise UserError(
+            f"video {video.name}: has {video.source_frames} frames, and labels for {len(labels)}"
+        )
+    return np.asarray(labels).astype(bool).astype("int64")[video.numbers]

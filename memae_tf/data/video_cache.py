@@ -1,0 +1,206 @@
+"""Footage, prepared once: frames in the model's size, grey or in colour, in files to be mapped."""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+import uuid
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from memae_tf.config import VideoData
+from memae_tf.data import decoding
+from memae_tf.data.clips import Video
+from memae_tf.data.decoding import DamagedVideoError
+from memae_tf.errors import UserError
+
+# Of what is in the cache; another one is another folder.
+VERSION = 1
+SHOWN_VIDEOS = 5
+
+# How many videos are ready, of how many.
+OnPrepared = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video file, or a folder of frames, and the name that labels know it by."""
+
+    name: str
+    path: Path
+
+
+def prepare(
+    sources: Sequence[Source], config: VideoData, on_prepared: OnPrepared = lambda *_: None
+) -> dict[Source, Video]:
+    """The footage by its source, decoded where it is not in the cache yet.
+
+    A prepared video is a folder of its own, with its frames as `frames.npy`. It is known by path,
+    size and time of its file or files, the frames' size, channels and rate. It appears whole, or
+    not at all, also where two processes prepare it at once.
+
+    Raises:
+        UserError: Naming the videos that cannot be read, unless `config.damaged` is "skip", which
+            leaves them out and warns; or if the cache cannot be written.
+    """
+    folder = config.cache or _default_folder()
+    videos: dict[Source, Video] = {}
+    damaged: dict[str, str] = {}
+    stop = threading.Event()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        futures = {pool.submit(_video, source, config, folder, stop): source for source in sources}
+        try:
+            for future in as_completed(futures):
+                source = futures[future]
+                try:
+                    videos[source] = future.result()
+                except DamagedVideoError as error:
+                    damaged[str(source.path)] = str(error)
+                on_prepared(len(videos) + len(damaged), len(sources))
+        except BaseException:
+            # Ctrl-C, a full disk, ...: an hour of footage takes minutes.
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    if damaged:
+        _complain(damaged, len(sources), config)
+    _warn_of_rates(list(videos.values()), config)
+    return videos
+
+
+def frame_size(config: VideoData) -> tuple[int, int]:
+    """(height, width) of the prepared frames."""
+    size = config.size
+    return (size, size) if isinstance(size, int) else tuple(size)
+
+
+def _default_folder() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "memae_tf" / "video"
+
+
+def _video(source: Source, config: VideoData, folder: Path, stop: threading.Event) -> Video:
+    place = folder / f"{source.path.stem}-{_key(source.path, config)}"
+    try:
+        video = _open(source.name, place)
+        if video is None:
+            _write(source.path, config, place, stop)
+            video = _open(source.name, place)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: cannot be written ({error.strerror}); data.cache names another folder"
+        ) from None
+    if video is None:
+        raise UserError(f"{place}: is damaged; delete it to have it made again")
+    return video
+
+
+def _key(path: Path, config: VideoData) -> str:
+    """What a prepared video is known by."""
+    try:
+        files = decoding.frame_files(path) if path.is_dir() else [path]
+        states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    except OSError as error:
+        raise DamagedVideoError(f"cannot be read ({error.strerror})") from None
+    made_of = [VERSION, str(path.resolve()), states, frame_size(config)]
+    made_of += [config.channels, config.frame_rate]
+    return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:16]
+
+
+def _open(name: str, place: Path) -> Video | None:
+    """What is in the cache; `None` where it is not or damaged, and then it is removed."""
+    if not place.exists():
+        return None
+    try:
+        about = json.loads((place / "about.json").read_text())
+        frames = np.load(place / "frames.npy", mmap_mode="r")
+        numbers = np.load(place / "numbers.npy")
+    except (OSError, ValueError):
+        shutil.rmtree(place, ignore_errors=True)
+        return None
+    return Video(name, frames, numbers, about["source_frames"], about["rate"])
+
+
+def _write(path: Path, config: VideoData, place: Path, stop: threading.Event) -> None:
+    aside = place.with_name(f".partial-{uuid.uuid4().hex}")
+    aside.mkdir(parents=True)
+    try:
+        numbers, source_frames = _write_frames(aside / "frames.npy", path, config, stop)
+        np.save(aside / "numbers.npy", numbers)
+        rate = config.frame_rate or decoding.frame_rate(path)
+        about = {"source": str(path), "source_frames": source_frames, "rate": rate}
+        (aside / "about.json").write_text(json.dumps(about))
+        try:
+            aside.rename(place)
+        except OSError:
+            # Another process was faster.
+            if not place.exists():
+                raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write_frames(
+    file: Path, path: Path, config: VideoData, stop: threading.Event
+) -> tuple[np.ndarray, int]:
+    """Writes the frames of a video as an array of NumPy's.
+
+    Returns:
+        The numbers that they have in the source, and how many frames that has.
+    """
+    size = frame_size(config)
+    numbered = enumerate(decoding.read_frames(path, config.channels))
+    chosen = decoding.at_rate(numbered, config.frame_rate) if config.frame_rate else numbered
+    numbers = []
+    with open(file, "wb") as out:
+        _write_header(out, 0, (*size, config.channels))
+        for number, frame in chosen:
+            if stop.is_set():
+                raise CancelledError
+            out.write(np.ascontiguousarray(decoding.resized(frame.pixels, size)))
+            numbers.append(number)
+        # How many there are is known in the end. NumPy leaves room for that.
+        out.seek(0)
+        _write_header(out, len(numbers), (*size, config.channels))
+        out.flush()
+        os.fsync(out.fileno())
+    if not numbers:
+        raise DamagedVideoError("has no frames")
+    # The last frame is chosen at any rate, or repeated.
+    return np.array(numbers, "int64"), numbers[-1] + 1
+
+
+def _write_header(out, count: int, shape: tuple[int, ...]) -> None:
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+    np.lib.format.write_array_header_1_0(out, header)
+
+
+def _complain(damaged: dict[str, str], total: int, config: VideoData) -> None:
+    """Says which videos cannot be read.
+
+    Raises:
+        UserError: If that is an error, or if there are no others.
+    """
+    named = ", ".join(f"{path} ({why})" for path, why in sorted(damaged.items())[:SHOWN_VIDEOS])
+    more = f", and {len(damaged) - SHOWN_VIDEOS} more" if len(damaged) > SHOWN_VIDEOS else ""
+    message = f"{len(damaged)} of {total} videos cannot be read: {named}{more}"
+    if config.damaged == "error":
+        raise UserError(f"{message}; mend or delete them, or set data.damaged=skip")
+    warnings.warn(f"{message}; they are left out", stacklevel=3)
+
+
+def _warn_of_rates(videos: list[Video], config: VideoData) -> None:
+    rates = sorted((video.rate, video.name) for video in videos if video.rate)
+    if config.frame_rate is None and rates and rates[-1][0] > 1.1 * rates[0][0]:
+        (low, slow), (high, fast) = rates[0], rates[-1]
+        warnings.warn(
+            f"the videos have {low:.4g} ({slow}) to {high:.4g} ({fast}) frames a second, and what "
+            "moves seems faster in some; data.frame_rate brings them to one rate",
+            stacklevel=3,
+        )

@@ -1,0 +1,88 @@
+"""A person's own footage, in one folder.
+
+    train/       video files, or folders of frames: normal footage
+    test/        the same, normal or not; may be missing
+    labels.csv   of the abnormal frames in test/; may be missing
+
+labels.csv has the header `video,first,last` and a line for each abnormal span: the name of a file
+or folder in test/, with or without its suffix, and the numbers of the span's first and last frame,
+counted from 0. Videos without a line are normal.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from memae_tf.config import VideoFolderData
+from memae_tf.data.clips import Video
+from memae_tf.data.dataset import Dataset
+from memae_tf.data.video import find_videos, video_dataset
+from memae_tf.data.video_cache import OnPrepared, Source
+from memae_tf.errors import UserError
+
+COLUMNS = ("video", "first", "last")
+
+
+def load(config: VideoFolderData, on_prepared: OnPrepared = lambda *_: None) -> Dataset:
+    """Prepares the frames and reads the labels. Without them, nothing is evaluated.
+
+    Raises:
+        UserError: If a folder is missing or empty, a video damaged, or a label does not fit.
+    """
+    root = config.dir
+    if not root.is_dir():
+        raise UserError(f"data.dir={root}: there is no such folder")
+    train = find_videos(root / "train") if (root / "train").is_dir() else []
+    if not train:
+        raise UserError(
+            f"{root}: has no footage in train/; normal footage to train on, video files or folders "
+            "of frames, should be there"
+        )
+    test = find_videos(root / "test") if (root / "test").is_dir() else []
+    labels, path = None, root / "labels.csv"
+    if path.is_file():
+        spans = _spans(path, test)
+
+        def labels(video: Video) -> np.ndarray:
+            return _labels(path, video, spans)
+
+    return video_dataset(root.resolve().name, config, train, test, labels, on_prepared)
+
+
+def _spans(path: Path, test: list[Source]) -> pd.DataFrame:
+    """The lines of labels.csv, their videos called as those in `test`."""
+    try:
+        table = pd.read_csv(path, dtype={"video": str}, skipinitialspace=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error})") from None
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise UserError(
+            f"{path}: has no column {missing[0]}; its header should be video,first,last"
+        )
+    names = {source.path.name: source.name for source in test}
+    names |= {source.name: source.name for source in test}
+    for row, (video, first, last) in enumerate(table[list(COLUMNS)].itertuples(index=False)):
+        line = f"{path}, line {row + 2}"
+        if video not in names:
+            raise UserError(f"{line}: there is no video '{video}' in test/")
+        if not all(isinstance(n, (int, np.integer)) for n in (first, last)) or first > last:
+            raise UserError(
+                f"{line}: first and last should be numbers of frames, first not above last, and "
+                f"are {first} and {last}"
+            )
+    return table.assign(video=table["video"].map(names))
+
+
+def _labels(path: Path, video: Video, spans: pd.DataFrame) -> np.ndarray:
+    labels = np.zeros(video.source_frames, bool)
+    own = spans[spans["video"] == video.name]
+    for row, first, last in own[["first", "last"]].itertuples():
+        if first < 0 or last >= len(labels):
+            raise UserError(
+                f"{path}, line {row + 2}: {first} to {last} are not among the frames 0 to "
+                f"{len(labels) - 1} of {video.name}"
+            )
+        labels[first : last + 1] = True
+    return labels

@@ -1,0 +1,162 @@
+"""Clips of frames of any size to normalised clips of one size, as a Keras layer."""
+
+from collections.abc import Mapping, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from memae_tf.config import FrameScoring
+from memae_tf.layers.image_featurizer import ImageFeaturizer, require_bytes
+
+SCALINGS = ("unit", "symmetric", "standard")
+# Numbers of a batch of `Detector.detect`: a 3-D net makes many more of each.
+BATCH_NUMBERS = 2**21
+
+
+@keras.saving.register_keras_serializable(package="memae_tf")
+class ClipFeaturizer(ImageFeaturizer):
+    """Turns uint8 clips into float clips of one size, with one number of channels, normalised.
+
+    Every frame becomes what `ImageFeaturizer` makes of an image. It also knows how the scores of
+    frames follow from those of clips, as the threshold of a detector is one for frames.
+
+    Example:
+
+    >>> featurizer = ClipFeaturizer(size=(64, 64), length=16)
+    >>> featurizer(np.zeros((8, 16, 240, 360, 1), "uint8")).shape
+    (8, 16, 64, 64, 1)
+
+    Args:
+        size: (height, width) of the output.
+        length: Frames of a clip.
+        frame_stride: From one frame of a clip to its next, in the footage that clips are cut from.
+        channels: Of the output, 1 (grey) or 3 (colour).
+        scaling: `"unit"`, `"symmetric"` (the paper's) or `"standard"`, as in `ImageFeaturizer`.
+        frame_scoring: A `FrameScoring`, or a dict of its fields: how frames are scored.
+
+    Input shape:
+        `(batch, length, height, width, channels)` with 1, 3 or 4 channels, values 0 to 255.
+
+    Output shape:
+        `(batch, length, *size, channels)`, float32.
+
+    Raises:
+        ValueError: If an argument is out of its range, or the input has another rank, length or
+            number of channels.
+
+    Reference:
+        - [Gong et al., 2019](https://arxiv.org/abs/1904.02639), section 4.2
+    """
+
+    def __init__(
+        self,
+        size: Sequence[int],
+        length: int = 16,
+        frame_stride: int = 1,
+        channels: int = 1,
+        scaling: str = "symmetric",
+        frame_scoring: FrameScoring | Mapping | None = None,
+        **kwargs,
+    ):
+        if scaling not in SCALINGS:
+            raise ValueError(f"`scaling` must be one of {SCALINGS}. Received: scaling={scaling}")
+        super().__init__(size, channels, scaling, **kwargs)
+        if length < 1 or frame_stride < 1:
+            raise ValueError(
+                "`length` and `frame_stride` must be positive. "
+                f"Received: length={length}, frame_stride={frame_stride}"
+            )
+        self.length = length
+        self.frame_stride = frame_stride
+        if not isinstance(frame_scoring, FrameScoring):
+            frame_scoring = FrameScoring(**(frame_scoring or {}))
+        self.frame_scoring = frame_scoring
+
+    @property
+    def feature_shape(self) -> tuple[int, int, int, int]:
+        """The shape of one clip as the model takes it."""
+        return (self.length, *self.size, self.channels)
+
+    @property
+    def batch_size(self) -> int:
+        """How many clips a batch may well have."""
+        return max(1, BATCH_NUMBERS // int(np.prod(self.feature_shape)))
+
+    def resized(self, clips):
+        """Float clips (batch, length, *size, channels) with values of 0 to 255."""
+        shape = tuple(clips.shape)
+        if len(shape) != 5 or shape[1] != self.length:
+            raise ValueError(
+                f"Clips must be of shape (batch, {self.length}, height, width, channels). "
+                f"Received: shape={shape}"
+            )
+        sides = ops.shape(clips)[2:4]
+        frames = super().resized(ops.reshape(clips, (-1, *sides, shape[-1])))
+        return ops.reshape(frames, (-1, *self.feature_shape))
+
+    # What a detector asks of a featurizer.
+
+    def as_input(self, clips):
+        """What a user has as clips, in a form that `batches` takes.
+
+        Args:
+            clips: A uint8 array (clips, length, height, width), grey, or (clips, length, height,
+                width, channels); or a sequence of arrays (length, height, width) or (length,
+                height, width, channels), whose sizes may differ. Clips in a sequence are looked
+                at when they are needed.
+
+        Raises:
+            ValueError: If it is another kind of array.
+        """
+        if not isinstance(clips, np.ndarray) or clips.dtype == object:
+            return clips
+        require_bytes(clips, "Clips")
+        if clips.ndim == 4:
+            clips = clips[..., None]
+        if clips.ndim != 5:
+            raise ValueError(
+                "Clips must be an array (clips, frames, height, width) or (clips, frames, height, "
+                f"width, channels). Received: an array of shape {clips.shape}"
+            )
+        return clips
+
+    def input_specs(self, batch):
+        """The shape and dtype that a graph for batches like this one takes."""
+        # With the size of the frames: where it is the model's, nothing is resized.
+        return keras.InputSpec(dtype="uint8", shape=(None, *batch.shape[1:]))
+
+    def describe_features(self) -> dict:
+        """What features are, in JSON's types, see `ImageFeaturizer`; `length` frames of a clip,
+        `frame_stride` frames of the footage apart."""
+        own = {"length": self.length, "frame_stride": self.frame_stride}
+        return {**own, **super().describe_features()}
+
+    def explain(self, feature_errors):
+        """`heat_map` (batch, length, *size): the errors of the channels of each pixel, added up.
+
+        Args:
+            feature_errors: Float tensor (batch, length, *size, channels).
+        """
+        return super().explain(feature_errors)
+
+    def _as_item(self, clip) -> np.ndarray:
+        """One clip as (length, height, width, channels)."""
+        clip = np.asarray(clip)
+        require_bytes(clip, "Clips")
+        if clip.ndim == 3:
+            clip = clip[..., None]
+        if clip.ndim != 4:
+            raise ValueError(
+                "A clip must be an array (frames, height, width) or (frames, height, width, "
+                f"channels). Received: an array of shape {clip.shape}"
+            )
+        return clip
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "length": self.length,
+            "frame_stride": self.frame_stride,
+            "frame_scoring": self.frame_scoring.model_dump(),
+        }

@@ -1,0 +1,269 @@
+"""Clips over prepared footage as training samples, augmented, some of them made abnormal.
+
+A plan names frames and draws; clips are put together from the frames on the device, or read for a
+batch. All that is random is drawn with the plan.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from memae_tf.config import Augmentation, PseudoAnomalies, TrainingConfig
+from memae_tf.data.clips import Clips, span
+from memae_tf.layers import ClipFeaturizer
+from memae_tf.training.samples import Arrays, Tensors, TrainingSamples
+
+# Sides of a patch are at least this share of a frame's, 10 of 256 pixels in LNRA.
+SMALLEST_PATCH = 0.04
+# The border of a patch fades over this share of its half side.
+PATCH_BORDER = 0.1
+# Patches show a part of another frame, of sides drawn from this to 1.
+SMALLEST_SOURCE = 0.25
+
+
+class ClipSamples(TrainingSamples):
+    """Clips as feeds and loop take them.
+
+    With `config.pseudo_anomalies` some are made abnormal: with skipped frames, so that what moves
+    moves too fast, or with a patch from another frame that wanders over them. With its loss
+    "restore" the model should give what was there before; with "repel" their reconstruction error
+    counts negatively, by a weight of -1.
+
+    Args:
+        clips: Normal clips.
+        featurizer: Normalises them; its size and channels are those of the frames.
+        config: The `training` section.
+
+    Reference:
+        - [Astrid et al., Learning Not to Reconstruct Anomalies, BMVC
+          2021](https://arxiv.org/abs/2110.09742): skipped frames and patches, "restore"
+        - [Astrid et al., Synthetic Temporal Anomaly Guided End-to-End Video Anomaly Detection,
+          ICCVW 2021](https://arxiv.org/abs/2110.09768), [PseudoBound, Neurocomputing
+          2023](https://arxiv.org/abs/2303.10704): "repel"
+    """
+
+    def __init__(self, clips: Clips, featurizer: ClipFeaturizer, config: TrainingConfig):
+        self.clips = clips
+        self.featurizer = featurizer
+        self.augmentation = config.augmentation or Augmentation()
+        self.pseudo = config.pseudo_anomalies or PseudoAnomalies()
+        self.shape = (len(clips), *featurizer.feature_shape)
+        self.videos = [video.frames for video in clips.videos]
+        # The numbers of each video's first frame and of the one behind its last, in all of them.
+        self.bounds = np.cumsum([0, *(len(frames) for frames in self.videos)])
+        self.nbytes = sum(frames.nbytes for frames in self.videos)
+        self.sample_nbytes = sum(
+            int(np.prod(spec.shape)) * spec.dtype.size for spec in self.specs().values()
+        )
+        # As constants: the layer's weights are not those of a replica.
+        self._offset, self._spread = (
+            ops.convert_to_numpy(value) for value in (featurizer.offset, featurizer.spread)
+        )
+
+    @property
+    def _augments(self) -> bool:
+        return self.augmentation.flip > 0 or self.augmentation.crop > 0
+
+    @property
+    def _restores_skips(self) -> bool:
+        return self.pseudo.skip > 0 and self.pseudo.loss == "restore"
+
+    def __getitem__(self, index):
+        clips = self.clips[np.asarray(index)]
+        features = np.empty((len(clips), *self.shape[1:]), "float32")
+        for places, batch in self.featurizer.batches(clips, self.featurizer.batch_size):
+            features[places] = self.featurizer(batch)
+        return features
+
+    def resident(self):
+        return np.concatenate(self.videos)
+
+    # The plan of an epoch.
+
+    def plan(self, order, seed, epoch):
+        rng = np.random.default_rng([seed, epoch])
+        video, start = self.clips.places[order].T
+        lengths = np.diff(self.bounds)[video]
+        plan = {}
+        if self._augments:
+            plan["box"] = self._boxes(rng, len(order))
+        draws = rng.random(len(order))
+        skips = draws < self.pseudo.skip
+        patches = (draws >= self.pseudo.skip) & (draws < self.pseudo.skip + self.pseudo.patch)
+        if self.pseudo.skip:
+            gap = self._gaps(rng, skips, lengths)
+            start = np.minimum(start, lengths - ((self.clips.length - 1) * gap + 1))
+            skips &= gap > self.clips.frame_stride
+            plan["gap"] = gap.astype("int32")
+        if self.pseudo.patch:
+            plan |= self._patches(rng, patches)
+        if self.pseudo.loss == "repel":
+            plan["weight"] = np.where(skips | patches, -1.0, 1.0).astype("float32")
+        plan["first"] = (self.bounds[video] + start).astype("int32")
+        return plan
+
+    def _boxes(self, rng: np.random.Generator, count: int) -> np.ndarray:
+        """Parts of frames, (clips, 4): top, left, height, width, as shares; mirrored below 0."""
+        sides = 1 - self.augmentation.crop * rng.random((count, 2))
+        corner = rng.random((count, 2)) * (1 - sides)
+        mirrored = rng.random(count) < self.augmentation.flip
+        corner[:, 1] += np.where(mirrored, sides[:, 1], 0)
+        sides[:, 1] *= np.where(mirrored, -1, 1)
+        return np.concatenate([corner, sides], axis=1).astype("float32")
+
+    def _gaps(self, rng: np.random.Generator, skips: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """From one frame of each clip to its next: more where frames are skipped.
+
+        In a video that is too short for it, fewer or none are.
+        """
+        own = self.clips.frame_stride
+        factor = np.where(skips, rng.choice(self.pseudo.skips, len(skips)), 1)
+        longest = (lengths - 1) // max(self.clips.length - 1, 1) // own
+        return own * np.maximum(1, np.minimum(factor, longest))
+
+    def _patches(self, rng: np.random.Generator, patches: np.ndarray) -> Arrays:
+        """Where patches come from, how large they are and where they are in each frame."""
+        count, length = len(patches), self.clips.length
+        half = rng.uniform(SMALLEST_PATCH, max(SMALLEST_PATCH, self.pseudo.patch_size), (count, 2))
+        half = np.where(patches[:, None], half / 2, 0)
+        steps = rng.uniform(-1, 1, (count, length, 2)) * self.pseudo.patch_move
+        steps[:, 0] = rng.random((count, 2))
+        centers = np.clip(np.cumsum(steps, axis=1), 0, 1)
+        sides = rng.uniform(SMALLEST_SOURCE, 1, (count, 2))
+        corner = rng.random((count, 2)) * (1 - sides)
+        return {
+            "patch_frame": rng.integers(self.bounds[-1], size=count).astype("int32"),
+            "patch_source": np.concatenate([corner, sides], axis=1).astype("float32"),
+            "patch_half": half.astype("float32"),
+            "patch_centers": centers.astype("float32"),
+        }
+
+    # From a plan to samples.
+
+    def gather(self, resident, plan):
+        own = self.clips.frame_stride
+
+        def clip(gap):
+            frames = plan["first"][..., None] + gap * tf.range(self.clips.length)
+            return tf.gather(resident, frames)
+
+        samples = self._drawn(plan)
+        samples["x"] = clip(plan["gap"][..., None] if "gap" in plan else own)
+        if self._restores_skips:
+            samples["y"] = clip(own)
+        if self.pseudo.patch:
+            samples["patch"] = tf.gather(resident, plan["patch_frame"])
+        return samples
+
+    def read(self, plan):
+        own = self.clips.frame_stride
+        gaps = plan.get("gap", np.full(len(plan["first"]), own))
+        samples = self._drawn(plan)
+        samples["x"] = self._clips(plan["first"], gaps)
+        if self._restores_skips:
+            samples["y"] = self._clips(plan["first"], np.full(len(gaps), own))
+        if self.pseudo.patch:
+            samples["patch"] = np.stack([self._frames(n, n + 1, 1)[0] for n in plan["patch_frame"]])
+        return samples
+
+    def _clips(self, firsts: Sequence[int], gaps: Sequence[int]) -> np.ndarray:
+        return np.stack(
+            [
+                self._frames(first, first + span(self.clips.length, gap), gap)
+                for first, gap in zip(firsts, gaps, strict=True)
+            ]
+        )
+
+    def _frames(self, first: int, stop: int, step: int) -> np.ndarray:
+        """Frames by their numbers in all videos, all of one video."""
+        video = np.searchsorted(self.bounds, first, "right") - 1
+        start = self.bounds[video]
+        return self.videos[video][first - start : stop - start : step]
+
+    def _drawn(self, plan: dict) -> dict:
+        """What of a plan `prepare` needs."""
+        names = ("box", "weight", "patch_source", "patch_half", "patch_centers")
+        return {name: plan[name] for name in names if name in plan}
+
+    def specs(self):
+        clip = tf.TensorSpec(self.shape[1:], tf.uint8)
+        specs = {}
+        if self._augments:
+            specs["box"] = tf.TensorSpec((4,), tf.float32)
+        if self.pseudo.loss == "repel":
+            specs["weight"] = tf.TensorSpec((), tf.float32)
+        if self.pseudo.patch:
+            specs["patch_source"] = tf.TensorSpec((4,), tf.float32)
+            specs["patch_half"] = tf.TensorSpec((2,), tf.float32)
+            specs["patch_centers"] = tf.TensorSpec((self.clips.length, 2), tf.float32)
+            specs["patch"] = tf.TensorSpec(self.shape[2:], tf.uint8)
+        specs["x"] = clip
+        if self._restores_skips:
+            specs["y"] = clip
+        return specs
+
+    def prepare(self, samples):
+        clips = [tf.cast(samples[name], tf.float32) for name in ("x", "y") if name in samples]
+        if self._augments:
+            clips = [part_of_frames(clip, samples["box"]) for clip in clips]
+        x, target = clips[0], clips[-1]
+        if self.pseudo.patch:
+            x = self._patched(x, samples)
+            if self.pseudo.loss == "repel":
+                target = x
+        return self._normalised(x), self._normalised(target), samples.get("weight")
+
+    def _patched(self, x: tf.Tensor, samples: Tensors) -> tf.Tensor:
+        patch = tf.cast(samples["patch"], tf.float32)[:, None]
+        patch = part_of_frames(patch, samples["patch_source"])
+        mask = patch_masks(samples["patch_centers"], samples["patch_half"], self.shape[2:4])
+        return x + mask[..., None] * (patch - x)
+
+    def _normalised(self, x: tf.Tensor) -> tf.Tensor:
+        return (x - self._offset) / self._spread
+
+
+def part_of_frames(clips: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+    """A part of every frame of each clip, in the size of the frame, bilinearly.
+
+    Two products with matrices, as batches of such parts have no kernel that XLA compiles.
+
+    Args:
+        clips: Float tensor (batch, frames, height, width, channels).
+        boxes: Float tensor (batch, 4): top, left, height, width of the parts, as shares of the
+            frame's; with a negative width from right to left.
+    """
+    height, width = clips.shape[2:4]
+    rows = _resampling(boxes[:, 0], boxes[:, 2], height)
+    columns = _resampling(boxes[:, 1], boxes[:, 3], width)
+    clips = tf.einsum("bij,bfjwc->bfiwc", rows, clips)
+    return tf.einsum("bij,bfhjc->bfhic", columns, clips)
+
+
+def _resampling(start: tf.Tensor, length: tf.Tensor, size: int) -> tf.Tensor:
+    """What each pixel of an axis takes of each pixel before, (batch, size, size)."""
+    pixels = tf.range(size, dtype=tf.float32)
+    places = (start[:, None] + length[:, None] * (pixels + 0.5) / size) * size - 0.5
+    places = tf.clip_by_value(places, 0.0, size - 1.0)
+    return tf.maximum(0.0, 1.0 - tf.abs(places[..., None] - pixels))
+
+
+def patch_masks(centers: tf.Tensor, half: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """What patches cover, 1 inside, fading to 0 at a soft border: (batch, frames, height, width).
+
+    Args:
+        centers: Float tensor (batch, frames, 2) of places as shares of height and width.
+        half: Float tensor (batch, 2), half of their sides, in the same units; 0 is no patch.
+        size: (height, width) of the frames.
+    """
+    masks = []
+    for axis, pixels in enumerate(size):
+        places = (tf.range(pixels, dtype=tf.float32) + 0.5) / pixels
+        distance = tf.abs(places - centers[..., axis, None])
+        inside = half[:, None, axis, None]
+        border = tf.maximum(PATCH_BORDER * inside, 1.0 / pixels)
+        fading = tf.clip_by_value((inside + border - distance) / border, 0.0, 1.0)
+        masks.append(fading * tf.cast(inside > 0, tf.float32))
+    return masks[0][..., :, None] * masks[1][..., None, :]

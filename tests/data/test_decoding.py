@@ -1,0 +1,121 @@
+import av
+import footage
+import numpy as np
+import pytest
+from PIL import Image
+
+from memae_tf.data.decoding import (
+    DamagedVideoError,
+    Frame,
+    at_rate,
+    frame_files,
+    frame_rate,
+    read_frames,
+    resized,
+)
+from memae_tf.layers import ImageFeaturizer
+
+FRAMES = footage.scene(12, seed=0)
+
+
+def pixels_of(path, channels: int = 1) -> np.ndarray:
+    return np.stack([frame.pixels for frame in read_frames(path, channels)])
+
+
+def test_lossless_file_gives_its_frames_back(tmp_path):
+    path = footage.write_video(tmp_path / "a.mkv", FRAMES)
+    np.testing.assert_array_equal(pixels_of(path)[..., 0], FRAMES)
+    assert frame_rate(path) == 10
+    times = [frame.time for frame in read_frames(path, 1)]
+    np.testing.assert_allclose(times, np.arange(12) / 10, atol=1e-3)
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx264"), ("avi", "mpeg4")])
+def test_usual_files(tmp_path, suffix, codec):
+    path = footage.write_video(tmp_path / f"a.{suffix}", FRAMES, codec)
+    found = pixels_of(path)[..., 0].astype(float)
+    assert found.shape == FRAMES.shape
+    assert np.abs(found - FRAMES).mean() < 8
+
+
+def test_colours_and_grey(tmp_path):
+    red = np.zeros((4, 16, 16, 3), "uint8")
+    red[..., 0] = 200
+    path = footage.write_video(tmp_path / "a.mp4", red, "libx264")
+    np.testing.assert_allclose(pixels_of(path, 3)[..., 0], 200, atol=8)
+    np.testing.assert_allclose(pixels_of(path, 3)[..., 1:], 0, atol=8)
+    np.testing.assert_allclose(pixels_of(path, 1), 0.299 * 200, atol=5)
+    folder = footage.write_frames(tmp_path / "frames", red)
+    np.testing.assert_allclose(pixels_of(folder, 1), 60)
+
+
+def test_turned_camera(tmp_path):
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        if not hasattr(stream, "set_display_rotation"):
+            pytest.skip("this PyAV cannot write it")
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        stream.set_display_rotation(90)
+        for pixels in FRAMES:
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format="gray")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    # 90 degrees counterclockwise, which a player does as well.
+    upright = np.rot90(FRAMES, axes=(1, 2)).astype(float)
+    assert np.abs(pixels_of(path)[..., 0] - upright).mean() < 8
+
+
+def test_frames_of_a_folder_come_in_the_order_of_their_numbers(tmp_path):
+    for number in (10, 9, 100, 1):
+        Image.fromarray(np.full((2, 2), number, "uint8")).save(tmp_path / f"frame{number}.png")
+    (tmp_path / "._frame3.png").write_bytes(b"what a Mac leaves behind")
+    (tmp_path / "notes.txt").write_text("no image")
+    assert [frame.pixels[0, 0, 0] for frame in read_frames(tmp_path, 1)] == [1, 9, 10, 100]
+    assert len(frame_files(tmp_path)) == 4
+
+
+def test_cut_off_file_says_so(tmp_path):
+    whole = footage.write_video(tmp_path / "whole.avi", footage.scene(60, 1), "mpeg4")
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DamagedVideoError, match=r"cut off: has \d+ of 60 frames|after \d+ frames"):
+        pixels_of(cut)
+
+
+@pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
+def test_what_is_no_video_says_so(tmp_path, content):
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(DamagedVideoError):
+        pixels_of(tmp_path / "a.mp4")
+
+
+def test_damaged_frame_is_named(tmp_path):
+    footage.write_frames(tmp_path, FRAMES[:3])
+    (tmp_path / "002.png").write_bytes((tmp_path / "002.png").read_bytes()[:60])
+    with pytest.raises(DamagedVideoError, match=r"002\.png"):
+        pixels_of(tmp_path)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resized_as_the_featurizer_does(channels):
+    large = np.random.default_rng(0).integers(0, 256, (60, 90, channels), "uint8")
+    expected = np.asarray(ImageFeaturizer((16, 20), channels).resized(large[None]))[0]
+    np.testing.assert_allclose(resized(large, (16, 20)), expected, atol=1.1)
+    assert resized(large, (60, 90)) is large
+
+
+def numbers(times, rate) -> list[int]:
+    frames = ((i, Frame(np.zeros((1, 1, 1), "uint8"), time)) for i, time in enumerate(times))
+    return [number for number, _ in at_rate(frames, rate)]
+
+
+def test_rates_by_hand():
+    assert numbers(np.arange(6) / 10, 10) == [0, 1, 2, 3, 4, 5]
+    assert numbers(np.arange(9) / 20, 10) == [0, 2, 4, 6, 8]
+    assert numbers(np.arange(3) / 5, 10) == [0, 0, 1, 1, 2]
+    # A gap, as where a camera was away.
+    assert numbers([0, 0.1, 0.5], 10) == [0, 1, 1, 1, 1, 2]
+    assert numbers([None] * 3, 10) == [0, 1, 2]

@@ -1,0 +1,49 @@
+"""Small footage to test with: squares that walk slowly, and at times a large one that runs."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+HEIGHT, WIDTH = 24, 32
+
+
+def scene(num_frames: int, seed: int, odd: range = range(0)) -> np.ndarray:
+    """uint8 (frames, height, width); in the frames of `odd` something runs through."""
+    rng = np.random.default_rng(seed)
+    frames = np.tile(np.linspace(60, 120, WIDTH), (num_frames, HEIGHT, 1))
+    walkers = [(rng.integers(2, HEIGHT - 6), rng.uniform(0, WIDTH)) for _ in range(3)]
+    for number in range(num_frames):
+        for top, left in walkers:
+            column = int(left + 0.5 * number) % (WIDTH - 4)
+            frames[number, top : top + 4, column : column + 3] = 200
+        if number in odd:
+            column = 3 * (number - odd.start) % (WIDTH - 10)
+            frames[number, 6:16, column : column + 10] = 10
+    return (frames + rng.normal(0, 2, frames.shape)).clip(0, 255).astype("uint8")
+
+
+def write_video(path: Path, frames: np.ndarray, codec: str = "ffv1", rate=10) -> Path:
+    """A video file of grey frames (frames, height, width) or colour ones (..., 3)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1000))
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "gray" if codec == "ffv1" and frames.ndim == 3 else "yuv420p"
+        for pixels in frames:
+            kind = "gray" if pixels.ndim == 2 else "rgb24"
+            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format=kind)):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    return path
+
+
+def write_frames(folder: Path, frames, suffix: str = "png", first: int = 1) -> Path:
+    """A folder of images, counted from `first`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, pixels in enumerate(frames, start=first):
+        Image.fromarray(pixels).save(folder / f"{number:03}.{suffix}")
+    return folder

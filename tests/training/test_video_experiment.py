@@ -1,0 +1,198 @@
+"""Whole experiments on footage of squares that walk; abnormal is what runs through."""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import footage
+import numpy as np
+import pytest
+from PIL import Image
+
+from memae_tf.config import FrameScoring, parse_config
+from memae_tf.data import load
+from memae_tf.data.clips import Video
+from memae_tf.errors import UserError
+from memae_tf.evaluation.frames import score_videos
+from memae_tf.models import load_detector
+from memae_tf.training.experiment import evaluate, measure_system, train
+from memae_tf.training.run_directory import RunDirectory
+
+ODD = {"a": range(12, 30), "b": range(0), "c": range(20, 40)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("camera")
+    for seed in range(3):
+        footage.write_video(root / "train" / f"{seed}.mkv", footage.scene(40, seed))
+    footage.write_frames(root / "train" / "frames", footage.scene(40, 3))
+    lines = ["video,first,last"]
+    for seed, (name, odd) in enumerate(ODD.items()):
+        frames = footage.scene(40, 10 + seed, odd)
+        footage.write_video(root / "test" / f"{name}.mkv", frames)
+        lines += [f"{name}.mkv,{odd.start},{odd.stop - 1}"] if odd else []
+    (root / "labels.csv").write_text("\n".join(lines))
+    return root
+
+
+@pytest.fixture(scope="module")
+def raw(folder) -> dict:
+    return {
+        "data": {
+            "name": "video_folder",
+            "dir": str(folder),
+            "size": [24, 32],
+            "clip_length": 8,
+            "cache": str(folder / "cache"),
+        },
+        "model": {
+            "name": "conv3d",
+            "filters": [8, 16],
+            "reduction": "mean",
+            "memory": {"num_slots": 20},
+        },
+        "training": {"epochs": 4, "batch_size": 8, "learning_rate": 0.003},
+    }
+
+
+@pytest.fixture(scope="module")
+def run(raw, tmp_path_factory):
+    run = RunDirectory(tmp_path_factory.mktemp("runs") / "camera")
+    metrics = train(parse_config(raw), run)
+    assert json.loads(run.metrics.read_text()) == metrics
+    return run
+
+
+def test_what_runs_is_abnormal(run):
+    metrics = json.loads(run.metrics.read_text())
+    # Brought to [0, 1] by itself, the video without anything abnormal looks as bad as the others.
+    assert metrics["micro_auc_minmax"] > 0.75
+    assert metrics["micro_auc_raw"] > 0.9
+    assert metrics["macro_auc"] > 0.9
+    assert metrics["roc_auc"] == metrics["micro_auc_raw"]
+    assert (metrics["train_records"], metrics["test_records"]) == (160, 120)
+    assert metrics["test_anomalies"] == 38
+
+
+def test_detector_takes_clips_of_any_size_and_shows_where(run, folder):
+    detector = load_detector(run.detector)
+    frames = footage.scene(40, 10, ODD["a"])
+    clips = np.stack([frames[start : start + 8] for start in (0, 16)])
+    answer = detector.detect(clips, explain=True)
+    assert answer["is_anomaly"][1] == 1
+    assert answer["score"][1] > 1.5 * answer["score"][0]
+    assert answer["heat_map"].shape == (2, 8, 24, 32)
+    np.testing.assert_allclose(answer["frame_score"].mean(axis=1), answer["score"], rtol=1e-5)
+    # Where the runner is: rows 6 to 15.
+    rows = answer["heat_map"][1].mean(axis=(0, 2))
+    assert rows[6:16].mean() > 3 * np.concatenate([rows[:5], rows[17:]]).mean()
+    large = np.kron(clips, np.ones((1, 1, 3, 3), "uint8"))
+    colour = np.repeat(large[..., None], 3, axis=-1)
+    for other in (large, colour, list(colour)):
+        # Resizing takes a part of the noise away.
+        np.testing.assert_allclose(detector.score(other), answer["score"], rtol=0.5)
+    with pytest.raises(ValueError, match=r"shape \(batch, 8, height, width, channels\)"):
+        detector.score(clips[:, :5])
+
+
+def test_frames_are_scored_as_the_detector_says(run, raw):
+    detector = load_detector(run.detector)
+    assert detector.featurizer.frame_scoring == FrameScoring()
+    dataset = load(parse_config(raw).data, 0)
+    (first, *_) = score_videos(detector, dataset.test.videos, FrameScoring(credit="frame"))
+    by_hand = np.zeros((40, 40))
+    frames = np.asarray(dataset.test.videos[0].frames)
+    for start in range(33):
+        by_hand[start, start : start + 8] = detector.detect(frames[None, start : start + 8])[
+            "frame_score"
+        ][0]
+    expected = by_hand.sum(axis=0) / (by_hand > 0).sum(axis=0)
+    np.testing.assert_allclose(first, expected, rtol=1e-4)
+
+
+def test_video_shorter_than_a_clip_has_no_scores(run, raw):
+    video = load(parse_config(raw).data, 0).test.videos[0]
+    short = Video("short", video.frames[:7], video.numbers[:7], 7, None)
+    detector = load_detector(run.detector)
+    first, second = score_videos(detector, [short, video], FrameScoring(clip_stride=4))
+    assert np.isnan(first).all()
+    assert len(first) == 7
+    assert np.isfinite(second).all()
+
+
+def test_paper_s_way_of_scoring(run, raw):
+    config = parse_config(raw, ["evaluation.frames={credit: center, clip_stride: 2, smoothing: 1}"])
+    again = RunDirectory(run.path)
+    before = run.metrics.read_text(), run.detector.read_bytes()
+    metrics = evaluate(config, again)
+    # In each video, the first 4 and the last 3 of 40 frames have no score.
+    assert metrics["test_records"] == 3 * 33
+    assert metrics["micro_auc_raw"] > 0.9
+    scoring = load_detector(run.detector).featurizer.frame_scoring
+    assert scoring == FrameScoring(credit="center", clip_stride=2, smoothing=1)
+    run.metrics.write_text(before[0])
+    run.detector.write_bytes(before[1])
+
+
+def test_report_shows_curves_and_frames(run):
+    page = run.report.read_text()
+    pictures = re.findall(r'alt="([^"]*)" src="data:image/png;base64,([^"]+)"', page)
+    titles = [title for title, _ in pictures]
+    assert "Regularity, a to c" in titles
+    assert "Abnormal frames with the highest scores" in titles
+    for _, data in pictures:
+        Image.open(io.BytesIO(base64.b64decode(data))).verify()
+    for text in ("micro, each video", "micro, scores as they are", "macro, the mean"):
+        assert text in page
+
+
+def test_unlabelled_footage_is_scored_and_not_evaluated(raw, folder, tmp_path):
+    (tmp_path / "train").symlink_to(folder / "train")
+    (tmp_path / "test").symlink_to(folder / "test")
+    config = parse_config(raw, [f"data.dir={tmp_path}", "training.epochs=1", "model.variant=ae"])
+    run, seen = RunDirectory(tmp_path / "run"), []
+    metrics = train(config, run, on_videos=lambda *state: seen.append(state))
+    assert metrics["roc_auc"] is None
+    assert seen == [(state, n, 7) for state in ("ready", "scored") for n in range(1, 8)]
+    assert "Regularity, a to c" in run.report.read_text()
+
+
+def test_pseudo_anomalies_and_augmentation(raw):
+    overrides = [
+        "training.pseudo_anomalies={skip: 0.2, patch: 0.2}",
+        "training.augmentation={flip: 0.5, crop: 0.1}",
+        "training.validation_share=0.25",
+    ]
+    metrics = measure_system(parse_config(raw, overrides))
+    assert metrics["micro_auc_raw"] > 0.85
+
+
+def test_augmentation_is_for_video(raw, tmp_path):
+    records = tmp_path / "records.csv"
+    records.write_text("a,b\n" + "\n".join(f"{i},{i % 3}" for i in range(20)))
+    config = parse_config(
+        {
+            "data": {"name": "tabular", "train": str(records)},
+            "model": {"name": "dense"},
+            "training": {"epochs": 1, "augmentation": {"flip": 0.5}},
+        }
+    )
+    with pytest.raises(UserError, match=r"training\.augmentation: is for video"):
+        train(config, RunDirectory(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model={name: kde}"], "model.name=kde: baselines take records and images, and no video"),
+        (["model={name: dense}"], r"name=dense takes samples of 1 axes, .*\(8, 24, 32, 1\)"),
+        (["data.clip_length=50"], "a clip spans 50 frames .* the longest video has 40"),
+    ],
+)
+def test_what_does_not_fit_is_said(raw, overrides, message):
+    with pytest.raises(UserError, match=message):
+        measure_system(parse_config(raw, overrides))
