@@ -8,5 +8,5 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "agg")
 
-# `import reference` in tests/layers.
-sys.path.append(str(Path(__file__).parent / "layers"))
+# `import commands`, and `import reference` in tests/layers.
+sys.path.extend(map(str, (Path(__file__).parent, Path(__file__).parent / "layers")))

@@ -46,10 +46,11 @@ def save(detector: Detector, signatures: dict[str, Signature], directory: Path) 
 def signatures_of(interface: Interface) -> dict[str, Signature]:
     """Every signature by name; docs/serving.md says what each is for."""
     detector, raw, examples = interface.detector, interface.raw, interface.examples
-    score = detector.score_features
+    # One graph that the signatures share: it is most of each.
+    score = tf.function(detector.score_features, autograph=False)
     signatures = {
         "serving_default": _signature(raw, score),
-        "score_with_threshold": _score_with_threshold(detector, raw),
+        "score_with_threshold": _score_with_threshold(score, raw),
         "score_encoded": _signature(_encoded(raw), score),
         "reconstruct": _signature(raw, partial(_reconstruct, detector.model)),
         "explain": _signature(raw, interface.explain),
@@ -71,12 +72,12 @@ def _signature(
     )
 
 
-def _score_with_threshold(detector: Detector, entry: Entry) -> Signature:
+def _score_with_threshold(score: Callable[..., Tensors], entry: Entry) -> Signature:
     threshold = free_name("threshold", entry.inputs)
 
     def function(inputs: Tensors) -> Tensors:
         raw = {name: inputs[name] for name in entry.inputs}
-        return detector.score_features(entry.featurize(raw), inputs[threshold])
+        return score(entry.featurize(raw), inputs[threshold])
 
     sample = np.ones(len(next(iter(entry.samples.values()))), "float32")
     return Signature(

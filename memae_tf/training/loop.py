@@ -307,10 +307,12 @@ class TrainingLoop:
         """The weights that the run would end with now: the averaged ones, if it averages."""
         if self.config.averaging is None:
             return self.model.get_weights()
-        state = self.state()
-        self.optimizer.finalize_variable_values(self.model.trainable_variables)
+        trainable = self.model.trainable_variables
+        values = [variable.numpy() for variable in trainable]
+        self.optimizer.finalize_variable_values(trainable)
         weights = self.model.get_weights()
-        self.load_state(state)
+        for variable, value in zip(trainable, values, strict=True):
+            variable.assign(value)
         return weights
 
 

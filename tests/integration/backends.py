@@ -16,7 +16,14 @@ def run_layers_and_models(backend: str) -> None:
         pytest.skip(f"{backend} is not installed (pip install -e '.[backends]')")
     # Without coverage, which the run on TensorFlow has measured already.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("COV")}
-    environment.update(KERAS_BACKEND=backend, PYTEST_ADDOPTS="")
+    environment.update(
+        KERAS_BACKEND=backend,
+        PYTEST_ADDOPTS="",
+        # Most of JAX's time is that of compiling each small program once.
+        JAX_DISABLE_MOST_OPTIMIZATIONS="1",
+        # PyTorch's threads wait for each other actively, longer than small programs compute.
+        OMP_NUM_THREADS="1",
+    )
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "--numprocesses=0", TESTS / "layers", TESTS / "models"],
         env=environment,

@@ -1,4 +1,4 @@
-"""The real command on input that is wrong: exit status 2, one line, nothing touched."""
+"""The command on input that is wrong: exit status 2, one line, nothing touched."""
 
 import re
 import subprocess
@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from commands import run_here
 
 from memae_tf.config import load_config, parse_config
 from memae_tf.data import load
@@ -62,8 +63,13 @@ def new_run(path, config):
 
 
 def run_train(folder, *arguments, config="config.yaml"):
+    return run_here("train", config, "--workdir", "run", *arguments, cwd=folder)
+
+
+def run_train_process(folder, *arguments):
+    """With what libraries write to stderr by themselves."""
     return subprocess.run(
-        [sys.executable, "-m", "memae_tf.train", config, "--workdir", "run", *arguments],
+        [sys.executable, "-m", "memae_tf.train", "config.yaml", "--workdir", "run", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -193,7 +199,7 @@ def test_a_data_error_leaves_an_earlier_run_as_it_was(folder):
     run.write_json(run.history, [])
     (folder / "records.csv").unlink()
     before = snapshot(folder)
-    assert_user_error(run_train(folder), "records.csv: there is no such file")
+    assert_user_error(run_train_process(folder), "records.csv: there is no such file")
     assert snapshot(folder) == before
 
 
@@ -265,7 +271,7 @@ def assert_finite(checkpoint):
 
 def test_a_run_that_diverges_is_one_line_and_keeps_its_last_good_checkpoint(folder):
     # The first epoch is one step, whose loss is that of the initial weights.
-    result = run_train(folder, "training.learning_rate=1e30")
+    result = run_train_process(folder, "training.learning_rate=1e30")
     assert_user_error(result, "training diverged", "epoch 2", "training.learning_rate than 1e+30")
     run = RunDirectory(folder / "run")
     checkpoint = latest_checkpoint(run)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_here
 
 from memae_tf.models import load_detector
 
@@ -50,7 +51,7 @@ def test_metrics_are_as_the_contract_says(workdir):
 
 def test_finished_run_says_so(workdir):
     before = (workdir / "detector.keras").read_bytes()
-    result = run("train", CONFIG, "--workdir", workdir, *SMALL)
+    result = run_here("train", CONFIG, "--workdir", workdir, *SMALL)
     assert result.returncode == 0
     assert "is finished already" in result.stdout
     assert (workdir / "detector.keras").read_bytes() == before
@@ -73,7 +74,7 @@ def test_detector_takes_raw_records(workdir):
 
 def test_evaluate_gives_the_same_figures(workdir):
     before = json.loads((workdir / "metrics.json").read_text())
-    result = run("evaluate", workdir)
+    result = run_here("evaluate", workdir)
     assert result.returncode == 0, result.stderr
     after = json.loads((workdir / "metrics.json").read_text())
     assert after.keys() == before.keys()
@@ -91,9 +92,17 @@ def test_evaluate_of_no_run(tmp_path):
 
 @pytest.fixture
 def grid(tmp_path) -> Path:
+    values = np.random.default_rng(0).normal(size=(60, 2))
+    lines = [f"{x},{y},{'odd' if i % 5 else 'normal'}" for i, (x, y) in enumerate(values)]
+    (tmp_path / "records.csv").write_text("\n".join(["x,y,label", *lines]) + "\n")
+    (tmp_path / "base.yaml").write_text(
+        f"data: {{name: tabular, train: {tmp_path}/records.csv, label: label}}\n"
+        "model: {name: dense, hidden: [8], code: 2, memory: {num_slots: 5}}\n"
+        "training: {epochs: 40, batch_size: 16}\n"
+    )
     path = tmp_path / "grid.yaml"
     path.write_text(
-        f"base: {CONFIG}\n"
+        "base: base.yaml\n"
         "seeds: [0, 1]\n"
         "axes:\n"
         "  variant:\n"
@@ -106,11 +115,9 @@ def grid(tmp_path) -> Path:
 
 
 def test_benchmark_runs_and_resumes_cell_by_cell(grid, tmp_path):
-    small = ["data.max_records=2000", "training.epochs=2"]
+    command = ("benchmark", grid, "training.epochs=2", "--workdir", tmp_path / "out")
     out = tmp_path / "out"
-    result = run(
-        "benchmark", grid, "--workdir", out, "--workers", 2, "--only", "variant=ae", *small
-    )
+    result = run(*command, "--workers", 2, "--only", "variant=ae")
     assert result.returncode == 0, result.stderr
     cells = sorted(out.rglob("seed-*.json"))
     assert [str(cell.relative_to(out)) for cell in cells] == [
@@ -118,7 +125,7 @@ def test_benchmark_runs_and_resumes_cell_by_cell(grid, tmp_path):
         "cells/ae/seed-1.json",
     ]
     stamps = [cell.stat().st_mtime_ns for cell in cells]
-    result = run("benchmark", grid, "--workdir", out, *small)
+    result = run_here(*command)
     assert result.returncode == 0, result.stderr
     assert [cell.stat().st_mtime_ns for cell in cells] == stamps
     results = json.loads((out / "results.json").read_text())
@@ -135,16 +142,16 @@ def test_benchmark_refuses_cells_of_another_configuration(grid, tmp_path):
     cell = tmp_path / "out" / "cells" / "ae" / "seed-0.json"
     cell.parent.mkdir(parents=True)
     cell.write_text(json.dumps({"config": {}}))
-    result = run("benchmark", grid, "--workdir", tmp_path / "out")
+    result = run_here("benchmark", grid, "--workdir", tmp_path / "out")
     assert result.returncode == 2
     assert "was made with another configuration" in result.stderr
     cell.write_text("{")
-    result = run("benchmark", grid, "--workdir", tmp_path / "out")
+    result = run_here("benchmark", grid, "--workdir", tmp_path / "out")
     assert result.returncode == 2
     assert "is damaged" in result.stderr
 
 
 def test_benchmark_names_an_unknown_choice(grid):
-    result = run("benchmark", grid, "--only", "variant=vae")
+    result = run_here("benchmark", grid, "--only", "variant=vae")
     assert result.returncode == 2
     assert result.stderr.startswith("--only variant=vae: no cell")

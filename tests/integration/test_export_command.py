@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from commands import run_here
 
 from memae_tf.models import load_detector
 from memae_tf.serving import manifest
@@ -20,17 +21,6 @@ training: {epochs: 2, batch_size: 64}
 """
 
 
-def command(name, folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", f"memae_tf.{name}", *map(str, arguments)],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with a finished run and its first export."""
@@ -39,7 +29,7 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(0)
     lines = [f"{rng.normal():.3f},{'ab'[i % 2]},{'odd' if i % 5 else 'normal'}" for i in range(60)]
     (path / "records.csv").write_text("\n".join(["Flow Bytes/s,kind,label", *lines]) + "\n")
-    result = command("train", path, "config.yaml", "--workdir", "run")
+    result = run_here("train", "config.yaml", "--workdir", "run", cwd=path)
     assert result.returncode == 0, result.stderr
     return path
 
@@ -47,7 +37,15 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def exported(folder):
     pytest.importorskip("tf2onnx")
-    result = command("export", folder, "run", "--to", "models/flows", "--onnx", "flows.onnx")
+    words = "-m memae_tf.export run --to models/flows --onnx flows.onnx"
+    result = subprocess.run(
+        [sys.executable, *words.split()],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     return result.stdout
@@ -89,9 +87,10 @@ def test_served_scores_are_the_detector_s(folder, exported):
 
 def test_next_version_and_a_chosen_one_from_the_file(folder, exported):
     base = folder / "models" / "flows"
-    result = command("export", folder, "run/detector.keras", "--to", "models/flows")
+    result = run_here("export", "run/detector.keras", "--to", "models/flows", cwd=folder)
     assert result.stdout.startswith("Published models/flows/2/\n"), result.stderr
-    result = command("export", folder, "run", "--to", "models/flows", "--version", 40)
+    words = ("run", "--to", "models/flows", "--version", 40)
+    result = run_here("export", *words, cwd=folder)
     assert result.stdout.startswith("Published models/flows/40/\n"), result.stderr
     assert sorted(path.name for path in base.iterdir()) == ["1", "2", "40"]
 
@@ -135,7 +134,7 @@ def damage(folder):
 def test_a_mistake_is_one_line_and_changes_nothing(folder, exported, arguments, fragment):
     damage(folder)
     before = snapshot(folder)
-    result = command("export", folder, *arguments)
+    result = run_here("export", *arguments, cwd=folder)
     assert result.returncode == 2, result.stderr
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert fragment in result.stderr

@@ -11,7 +11,7 @@ def images(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, "uint8")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def detector() -> Detector:
     keras.utils.set_random_seed(0)
     featurizer = ImageFeaturizer((12, 10), channels=3, scaling="standard")

@@ -15,7 +15,8 @@ from memae_tf.serving.publication import Source, free_version, how_to_serve, pub
 
 @pytest.fixture(scope="module")
 def source():
-    return Source(traffic_detector())
+    # Without a memory, whose graph is most of the time that an export takes.
+    return Source(traffic_detector(memory=False))
 
 
 @pytest.fixture(scope="module")

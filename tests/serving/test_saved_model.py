@@ -224,7 +224,7 @@ def test_any_field_name_can_be_sent(tmp_path):
     records.update({name: rng.choice(["a", "b"], 30).astype(object) for name in text})
     featurizer = RecordFeaturizer(numeric, text)
     featurizer.adapt(records)
-    exported = export(small_detector(featurizer), tmp_path)
+    exported = export(small_detector(featurizer, memory=False), tmp_path)
     expected = exported.detector.score(records)
     answer = exported.run("serving_default", records)
     np.testing.assert_allclose(answer["score"], expected, rtol=1e-4)
@@ -245,7 +245,7 @@ def test_one_field_is_enough(tmp_path, numeric, text):
     values = np.array(["a", "b"], object) if text else np.array([1, 2], "float32")
     featurizer = RecordFeaturizer(numeric, text)
     featurizer.adapt({"x": values})
-    exported = export(small_detector(featurizer), tmp_path)
+    exported = export(small_detector(featurizer, memory=False), tmp_path)
     assert exported.run("explain", {"x": values})["top_fields"].shape == (2, 1)
     warmup.replay(tmp_path)
 

@@ -1,6 +1,5 @@
 import json
-import subprocess
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,8 @@ from memae_tf.training.experiment import Progress, best_epoch, hold_out, is_over
 from memae_tf.training.run_directory import RunDirectory
 
 
-@pytest.fixture
-def config(tmp_path):
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
     rng = np.random.default_rng(0)
     normal = pd.DataFrame(
         {"x": rng.normal(0, 1, 300), "y": rng.normal(0, 1, 300), "word": "a", "label": "normal"}
@@ -25,7 +24,7 @@ def config(tmp_path):
     odd = pd.DataFrame(
         {"x": rng.normal(9, 1, 60), "y": rng.normal(-9, 1, 60), "word": "c", "label": "odd"}
     )
-    path = tmp_path / "records.csv"
+    path = tmp_path_factory.mktemp("data") / "records.csv"
     pd.concat([normal, odd]).to_csv(path, index=False)
     return parse_config(
         {
@@ -36,10 +35,31 @@ def config(tmp_path):
     )
 
 
-def test_metrics_report_and_detector(config, tmp_path):
-    seen: list[Progress] = []
-    run = RunDirectory(tmp_path / "run")
-    metrics = train(config, run, seen.append)
+@dataclass
+class Run:
+    """A run that nothing interrupted: its directory, metrics and progress."""
+
+    directory: RunDirectory
+    metrics: dict
+    progress: list[Progress]
+
+    def weights(self):
+        return load_detector(self.directory.detector).get_weights()
+
+
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+    progress: list[Progress] = []
+    directory = RunDirectory(tmp_path_factory.mktemp("whole") / "run")
+    return Run(directory, train(config, directory, progress.append), progress)
+
+
+def losses(run):
+    return [entry["loss"] for entry in json.loads(run.history.read_text())]
+
+
+def test_metrics_report_and_detector(whole):
+    run, metrics, seen = whole.directory, whole.metrics, whole.progress
     assert metrics["roc_auc"] > 0.99
     assert json.loads(run.metrics.read_text()) == metrics
     assert metrics["train_records"] == 150
@@ -64,47 +84,32 @@ def test_metrics_report_and_detector(config, tmp_path):
     assert not list(run.path.glob(".partial*"))
 
 
-KILLED = """
-import os, signal, sys
-from memae_tf.config import load_config
-from memae_tf.training.experiment import train
-from memae_tf.training.run_directory import RunDirectory
-
-def kill(progress):
-    if (progress.epoch, progress.step) == (4, 4):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-train(load_config(sys.argv[1]), RunDirectory(sys.argv[2]), kill)
-"""
+class Gone(BaseException):
+    """The end of the process, so far as the run notices."""
 
 
-def test_killed_run_ends_with_the_weights_of_a_whole_one(config, tmp_path):
-    path = tmp_path / "config.yaml"
-    path.write_text(config.to_yaml())
-    killed = RunDirectory(tmp_path / "killed")
-    process = subprocess.run(
-        [sys.executable, "-c", KILLED, path, killed.path], capture_output=True, check=False
-    )
-    assert process.returncode == -9
-    assert not killed.detector.exists()
-    assert sorted(path.name[:11] for path in killed.checkpoints.iterdir()) == [
+def test_lost_run_ends_with_the_weights_of_a_whole_one(config, whole, tmp_path):
+    """Killed processes are in tests/integration/test_interruptions.py."""
+
+    def end(progress):
+        if (progress.epoch, progress.step) == (4, 4):
+            raise Gone
+
+    lost = RunDirectory(tmp_path / "lost")
+    with pytest.raises(Gone):
+        train(config, lost, end)
+    assert not lost.detector.exists()
+    assert sorted(path.name[:11] for path in lost.checkpoints.iterdir()) == [
         "epoch-00001",
         "epoch-00002",
         "epoch-00003",
     ]
     resumed: list[Progress] = []
-    train(config, killed, resumed.append)
+    train(config, lost, resumed.append)
     assert resumed[0].epoch == 4
-
-    whole = RunDirectory(tmp_path / "whole")
-    train(config, whole)
-    a, b = (load_detector(run.detector).get_weights() for run in (killed, whole))
-    for x, y in zip(a, b, strict=True):
+    for x, y in zip(load_detector(lost.detector).get_weights(), whole.weights(), strict=True):
         np.testing.assert_array_equal(x, y)
-    losses = [
-        [entry["loss"] for entry in json.loads(run.history.read_text())] for run in (killed, whole)
-    ]
-    assert losses[0] == losses[1]
+    assert losses(lost) == losses(whole.directory)
 
 
 def test_without_labels_nothing_is_evaluated(config, tmp_path):
@@ -179,18 +184,15 @@ def test_held_out_records_are_apart():
     assert len(hold_out({"x": np.arange(2)}, 0.01, seed=3)[1]["x"]) == 1
 
 
-def test_large_sets_stream_to_the_same_weights(config, tmp_path):
-    runs = []
-    for resident_mb in (0, 4096):
-        run = RunDirectory(tmp_path / str(resident_mb))
-        overrides = [f"training.resident_mb={resident_mb}", "training.epochs=2"]
-        train(parse_config(config.model_dump(mode="json"), overrides), run)
-        runs.append(load_detector(run.detector).get_weights())
-    for a, b in zip(*runs, strict=True):
+def test_large_sets_stream_to_the_same_weights(config, whole, tmp_path):
+    assert config.training.resident_mb > 1
+    run = RunDirectory(tmp_path / "run")
+    train(parse_config(config.model_dump(mode="json"), ["training.resident_mb=0"]), run)
+    for a, b in zip(load_detector(run.detector).get_weights(), whole.weights(), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_collapsed_memory_is_named(config, tmp_path):
+def test_a_collapsed_memory_is_named(config, whole, tmp_path):
     """A dot product and l = 5/N: almost no weight of a flat softmax is kept."""
     overrides = [
         "training.epochs=1",
@@ -204,9 +206,8 @@ def test_a_collapsed_memory_is_named(config, tmp_path):
     assert "the memory has collapsed: only" in metrics["memory"]["diagnosis"]
     assert f"Warning: {metrics['memory']['diagnosis']}" in summary(metrics)
     assert "has collapsed" in (tmp_path / "run" / "report.html").read_text()
-    sound = train(config, RunDirectory(tmp_path / "sound"))
-    assert sound["memory"]["diagnosis"] is None
-    assert "Warning" not in summary(sound)
+    assert whole.metrics["memory"]["diagnosis"] is None
+    assert "Warning" not in summary(whole.metrics)
 
 
 @pytest.mark.parametrize("variant", ["ae", "memae-nonspar"])

@@ -1,0 +1,36 @@
+"""The commands in the process of the tests.
+
+A process of its own costs seconds to import TensorFlow. It is worth them where the process is what
+a test is about: its start, signals, what libraries write by themselves, its death.
+"""
+
+import contextlib
+import importlib
+import io
+import signal
+import subprocess
+import warnings
+from pathlib import Path
+
+import pytest
+
+from memae_tf import console
+
+
+def run_here(command: str, *arguments, cwd: str | Path = ".") -> subprocess.CompletedProcess:
+    """What a command writes, and the exit status that its process would have."""
+    words = [str(argument) for argument in arguments]
+    main = importlib.import_module(f"memae_tf.{command}").main
+    stdout, stderr = io.StringIO(), io.StringIO()
+    handler = signal.getsignal(signal.SIGTERM)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        patch.chdir(cwd)
+        with pytest.raises(SystemExit) as stop:
+            console.run(lambda _: main(words))
+    signal.signal(signal.SIGTERM, handler)
+    return subprocess.CompletedProcess(words, stop.value.code, stdout.getvalue(), stderr.getvalue())
