@@ -30,13 +30,9 @@ def main() -> None:
     from memae_tf.training.grid import cells, select
 
     grid = select(cells(load_benchmark(options.grid), options.grid), options.only)
-    chosen = {cell.choices: cell for cell in grid}
-    systems = {
-        dict(choices)["system"]: cell.config
-        for choices, cell in chosen.items()
-        if dict(choices)["system"] not in WITHOUT_RECONSTRUCTION
-    }
-    if len({cell.config.data.model_dump_json() for cell in grid}) != 1:
+    grid = [cell for cell in grid if cell.config.model.name not in WITHOUT_RECONSTRUCTION]
+    systems = {dict(cell.choices)["system"]: cell.config for cell in grid}
+    if len(systems) < len(grid):
         parser.error("--only: choose one data set, one class and one seed")
     rows, labels = {}, None
     for name, config in systems.items():

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from memae_tf.config import FrameScoring
-from memae_tf.layers.image_featurizer import ImageFeaturizer, require_bytes
+from memae_tf.layers.image_featurizer import ImageFeaturizer
 
 SCALINGS = ("unit", "symmetric", "standard")
 # Numbers of a batch of `Detector.detect`: a 3-D net makes many more of each.
@@ -48,6 +48,9 @@ class ClipFeaturizer(ImageFeaturizer):
     Reference:
         - [Gong et al., 2019](https://arxiv.org/abs/1904.02639), section 4.2
     """
+
+    _item, _one = "clip", "A clip"
+    _axes = ("frames", "height", "width")
 
     def __init__(
         self,
@@ -109,17 +112,7 @@ class ClipFeaturizer(ImageFeaturizer):
         Raises:
             ValueError: If it is another kind of array.
         """
-        if not isinstance(clips, np.ndarray) or clips.dtype == object:
-            return clips
-        require_bytes(clips, "Clips")
-        if clips.ndim == 4:
-            clips = clips[..., None]
-        if clips.ndim != 5:
-            raise ValueError(
-                "Clips must be an array (clips, frames, height, width) or (clips, frames, height, "
-                f"width, channels). Received: an array of shape {clips.shape}"
-            )
-        return clips
+        return super().as_input(clips)
 
     def input_specs(self, batch):
         """The shape and dtype that a graph for batches like this one takes."""
@@ -139,19 +132,6 @@ class ClipFeaturizer(ImageFeaturizer):
             feature_errors: Float tensor (batch, length, *size, channels).
         """
         return super().explain(feature_errors)
-
-    def _as_item(self, clip) -> np.ndarray:
-        """One clip as (length, height, width, channels)."""
-        clip = np.asarray(clip)
-        require_bytes(clip, "Clips")
-        if clip.ndim == 3:
-            clip = clip[..., None]
-        if clip.ndim != 4:
-            raise ValueError(
-                "A clip must be an array (frames, height, width) or (frames, height, width, "
-                f"channels). Received: an array of shape {clip.shape}"
-            )
-        return clip
 
     def get_config(self):
         return {

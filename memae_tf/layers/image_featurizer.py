@@ -52,6 +52,10 @@ class ImageFeaturizer(keras.layers.Layer):
             channels.
     """
 
+    # What is one sample, and its axes before those of channels.
+    _item, _one = "image", "An image"
+    _axes: tuple[str, ...] = ("height", "width")
+
     def __init__(self, size: Sequence[int], channels: int = 1, scaling: str = "unit", **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         if len(size) != 2 or min(size) < 1:
@@ -183,15 +187,9 @@ class ImageFeaturizer(keras.layers.Layer):
         """
         if not isinstance(images, np.ndarray) or images.dtype == object:
             return images
-        require_bytes(images)
-        if images.ndim == 3:
-            images = images[..., None]
-        if images.ndim != 4:
-            raise ValueError(
-                "Images must be an array (images, height, width) or (images, height, width, "
-                f"channels). Received: an array of shape {images.shape}"
-            )
-        return images
+        return self._with_channels(
+            images, f"{self._item.title()}s", (f"{self._item}s", *self._axes)
+        )
 
     def count(self, images) -> int:
         """The number of images that `as_input` gave."""
@@ -206,7 +204,7 @@ class ImageFeaturizer(keras.layers.Layer):
                 continue
             groups: dict[tuple, list] = {}
             for place in places:
-                image = self._as_item(images[int(place)])
+                image = self._with_channels(np.asarray(images[int(place)]), self._one, self._axes)
                 groups.setdefault(image.shape, []).append((place, image))
             for group in groups.values():
                 members, arrays = zip(*group, strict=True)
@@ -241,18 +239,26 @@ class ImageFeaturizer(keras.layers.Layer):
         """
         return {"heat_map": ops.sum(feature_errors, axis=-1)}
 
-    def _as_item(self, image) -> np.ndarray:
-        """One image as (height, width, channels)."""
-        image = np.asarray(image)
-        require_bytes(image)
-        if image.ndim == 2:
-            image = image[..., None]
-        if image.ndim != 3:
+    def _with_channels(self, pixels: np.ndarray, what: str, axes: tuple[str, ...]) -> np.ndarray:
+        """Pixels with an axis of channels behind `axes`, which grey ones may lack.
+
+        Raises:
+            ValueError: If they are not uint8, or have other axes.
+        """
+        if pixels.dtype != np.uint8:
             raise ValueError(
-                "An image must be an array (height, width) or (height, width, channels). "
-                f"Received: an array of shape {image.shape}"
+                f"{self._item.title()}s must be uint8 arrays, with values of 0 to 255: what "
+                f"normalises them is part of the detector. Received: dtype={pixels.dtype}"
             )
-        return image
+        if pixels.ndim == len(axes):
+            pixels = pixels[..., None]
+        if pixels.ndim != len(axes) + 1:
+            grey = ", ".join(axes)
+            raise ValueError(
+                f"{what} must be an array ({grey}) or ({grey}, channels). "
+                f"Received: an array of shape {pixels.shape}"
+            )
+        return pixels
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self.feature_shape)
@@ -274,16 +280,3 @@ def _image_moments(x):
     # Of the differences: a variance as mean square less squared mean loses float32's digits.
     variance = ops.mean(ops.square(x - offset), axes, keepdims=True)
     return offset, ops.maximum(ops.sqrt(variance), LEAST_SPREAD)
-
-
-def require_bytes(images: np.ndarray, kind: str = "Images") -> None:
-    """Whether pixels are uint8.
-
-    Raises:
-        ValueError: If they are not.
-    """
-    if images.dtype != np.uint8:
-        raise ValueError(
-            f"{kind} must be uint8 arrays, with values of 0 to 255: what normalises them is part "
-            f"of the detector. Received: dtype={images.dtype}"
-        )

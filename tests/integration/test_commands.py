@@ -136,6 +136,10 @@ def test_benchmark_runs_and_resumes_cell_by_cell(grid, tmp_path):
     metrics = [json.loads(cell.read_text())["metrics"] for cell in cells]
     mean = np.mean([m["f1"] for m in metrics])
     assert f"{mean:.4f} ±" in rows[3]
+    # The table of a part has what other calls have finished.
+    result = run_here(*command, "--only", "variant=ae")
+    assert result.returncode == 0, result.stderr
+    assert (out / "table.md").read_text().splitlines() == rows
 
 
 def test_benchmark_refuses_cells_of_another_configuration(grid, tmp_path):
