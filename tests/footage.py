@@ -47,3 +47,40 @@ def write_frames(folder: Path, frames, suffix: str = "png", first: int = 1) -> P
     for number, pixels in enumerate(frames, start=first):
         Image.fromarray(pixels).save(folder / f"{number:03}.{suffix}")
     return folder
+
+
+# Of the test videos of a camera folder.
+ODD = {"a": range(12, 30), "b": range(0), "c": range(20, 40)}
+
+
+def write_camera_folder(root: Path) -> Path:
+    """Footage to train on and to test on, as `video_folder` takes it."""
+    for seed in range(3):
+        write_video(root / "train" / f"{seed}.mkv", scene(40, seed))
+    write_frames(root / "train" / "frames", scene(40, 3))
+    lines = ["video,first,last"]
+    for seed, (name, odd) in enumerate(ODD.items()):
+        write_video(root / "test" / f"{name}.mkv", scene(40, 10 + seed, odd))
+        lines += [f"{name}.mkv,{odd.start},{odd.stop - 1}"] if odd else []
+    (root / "labels.csv").write_text("\n".join(lines))
+    return root
+
+
+def camera_config(root: Path) -> dict:
+    """A configuration that learns a camera folder in seconds."""
+    return {
+        "data": {
+            "name": "video_folder",
+            "dir": str(root),
+            "size": [HEIGHT, WIDTH],
+            "clip_length": 8,
+            "cache": str(root / "cache"),
+        },
+        "model": {
+            "name": "conv3d",
+            "filters": [8, 16],
+            "reduction": "mean",
+            "memory": {"num_slots": 20},
+        },
+        "training": {"epochs": 4, "batch_size": 8, "learning_rate": 0.003},
+    }

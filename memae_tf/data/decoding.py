@@ -33,24 +33,28 @@ class Frame:
     Attributes:
         pixels: uint8 (height, width, channels).
         time: Seconds since the video's first frame; `None` where nothing says so.
+        shown: uint8 (height, width, 3), in colour, where it was asked for.
     """
 
     pixels: np.ndarray
     time: float | None
+    shown: np.ndarray | None = None
 
 
-def read_frames(path: Path, channels: int) -> Iterator[Frame]:
+def read_frames(path: Path, channels: int, shown: bool = False) -> Iterator[Frame]:
     """All frames of a video file or of a folder of images, in order, each of its own size.
 
     Args:
         path: A file that FFmpeg reads, or a folder whose images are frames in the order of the
             numbers in their names.
         channels: Of the frames, 1 (grey) or 3 (colour).
+        shown: Whether to give them in colour, too.
 
     Raises:
         DamagedVideoError: If it cannot be read, or not to its end.
     """
-    return _read_folder(path, channels) if path.is_dir() else _read_file(path, channels)
+    read = _read_folder if path.is_dir() else _read_file
+    return read(path, channels, shown)
 
 
 def frame_rate(path: Path) -> float | None:
@@ -66,7 +70,7 @@ def frame_rate(path: Path) -> float | None:
         with av.open(str(path)) as container:
             rate = _stream(container).average_rate
     except av.FFmpegError as error:
-        raise DamagedVideoError(_reason(error)) from None
+        raise DamagedVideoError(reason(error)) from None
     return float(rate) if rate else None
 
 
@@ -145,14 +149,15 @@ def require_av():
     return av
 
 
-def _read_folder(folder: Path, channels: int) -> Iterator[Frame]:
+def _read_folder(folder: Path, channels: int, shown: bool) -> Iterator[Frame]:
     for path in frame_files(folder):
         try:
             pixels = read_image(path)
         except UNREADABLE as error:
             reason = " ".join(str(error).replace(repr(str(path)), "it").split())
             raise DamagedVideoError(f"{path.name}: {reason}") from None
-        yield Frame(_in_channels(pixels, channels), None)
+        colour = _in_channels(pixels, 3) if shown else None
+        yield Frame(_in_channels(pixels, channels), None, colour)
 
 
 def _in_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
@@ -163,20 +168,33 @@ def _in_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
     return np.repeat(pixels, channels, axis=-1)
 
 
-def _read_file(path: Path, channels: int) -> Iterator[Frame]:
+def decode(container, channels: int, shown: bool = False) -> Iterator[Frame]:
+    """The frames of an open container of PyAV's.
+
+    Raises:
+        DamagedVideoError: If it has no video.
+        av.FFmpegError: If it cannot be read on.
+    """
+    stream = _stream(container)
+    stream.thread_type = "AUTO"
+    start = None
+    for frame in container.decode(stream):
+        start = frame.time if start is None else start
+        colour = pixels_of(frame, 3) if shown else None
+        yield Frame(pixels_of(frame, channels), _since(start, frame.time), colour)
+
+
+def _read_file(path: Path, channels: int, shown: bool) -> Iterator[Frame]:
     av = require_av()
     number = declared = 0
     try:
         with av.open(str(path)) as container:
-            stream = _stream(container)
-            stream.thread_type = "AUTO"
-            declared, start = stream.frames, None
-            for frame in container.decode(stream):
-                start = frame.time if start is None else start
-                yield Frame(pixels_of(frame, channels), _since(start, frame.time))
+            declared = _stream(container).frames
+            for frame in decode(container, channels, shown):
+                yield frame
                 number += 1
     except av.FFmpegError as error:
-        raise DamagedVideoError(f"after {number} frames: {_reason(error)}") from None
+        raise DamagedVideoError(f"after {number} frames: {reason(error)}") from None
     if number < declared - max(TOLERATED_FRAMES, TOLERATED_SHARE * declared):
         raise DamagedVideoError(f"is cut off: has {number} of {declared} frames")
 
@@ -200,5 +218,6 @@ def _since(start: float | None, time: float | None) -> float | None:
     return None if start is None or time is None else time - start
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """What an error of FFmpeg's says."""
     return getattr(error, "strerror", None) or str(error)

@@ -66,6 +66,7 @@ def video_dataset(
         config.frame_stride,
         config.channels,
         config.scaling,
+        frame_rate=config.frame_rate,
     )
     # Every frame once is enough.
     featurizer.adapt(Clips.windows(train_videos, config.clip_length, 1, config.clip_length))

@@ -34,6 +34,8 @@ class ClipFeaturizer(ImageFeaturizer):
         channels: Of the output, 1 (grey) or 3 (colour).
         scaling: `"unit"`, `"symmetric"` (the paper's) or `"standard"`, as in `ImageFeaturizer`.
         frame_scoring: A `FrameScoring`, or a dict of its fields: how frames are scored.
+        frame_rate: Frames a second, where the footage that it learned from was brought to one
+            rate; footage to be scored is brought to the same.
 
     Input shape:
         `(batch, length, height, width, channels)` with 1, 3 or 4 channels, values 0 to 255.
@@ -60,6 +62,7 @@ class ClipFeaturizer(ImageFeaturizer):
         channels: int = 1,
         scaling: str = "symmetric",
         frame_scoring: FrameScoring | Mapping | None = None,
+        frame_rate: float | None = None,
         **kwargs,
     ):
         if scaling not in SCALINGS:
@@ -75,6 +78,7 @@ class ClipFeaturizer(ImageFeaturizer):
         if not isinstance(frame_scoring, FrameScoring):
             frame_scoring = FrameScoring(**(frame_scoring or {}))
         self.frame_scoring = frame_scoring
+        self.frame_rate = frame_rate
 
     @property
     def feature_shape(self) -> tuple[int, int, int, int]:
@@ -139,4 +143,5 @@ class ClipFeaturizer(ImageFeaturizer):
             "length": self.length,
             "frame_stride": self.frame_stride,
             "frame_scoring": self.frame_scoring.model_dump(),
+            "frame_rate": self.frame_rate,
         }

@@ -2,44 +2,51 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from memae_tf.errors import UserError
+
+if TYPE_CHECKING:
+    # A client of a server does without TensorFlow.
+    from memae_tf.models import Detector
 
 NUM_TOP = 5
 
 Answer = dict[str, np.ndarray]
 
 
+def load_local(path: Path) -> "Detector":
+    """The detector of a run directory, or of a `detector.keras`.
+
+    Raises:
+        UserError: If it is neither, or damaged.
+    """
+    from memae_tf.models import load_detector
+    from memae_tf.training.run_directory import RunDirectory
+
+    if not path.exists():
+        raise UserError(
+            f"{path}: there is no such run directory or detector, and it is no address of a "
+            "server (such as localhost:8500 or http://localhost:8501)"
+        )
+    return load_detector(path if path.is_file() else RunDirectory.existing(path).detector)
+
+
 class LocalDetector:
-    """The detector of a run, or of a file.
+    """A detector of records that is here.
 
     Attributes:
         fields: The dtype of every field of the records that it takes, "float32" or "string".
 
     Args:
-        path: A run directory, or a `detector.keras`.
-
-    Raises:
-        UserError: If it is neither, or damaged.
+        detector: The detector.
     """
 
-    def __init__(self, path: Path):
-        from memae_tf.layers import RecordFeaturizer
-        from memae_tf.models import load_detector
-        from memae_tf.training.run_directory import RunDirectory
-
-        if not path.exists():
-            raise UserError(
-                f"{path}: there is no such run directory or detector, and it is no address of a "
-                "server (such as localhost:8500 or http://localhost:8501)"
-            )
-        file = path if path.is_file() else RunDirectory.existing(path).detector
-        self._detector = load_detector(file)
-        if not isinstance(self._detector.featurizer, RecordFeaturizer):
-            raise UserError(f"{path}: takes no records")
-        self.fields: Mapping[str, str] = self._detector.featurizer.input_dtypes()
+    def __init__(self, detector: "Detector"):
+        self._detector = detector
+        self.fields: Mapping[str, str] = detector.featurizer.input_dtypes()
 
     def __enter__(self) -> "LocalDetector":
         return self

@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from memae_tf.errors import UserError
@@ -43,6 +43,21 @@ def json_lines(start: int, answer: Answer) -> str:
 FORMATS = {".csv": csv_lines, ".jsonl": json_lines}
 
 
+def csv_row(values: Mapping[str, object]) -> str:
+    """A line of CSV; `None` is an empty cell."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(values.values())
+    return text.getvalue()
+
+
+def json_row(values: Mapping[str, object]) -> str:
+    """An object in a line of its own."""
+    return json.dumps(values) + "\n"
+
+
+ROW_FORMATS = {".csv": csv_row, ".jsonl": json_row}
+
+
 def _rows(start: int, answer: Answer) -> Iterator[tuple[tuple, list[tuple[str, str]]]]:
     """The decision on each record, and its fields with the largest errors.
 
@@ -61,43 +76,65 @@ def _rows(start: int, answer: Answer) -> Iterator[tuple[tuple, list[tuple[str, s
         yield (start + number, *decision), explanation
 
 
-def lines_of(path: Path | None) -> Callable[[int, Answer], str]:
-    """The function that makes lines of what a file of this name holds; CSV for standard output.
+def suffix_of(path: Path | None) -> str:
+    """What is to be written to a file of this name: ".csv" or ".jsonl"; CSV to standard output.
 
     Raises:
         UserError: If the name says nothing of it.
     """
     if path is None:
-        return csv_lines
+        return ".csv"
     if path.suffix not in FORMATS:
         raise UserError(f"{path}: should end in {' or '.join(FORMATS)}")
-    return FORMATS[path.suffix]
+    return path.suffix
 
 
 @contextlib.contextmanager
-def opened(path: Path | None) -> Iterator[Callable[[str], None]]:
+def opened(path: Path | None, grows: bool = False) -> Iterator[Callable[[str], None]]:
     """A function that writes lines to a file, or to standard output, the whole of them.
 
     The file appears when all is written; or when Ctrl-C or SIGTERM ends it, with the lines so far.
 
+    Args:
+        path: The file; `None` is standard output.
+        grows: Whether the file is there from the beginning, as nobody knows of an end.
+
     Raises:
         UserError: If it cannot be written.
     """
-    name = "standard output" if path is None else path
-    interruption = None
-    with _writing(name), contextlib.ExitStack() as stack:
-        file = sys.stdout
-        if path is not None:
-            aside = stack.enter_context(whole_file(path))
-            file = stack.enter_context(aside.open("w"))
+    if path is None:
+        with _writing("standard output"):
+            yield lambda lines: _write(sys.stdout, lines)
+        return
+    with _writing(path), kept_file(path, grows) as aside, aside.open("w") as file:
+        yield lambda lines: _write(file, lines)
+
+
+@contextlib.contextmanager
+def kept_file(path: Path, grows: bool) -> Iterator[Path]:
+    """A path to write to; what is there becomes `path` at the end, and if it is interrupted.
+
+    Args:
+        path: The file.
+        grows: Whether to write to `path` itself.
+    """
+    if grows:
         try:
-            yield lambda lines: _write(file, lines)
+            yield path
+        finally:
+            if path.exists() and path.stat().st_size == 0:
+                path.unlink()
+        return
+    interruption = None
+    with whole_file(path) as aside:
+        try:
+            yield aside
         except (KeyboardInterrupt, Terminated) as error:
-            if path is None or file.tell() == 0:
+            if not aside.exists() or aside.stat().st_size == 0:
                 raise
             interruption = error
     if interruption is not None:
-        print(f"{path} holds the lines so far", file=sys.stderr, flush=True)
+        print(f"{path} holds what came so far", file=sys.stderr, flush=True)
         raise interruption
 
 

@@ -305,7 +305,7 @@ def test_interrupted_file_has_the_lines_so_far(tmp_path, capsys, interruption):
     with pytest.raises(interruption):
         write_until(interruption(), path, "one\n", "two\n")
     assert path.read_text() == "one\ntwo\n"
-    assert capsys.readouterr().err == f"{path} holds the lines so far\n"
+    assert capsys.readouterr().err == f"{path} holds what came so far\n"
     with pytest.raises(interruption):
         write_until(interruption(), tmp_path / "none.csv")
     assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]

@@ -17,42 +17,15 @@ from memae_tf.models import load_detector
 from memae_tf.training.experiment import evaluate, measure_system, train
 from memae_tf.training.run_directory import RunDirectory
 
-ODD = {"a": range(12, 30), "b": range(0), "c": range(20, 40)}
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("camera")
-    for seed in range(3):
-        footage.write_video(root / "train" / f"{seed}.mkv", footage.scene(40, seed))
-    footage.write_frames(root / "train" / "frames", footage.scene(40, 3))
-    lines = ["video,first,last"]
-    for seed, (name, odd) in enumerate(ODD.items()):
-        frames = footage.scene(40, 10 + seed, odd)
-        footage.write_video(root / "test" / f"{name}.mkv", frames)
-        lines += [f"{name}.mkv,{odd.start},{odd.stop - 1}"] if odd else []
-    (root / "labels.csv").write_text("\n".join(lines))
-    return root
+    return footage.write_camera_folder(tmp_path_factory.mktemp("camera"))
 
 
 @pytest.fixture(scope="module")
 def raw(folder) -> dict:
-    return {
-        "data": {
-            "name": "video_folder",
-            "dir": str(folder),
-            "size": [24, 32],
-            "clip_length": 8,
-            "cache": str(folder / "cache"),
-        },
-        "model": {
-            "name": "conv3d",
-            "filters": [8, 16],
-            "reduction": "mean",
-            "memory": {"num_slots": 20},
-        },
-        "training": {"epochs": 4, "batch_size": 8, "learning_rate": 0.003},
-    }
+    return footage.camera_config(folder)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +49,7 @@ def test_what_runs_is_abnormal(run):
 
 def test_detector_takes_clips_of_any_size_and_shows_where(run, folder):
     detector = load_detector(run.detector)
-    frames = footage.scene(40, 10, ODD["a"])
+    frames = footage.scene(40, 10, footage.ODD["a"])
     clips = np.stack([frames[start : start + 8] for start in (0, 16)])
     answer = detector.detect(clips, explain=True)
     assert answer["is_anomaly"][1] == 1

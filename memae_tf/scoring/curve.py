@@ -1,0 +1,66 @@
+"""The scores of footage of any length as a curve."""
+
+import math
+
+from matplotlib.figure import Figure
+
+from memae_tf.evaluation.figures import ANOMALY, NORMAL
+from memae_tf.scoring.footage import ScoredFrame
+
+MOST_POINTS = 4096
+
+
+class ScoreCurve:
+    """Collects scores with bounded memory, in 4,096 stretches at most, the largest of each.
+
+    Args:
+        threshold: Scores above it are anomalies.
+    """
+
+    def __init__(self, threshold: float):
+        self.threshold = threshold
+        # The first frame of each stretch, and its score.
+        self._points: list[tuple[int, float]] = []
+        # How many frames a stretch has, and how many the last one has so far.
+        self._stretch, self._in_last = 1, 1
+
+    def add(self, scored: ScoredFrame) -> None:
+        """Takes the next frame."""
+        point = scored.frame.number, scored.score
+        if self._in_last < self._stretch:
+            self._points[-1] = _joined(self._points[-1], point)
+            self._in_last += 1
+            return
+        if len(self._points) == MOST_POINTS:
+            self._points = list(map(_joined, self._points[::2], self._points[1::2]))
+            self._stretch *= 2
+        self._points.append(point)
+        self._in_last = 1
+
+    def figure(self, title: str) -> Figure:
+        """The curve, the threshold, and what is above it shaded."""
+        figure = Figure(figsize=(9, 2.8), layout="constrained")
+        axes = figure.add_subplot()
+        frames, scores = zip(*self._points, strict=True)
+        axes.plot(frames, scores, color=NORMAL, linewidth=1)
+        axes.axhline(self.threshold, color="black", linestyle="--", linewidth=0.8)
+        above = [score > self.threshold for score in scores]
+        axes.fill_between(
+            frames,
+            0,
+            1,
+            where=above,
+            step="mid",
+            transform=axes.get_xaxis_transform(),
+            color=ANOMALY,
+            alpha=0.2,
+            linewidth=0,
+        )
+        axes.set(xlabel="frame", ylabel="anomaly score", title=title)
+        axes.set_ylim(bottom=0)
+        return figure
+
+
+def _joined(a: tuple[int, float], b: tuple[int, float]) -> tuple[int, float]:
+    """One stretch of two; NaN is no score."""
+    return a[0], b[1] if math.isnan(a[1]) or b[1] > a[1] else a[1]

@@ -1,0 +1,158 @@
+"""From footage to scored frames, with bounded memory."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from memae_tf.config import FrameScoring
+from memae_tf.data.clips import span
+from memae_tf.evaluation.frames import FrameScorer
+from memae_tf.models import Detector
+from memae_tf.scoring.streams import StreamFrame
+
+
+@dataclass(frozen=True)
+class ScoredFrame:
+    """A frame and what the detector says of it.
+
+    Attributes:
+        frame: The frame.
+        score: float32; NaN where the frame has none.
+        is_anomaly: `None` where it has no score.
+        heat: Float (height, width), the squared errors of the mean clip that shows the frame, at
+            the size at which the model sees it; `None` where none does or nobody asked.
+    """
+
+    frame: StreamFrame
+    score: np.float32
+    is_anomaly: bool | None
+    heat: np.ndarray | None
+
+
+class FootageScorer:
+    """Scores frames as they come.
+
+    The last frames are in a ring as long as a clip; a clip is scored when its last frame is there.
+    Frames are given out when no later clip can change their scores, at the latest one clip and the
+    smoothing behind. Before a gap, the footage ends, and it starts anew behind it: no clip spans
+    one.
+
+    Args:
+        detector: One of clips.
+        scoring: How frames are scored.
+        threshold: Scores above it are anomalies; `None` is the detector's own.
+        explain: Whether to say where errors are.
+    """
+
+    def __init__(
+        self, detector: Detector, scoring: FrameScoring, threshold: float | None, explain: bool
+    ):
+        self.detector = detector
+        self.scoring = scoring
+        self.threshold = float(detector.threshold.numpy()) if threshold is None else threshold
+        self.explain = explain
+        featurizer = detector.featurizer
+        self._span = span(featurizer.length, featurizer.frame_stride)
+        self._start_piece()
+
+    def _start_piece(self) -> None:
+        featurizer = self.detector.featurizer
+        self._scorer = FrameScorer(featurizer.length, featurizer.frame_stride, self.scoring)
+        self._heat = _Heat(featurizer.frame_stride)
+        self._ring: deque[np.ndarray] = deque(maxlen=self._span)
+        self._count = 0
+        self._last_start: int | None = None
+        # Clips to be scored: their starts and frames.
+        self._clips: list[tuple[int, np.ndarray]] = []
+        # Frames without a score yet; the first one's number in the piece.
+        self._waiting: deque[StreamFrame] = deque()
+        self._first = 0
+
+    def run(self, frames: Iterable[StreamFrame | None], patient: bool) -> Iterator[ScoredFrame]:
+        """The frames of a piece of footage, and of those behind its gaps.
+
+        Args:
+            frames: The frames; `None` where the next one is not there yet.
+            patient: Whether to wait for as many clips as make a batch.
+        """
+        for frame in frames:
+            if frame is None:
+                if not patient:
+                    yield from self._score_clips()
+                continue
+            if frame.gap is not None:
+                yield from self._end_piece()
+            self._add(frame)
+            if len(self._clips) >= self.detector.featurizer.batch_size:
+                yield from self._score_clips()
+        yield from self._end_piece()
+
+    def _add(self, frame: StreamFrame) -> None:
+        self._ring.append(frame.pixels)
+        self._waiting.append(frame)
+        self._count += 1
+        start = self._count - self._span
+        if start >= 0 and start % self.scoring.clip_stride == 0:
+            self._add_clip(start)
+
+    def _add_clip(self, start: int) -> None:
+        frames = list(self._ring)[:: self.detector.featurizer.frame_stride]
+        self._clips.append((start, np.stack(frames)))
+        self._last_start = start
+
+    def _score_clips(self) -> Iterator[ScoredFrame]:
+        if not self._clips:
+            return
+        starts, clips = zip(*self._clips, strict=True)
+        self._clips = []
+        answer = self.detector.detect(np.stack(clips), explain=self.explain)
+        for i, start in enumerate(starts):
+            if self.explain:
+                self._heat.add(start, answer["heat_map"][i])
+            _, scores = self._scorer.add(start, answer["score"][i], answer["frame_score"][i])
+            yield from self._give(scores)
+
+    def _end_piece(self) -> Iterator[ScoredFrame]:
+        last = self._count - self._span
+        if self._last_start is not None and last > self._last_start:
+            self._add_clip(last)
+        yield from self._score_clips()
+        if self._count:
+            yield from self._give(self._scorer.finish(self._count)[1])
+        self._start_piece()
+
+    def _give(self, scores: np.ndarray) -> Iterator[ScoredFrame]:
+        for score in scores:
+            frame = self._waiting.popleft()
+            heat = self._heat.take(self._first) if self.explain else None
+            self._first += 1
+            is_anomaly = None if np.isnan(score) else bool(score > self.threshold)
+            yield ScoredFrame(frame, score, is_anomaly, heat)
+
+
+def mean_heat(detector: Detector, threshold: float) -> float:
+    """The mean of a frame's heat map where its score is at the threshold."""
+    featurizer = detector.featurizer
+    if detector.model.reduction == "mean":
+        return threshold * featurizer.channels
+    return threshold / (featurizer.length * int(np.prod(featurizer.size)))
+
+
+class _Heat:
+    """The mean heat map of each frame over the clips that show it, until it is taken."""
+
+    def __init__(self, frame_stride: int):
+        self._frame_stride = frame_stride
+        self._sums: dict[int, list] = {}
+
+    def add(self, start: int, heat_maps: np.ndarray) -> None:
+        for i, heat in enumerate(heat_maps):
+            entry = self._sums.setdefault(start + i * self._frame_stride, [0.0, 0])
+            entry[0] = entry[0] + heat
+            entry[1] += 1
+
+    def take(self, number: int) -> np.ndarray | None:
+        total, count = self._sums.pop(number, (None, 0))
+        return None if total is None else total / count

@@ -1,0 +1,117 @@
+"""All that is made of scored frames: lines, an overlay, a plot."""
+
+import contextlib
+import math
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from memae_tf.errors import UserError
+from memae_tf.scoring.curve import ScoreCurve
+from memae_tf.scoring.footage import FootageScorer, ScoredFrame, mean_heat
+from memae_tf.scoring.output import ROW_FORMATS, kept_file, opened, suffix_of
+from memae_tf.scoring.overlay import Overlay
+from memae_tf.scoring.streams import Footage
+
+
+class FootageOutput:
+    """Takes scored frames, one by one; a context manager.
+
+    Lines have `frame`, `time`, `score`, `is_anomaly` and, of live streams, `gap`; see
+    `StreamFrame` and `ScoredFrame`. Files are whole, or as far as they came when Ctrl-C or SIGTERM
+    ended it; those of a live stream are there from the beginning.
+
+    Attributes:
+        frames: How many there were.
+        anomalies: How many of them are abnormal.
+
+    Args:
+        lines: CSV or JSON lines; `None` is standard output.
+        overlay: MP4 file, or `None`.
+        plot: Picture of the scores, or `None`.
+        footage: What is scored.
+        scorer: What scores it.
+
+    Raises:
+        UserError: If a file's name says nothing of its format, or it cannot be written.
+    """
+
+    def __init__(
+        self,
+        lines: Path | None,
+        overlay: Path | None,
+        plot: Path | None,
+        footage: Footage,
+        scorer: FootageScorer,
+    ):
+        self.frames = self.anomalies = 0
+        self._footage = footage
+        self._row = ROW_FORMATS[suffix_of(lines)]
+        self._lines, self._overlay, self._plot = lines, overlay, plot
+        self._scorer = scorer
+        self._stack = contextlib.ExitStack()
+        formats = Figure().canvas.get_supported_filetypes()
+        if plot is not None and plot.suffix[1:] not in formats:
+            raise UserError(f"{plot}: should end in .png, .svg or .pdf")
+        if overlay is not None and overlay.suffix != ".mp4":
+            raise UserError(f"{overlay}: should end in .mp4")
+        for path in filter(None, (lines, overlay, plot)):
+            if not path.parent.is_dir():
+                raise UserError(f"{path}: cannot be written (there is no folder {path.parent})")
+            if footage.is_live and path.exists():
+                raise UserError(f"{path}: is there already; what a stream gives needs a new file")
+
+    def __enter__(self) -> "FootageOutput":
+        with contextlib.ExitStack() as stack:
+            grows, threshold = self._footage.is_live, self._scorer.threshold
+            self._write = stack.enter_context(opened(self._lines, grows))
+            self._draw = self._curve = None
+            if self._overlay is not None:
+                aside = stack.enter_context(kept_file(self._overlay, grows))
+                heat = mean_heat(self._scorer.detector, threshold)
+                rate = self._footage.frame_rate()
+                self._draw = stack.enter_context(Overlay(aside, threshold, heat, rate))
+            if self._plot is not None:
+                self._curve = ScoreCurve(threshold)
+                aside = stack.enter_context(kept_file(self._plot, grows))
+                stack.callback(self._save_plot, aside)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error) -> bool | None:
+        return self._stack.__exit__(*error)
+
+    def add(self, scored: ScoredFrame) -> None:
+        """Writes a frame."""
+        if self.frames == 0 and self._row is ROW_FORMATS[".csv"]:
+            names = self._values(scored)
+            self._write(self._row(dict(zip(names, names, strict=True))))
+        self._write(self._row(self._values(scored)))
+        if self._draw is not None:
+            self._draw.add(scored)
+        if self._curve is not None:
+            self._curve.add(scored)
+        self.frames += 1
+        self.anomalies += bool(scored.is_anomaly)
+
+    def text(self) -> str:
+        """How many frames there were, and what they are."""
+        return f"{self.frames:,} frames, {self.anomalies:,} abnormal"
+
+    def _values(self, scored: ScoredFrame) -> dict[str, object]:
+        frame, has_score = scored.frame, not math.isnan(scored.score)
+        values = {
+            "frame": frame.number,
+            "time": round(frame.time, 6) if isinstance(frame.time, float) else frame.time,
+            # In as many digits as tell float32 apart.
+            "score": float(str(scored.score)) if has_score else None,
+            "is_anomaly": int(scored.is_anomaly) if has_score else None,
+        }
+        if self._footage.is_live:
+            values["gap"] = None if frame.gap is None else round(frame.gap, 3)
+        return values
+
+    def _save_plot(self, aside: Path) -> None:
+        if self.frames:
+            kind = self._plot.suffix[1:]
+            self._curve.figure(self._footage.source).savefig(aside, format=kind, dpi=110)

@@ -1,0 +1,136 @@
+"""What a detector says of footage, drawn over it."""
+
+from collections import deque
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from PIL import Image, ImageDraw
+
+from memae_tf.data import decoding
+from memae_tf.errors import UserError
+from memae_tf.scoring.footage import ScoredFrame
+
+# Of folders and streams, which do not say.
+FRAME_RATE = 10
+# The width of small frames, in pixels; the height of the curve and the frames that it shows.
+LEAST_WIDTH = 360
+CURVE_HEIGHT, CURVE_FRAMES = 64, 200
+# A frame at the threshold whose errors all lie within this share of it is as hot as it gets.
+HOT_SHARE = 0.02
+# How much of the footage the hottest places hide.
+OPACITY = 0.75
+INK, RED, PAPER = (59, 110, 165), (192, 57, 43), (255, 255, 255)
+
+
+class Overlay:
+    """A video of the footage with its heat map, and the scores of the last frames below.
+
+    Heat is the squared error. Its colours are tied to the threshold alone, so that they mean the
+    same at any time: the hottest is what each of 2% of the pixels has if they share all errors of
+    a frame at the threshold. Abnormal frames have a red border; the dashed line is the threshold.
+
+    A context manager. The file is H.264 in an MP4 that a browser plays, in fragments: it can be
+    played up to where it has been written.
+
+    Args:
+        path: Where to write.
+        threshold: Scores above it are anomalies.
+        mean_heat: Of the pixels of a frame at the threshold.
+        rate: Frames a second; `None` is 10.
+
+    Raises:
+        UserError: If the name does not end in .mp4.
+    """
+
+    def __init__(self, path: Path, threshold: float, mean_heat: float, rate: float | None):
+        if path.suffix != ".mp4":
+            raise UserError(f"{path}: should end in .mp4")
+        self.path = path
+        self.threshold = threshold
+        self._hottest = max(mean_heat, 1e-12) / HOT_SHARE
+        self._rate = Fraction(rate or FRAME_RATE).limit_denominator(1000)
+        self._scores: deque[float] = deque(maxlen=CURVE_FRAMES)
+        self._container = self._stream = self._size = None
+
+    def __enter__(self) -> "Overlay":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._container is not None:
+            self._container.mux(self._stream.encode())
+            self._container.close()
+
+    def add(self, scored: ScoredFrame) -> None:
+        """Draws the next frame."""
+        picture = scored.frame.shown
+        if self._container is None:
+            self._open(*picture.shape[:2])
+        picture = decoding.resized(picture, self._size)
+        if scored.heat is not None:
+            picture = _heated(picture, scored.heat / self._hottest)
+        self._scores.append(scored.score)
+        picture = np.concatenate([picture, self._curve()])
+        if scored.is_anomaly:
+            picture[: self._size[0]] = _bordered(picture[: self._size[0]])
+        self._encode(picture)
+
+    def _open(self, height: int, width: int) -> None:
+        av = decoding.require_av()
+        scale = max(1, -(-LEAST_WIDTH // width))
+        self._size = height * scale, width * scale
+        try:
+            self._container = av.open(
+                str(self.path), "w", options={"movflags": "frag_keyframe+empty_moov"}
+            )
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+        self._stream = self._container.add_stream("libx264", rate=self._rate)
+        self._stream.height, self._stream.width = self._size[0] + CURVE_HEIGHT, self._size[1]
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.options = {"crf": "20", "preset": "veryfast"}
+
+    def _encode(self, picture: np.ndarray) -> None:
+        av = decoding.require_av()
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        self._container.mux(self._stream.encode(frame))
+
+    def _curve(self) -> np.ndarray:
+        """The scores of the last frames, up to twice the threshold."""
+        width = self._size[1]
+        strip = Image.new("RGB", (width, CURVE_HEIGHT), PAPER)
+        draw = ImageDraw.Draw(strip)
+        line = _height(1.0)
+        for left in range(0, width, 8):
+            draw.line([(left, line), (left + 3, line)], fill=(0, 0, 0))
+        scores = np.array(self._scores) / max(self.threshold, 1e-12)
+        columns = (np.arange(len(scores)) + CURVE_FRAMES - len(scores) + 1) * width / CURVE_FRAMES
+        for i in range(1, len(scores)):
+            if np.isfinite(scores[i - 1 : i + 1]).all():
+                points = [(columns[j], _height(scores[j])) for j in (i - 1, i)]
+                draw.line(points, fill=RED if scores[i] > 1 else INK, width=2)
+        return np.asarray(strip)
+
+
+def _height(score: float) -> float:
+    """Where a score, in thresholds, is in the curve."""
+    return (CURVE_HEIGHT - 3) * (1 - min(score, 2.0) / 2) + 1
+
+
+def _heated(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A picture under its heat map, float (height, width), 1 where it is hottest."""
+    # Root, or all but the largest errors would not be seen.
+    heat = np.sqrt(np.clip(heat, 0, 1)).astype("float32")
+    heat = np.asarray(Image.fromarray(heat).resize(picture.shape[1::-1], Image.Resampling.BILINEAR))
+    colours = colormaps["inferno"](heat, bytes=True)[..., :3]
+    share = (OPACITY * heat)[..., None]
+    return (picture * (1 - share) + colours * share).astype("uint8")
+
+
+def _bordered(picture: np.ndarray) -> np.ndarray:
+    picture = picture.copy()
+    width = max(2, len(picture) // 60)
+    for side in (np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]):
+        picture[side] = RED
+    return picture

@@ -1,0 +1,296 @@
+"""Frames of footage for a detector: files, folders of frames, and live streams.
+
+A thread of its own decodes and resizes some frames ahead, while the network works.
+"""
+
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from queue import Empty, Full, Queue
+
+import numpy as np
+
+from memae_tf.data import decoding
+from memae_tf.data.decoding import DamagedVideoError, Frame
+from memae_tf.errors import UserError
+from memae_tf.layers import ClipFeaturizer
+
+SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
+STANDARD_INPUT = "-"
+CAMERAS = "/dev/video"
+# Seconds that a server has to answer, and to send the next packet.
+TIMEOUT = 10.0
+FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds between attempts to connect
+FRAMES_AHEAD = 64
+# The longest side of frames that are kept to be shown: some hundred of them wait for their scores.
+SHOWN_SIDE = 960
+
+
+@dataclass(frozen=True)
+class StreamFrame:
+    """A frame as the detector takes it.
+
+    Attributes:
+        number: In its source, from 0.
+        time: Seconds since the first frame; of a live stream when it was received, in UTC, as in
+            ISO 8601; `None` where nothing says so.
+        pixels: uint8 (*size, channels), those of the featurizer.
+        shown: uint8 (height, width, 3), in colour, with even sides of 960 at most, where it was
+            asked for.
+        gap: Seconds of a live stream that are missing before it; `None` where nothing is.
+    """
+
+    number: int
+    time: float | str | None
+    pixels: np.ndarray
+    shown: np.ndarray | None
+    gap: float | None = None
+
+
+class Footage:
+    """What is to be scored: a video file, a folder of frames, or a live stream.
+
+    A stream that drops is connected again, with 0.5 s between attempts at first, then twice as
+    long each time up to 30 s, for as long as it takes.
+
+    Attributes:
+        is_live: Whether frames come at their own pace, and no end is in sight.
+        drops: Whether frames for which there is no time are to be left out.
+        damage: Why a file could not be read to its end; `None` while it can.
+
+    Args:
+        source: A path; the address of a stream (rtsp://..., udp://..., ...), or of a file on a web
+            server (http://...); a camera (/dev/video0); or "-", a video on standard input.
+        featurizer: That of the detector.
+        shown: Whether frames are wanted to be shown, too.
+
+    Raises:
+        UserError: If there is no such file, or a folder has no frames.
+    """
+
+    def __init__(self, source: str, featurizer: ClipFeaturizer, shown: bool):
+        self.source = source
+        self.featurizer = featurizer
+        self.shown = shown
+        self.damage: str | None = None
+        self._is_camera = source.startswith(CAMERAS)
+        scheme = source.split("://")[0] if "://" in source else None
+        self.drops = self._is_camera or scheme in SCHEMES
+        self.is_live = self.drops or source == STANDARD_INPUT
+        self._is_file = not self.is_live and scheme not in ("http", "https")
+        self._closed = threading.Event()
+        if self._is_file:
+            _require_frames(Path(source))
+
+    def close(self) -> None:
+        """Ends the waiting for a stream that has dropped."""
+        self._closed.set()
+
+    def frame_rate(self) -> float | None:
+        """Frames a second, where a file says so."""
+        if self.featurizer.frame_rate is not None:
+            return self.featurizer.frame_rate
+        try:
+            return decoding.frame_rate(Path(self.source)) if self._is_file else None
+        except DamagedVideoError:
+            return None
+
+    def __iter__(self) -> Iterator[StreamFrame]:
+        """The frames.
+
+        Raises:
+            UserError: If the first one cannot be read.
+        """
+        if self.drops:
+            yield from self._connections()
+            return
+        count = 0
+        try:
+            for number, frame in self._at_rate(enumerate(self._frames())):
+                yield self._prepared(number, frame, _now() if self.is_live else frame.time)
+                count += 1
+        except DamagedVideoError as error:
+            if count == 0:
+                raise UserError(f"{self.source}: cannot be read ({error})") from None
+            self.damage = str(error)
+        if count == 0 and self.damage is None:
+            raise UserError(f"{self.source}: has no frames")
+
+    def _frames(self) -> Iterator[Frame]:
+        channels = self.featurizer.channels
+        if self._is_file:
+            yield from decoding.read_frames(Path(self.source), channels, self.shown)
+            return
+        av = decoding.require_av()
+        try:
+            with self._open(av) as container:
+                yield from decoding.decode(container, channels, self.shown)
+        except av.FFmpegError as error:
+            raise DamagedVideoError(decoding.reason(error)) from None
+
+    def _open(self, av):
+        if self.source == STANDARD_INPUT:
+            return av.open(sys.stdin.buffer)
+        if self._is_camera:
+            if "v4l2" not in av.formats_available:
+                raise UserError(
+                    f"{self.source}: this build of PyAV reads no cameras; pipe it: ffmpeg -f v4l2 "
+                    f"-i {self.source} -c:v mpeg2video -q:v 2 -f mpegts - | python -m "
+                    "memae_tf.score DETECTOR -"
+                )
+            return av.open(self.source, format="v4l2", timeout=TIMEOUT)
+        # Packets that get lost would make the picture fall apart.
+        options = {"rtsp_transport": "tcp"} if self.source.startswith("rtsp") else {}
+        return av.open(self.source, options=options, timeout=TIMEOUT)
+
+    def _connections(self) -> Iterator[StreamFrame]:
+        """The frames of a stream, connection after connection."""
+        numbers, last, delay = 0, None, FIRST_DELAY
+        while not self._closed.is_set():
+            first, why = True, "it has ended"
+            try:
+                for number, frame in self._at_rate(enumerate(self._frames(), start=numbers)):
+                    now = time.monotonic()
+                    gap = now - last if first and last is not None else None
+                    if gap is not None:
+                        warnings.warn(f"{self.source}: is back after {gap:.1f} s", stacklevel=2)
+                    yield self._prepared(number, frame, _now(), gap)
+                    first, last, numbers, delay = False, now, number + 1, FIRST_DELAY
+            except DamagedVideoError as error:
+                why = str(error)
+            if last is None:
+                raise UserError(f"{self.source}: cannot be read ({why})")
+            if not first:
+                warnings.warn(
+                    f"{self.source}: dropped after {numbers} frames ({why}); connecting again",
+                    stacklevel=2,
+                )
+            self._closed.wait(delay)
+            delay = min(2 * delay, LONGEST_DELAY)
+
+    def _at_rate(self, numbered: Iterator[tuple[int, Frame]]) -> Iterator[tuple[int, Frame]]:
+        rate = self.featurizer.frame_rate
+        return decoding.at_rate(numbered, rate) if rate else numbered
+
+    def _prepared(
+        self, number: int, frame: Frame, time: float | str | None, gap: float | None = None
+    ) -> StreamFrame:
+        pixels = decoding.resized(frame.pixels, self.featurizer.size)
+        shown = frame.shown
+        if shown is not None:
+            shown = decoding.resized(shown, _shown_size(*shown.shape[:2]))
+        return StreamFrame(number, time, pixels, shown, gap)
+
+
+class Ahead:
+    """Takes what an iterable gives in a thread of its own, some of it ahead; a context manager.
+
+    Where `drops`, frames for which there is no room are left out, and the next one has a gap: a
+    camera does not wait. Otherwise the thread does.
+
+    Args:
+        footage: The frames.
+        drops: Whether to leave frames out.
+    """
+
+    def __init__(self, footage: Iterable[StreamFrame], drops: bool):
+        self._footage = footage
+        self._drops = drops
+        self._queue: Queue = Queue(FRAMES_AHEAD)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Ahead":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        # The thread may be in a read that takes its time; it ends by itself.
+        self._stop.set()
+
+    def __iter__(self) -> Iterator[StreamFrame | None]:
+        """The frames, and `None` whenever the next one is not there yet.
+
+        Raises:
+            Whatever the iterable does.
+        """
+        while True:
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                yield None
+                item = self._queue.get()
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+
+    def _run(self) -> None:
+        error = None
+        try:
+            for frame in self._with_gaps() if self._drops else self._footage:
+                self._put(frame)
+                if self._stop.is_set():
+                    break
+        except BaseException as caught:
+            error = caught
+        self._put(_End(error))
+
+    def _with_gaps(self) -> Iterator[StreamFrame]:
+        dropped_since = None
+        for frame in self._footage:
+            if dropped_since is None and not self._queue.full():
+                yield frame
+            elif dropped_since is None:
+                dropped_since = time.monotonic()
+                warnings.warn(
+                    "frames come faster than they are scored, and some are left out; --stride "
+                    "scores fewer clips",
+                    stacklevel=2,
+                )
+            elif self._queue.empty():
+                gap = time.monotonic() - dropped_since
+                yield StreamFrame(frame.number, frame.time, frame.pixels, frame.shown, gap)
+                dropped_since = None
+
+    def _put(self, item: "StreamFrame | _End") -> None:
+        while not self._stop.is_set():
+            try:
+                self._queue.put(item, timeout=0.2)
+                return
+            except Full:
+                continue
+
+
+@dataclass(frozen=True)
+class _End:
+    """Behind the last frame."""
+
+    error: BaseException | None
+
+
+def _require_frames(path: Path) -> None:
+    if not path.exists():
+        raise UserError(
+            f"{path}: there is no such file; footage may be a video file, a folder of frames, an "
+            "address such as rtsp://host/stream, a camera such as /dev/video0, or - for standard "
+            "input"
+        )
+    if path.is_dir() and not decoding.frame_files(path):
+        raise UserError(f"{path}: has no frames (images); a video is scored by its file's name")
+
+
+def _shown_size(height: int, width: int) -> tuple[int, int]:
+    """H.264 takes even sides."""
+    scale = min(1.0, SHOWN_SIDE / max(height, width))
+    return tuple(max(2, round(side * scale / 2) * 2) for side in (height, width))
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

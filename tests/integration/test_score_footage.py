@@ -1,0 +1,284 @@
+"""`python -m memae_tf.score` of footage: files, folders of frames, streams, what is wrong."""
+
+import csv
+import io
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import av
+import footage
+import numpy as np
+import pytest
+from commands import run_here
+from PIL import Image
+
+from memae_tf.config import FrameScoring, parse_config
+from memae_tf.data import load
+from memae_tf.evaluation.frames import score_videos
+from memae_tf.models import load_detector
+from memae_tf.training.experiment import train
+from memae_tf.training.run_directory import RunDirectory
+
+COMMAND = [sys.executable, "-m", "memae_tf.score"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return footage.write_camera_folder(tmp_path_factory.mktemp("camera"))
+
+
+@pytest.fixture(scope="module")
+def config(folder):
+    return parse_config(footage.camera_config(folder))
+
+
+@pytest.fixture(scope="module")
+def run(config, tmp_path_factory) -> RunDirectory:
+    run = RunDirectory(tmp_path_factory.mktemp("runs") / "camera")
+    train(config, run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def expected(run, config):
+    """The frames' scores by name of the test video, as the evaluation has them."""
+    videos = load(config.data, 0).test.videos
+    scores = score_videos(load_detector(run.detector), videos, FrameScoring())
+    return {video.name: own for video, own in zip(videos, scores, strict=True)}
+
+
+def rows(text: str) -> list[dict]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def scores_of(table: list[dict]) -> np.ndarray:
+    return np.array([row["score"] or "nan" for row in table], "float32")
+
+
+def test_video_file_is_scored_as_in_the_evaluation(run, folder, tmp_path, expected):
+    out = tmp_path / "a.csv"
+    done = run_here("score", run.path, folder / "test" / "a.mkv", "-o", out)
+    assert done.returncode == 0, done.stderr
+    table = rows(out.read_text())
+    assert list(table[0]) == ["frame", "time", "score", "is_anomaly"]
+    assert [int(row["frame"]) for row in table] == list(range(40))
+    np.testing.assert_allclose([float(row["time"]) for row in table], np.arange(40) / 10)
+    np.testing.assert_array_equal(scores_of(table), expected["a"])
+    threshold = float(load_detector(run.detector).threshold.numpy())
+    decided = np.array([int(row["is_anomaly"]) for row in table])
+    np.testing.assert_array_equal(decided, expected["a"] > threshold)
+    # A clip that shows what runs has 8 frames.
+    assert decided[12:30].mean() > 0.9
+    assert decided[38:].sum() == 0
+    assert done.stdout == f"Wrote {out}: 40 frames, {decided.sum()} abnormal\n"
+
+
+def test_folder_of_frames_and_json_lines(run, tmp_path, expected):
+    odd = footage.ODD["c"]
+    frames = footage.write_frames(tmp_path / "frames", footage.scene(40, 12, odd))
+    run_here("score", run.detector, frames, "-o", tmp_path / "c.jsonl")
+    table = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
+    assert {row["time"] for row in table} == {None}
+    np.testing.assert_array_equal(scores_of(table), expected["c"])
+
+
+def test_stride_and_threshold(run, folder, config):
+    words = [run.path, folder / "test" / "a.mkv", "--stride", 5, "--threshold", 0]
+    table = rows(run_here("score", *words).stdout)
+    videos = load(config.data, 0).test.videos[:1]
+    (own,) = score_videos(load_detector(run.detector), videos, FrameScoring(clip_stride=5))
+    np.testing.assert_array_equal(scores_of(table), own)
+    assert {row["is_anomaly"] for row in table} == {"1"}
+
+
+def test_overlay_and_plot_show_what_runs(run, tmp_path):
+    large = np.kron(footage.scene(40, 10, footage.ODD["a"]), np.ones((1, 10, 10), "uint8"))
+    video = footage.write_video(tmp_path / "large.mkv", large)
+    overlay, plot = tmp_path / "over.mp4", tmp_path / "scores.png"
+    done = run_here(
+        "score", run.path, video, "-o", tmp_path / "a.csv", "--overlay", overlay, "--plot", plot
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3
+    with av.open(str(overlay)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+        assert stream.average_rate == 10
+        shown = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(stream)]
+    table = rows((tmp_path / "a.csv").read_text())
+    assert len(shown) == len(table) == 40
+    assert shown[0].shape == (240 + 64, 320, 3) or shown[0].shape[1] >= 320
+    for picture, row in zip(shown, table, strict=True):
+        # The border, but not where the curve is.
+        red = picture[:2, :, 0].mean() - picture[:2, :, 2].mean() > 80
+        assert red == (row["is_anomaly"] == "1")
+    # What runs is at rows 60 to 160; heat is colour, and the footage has none.
+    scale = shown[20].shape[1] // 320
+    colour = np.abs(shown[20][..., 0] - shown[20][..., 2])
+    inside = colour[70 * scale : 150 * scale, 20:-20].mean()
+    outside = colour[180 * scale : 225 * scale, 20:-20].mean()
+    assert inside > 2 * outside
+    with Image.open(plot) as picture:
+        assert picture.format == "PNG"
+        assert picture.width > 800
+
+
+def test_plot_alone_needs_no_colours(run, folder, tmp_path):
+    done = run_here("score", run.path, folder / "test" / "b.mkv", "--plot", tmp_path / "b.svg")
+    assert len(rows(done.stdout.rpartition("Wrote")[0])) == 40
+    assert (tmp_path / "b.svg").read_text().count("<svg") == 1
+
+
+def test_shorter_than_a_clip(run, tmp_path):
+    video = footage.write_video(tmp_path / "short.mkv", footage.scene(7, 0))
+    table = rows(run_here("score", run.path, video).stdout)
+    assert [(row["score"], row["is_anomaly"]) for row in table] == [("", "")] * 7
+
+
+def test_frame_rate_is_the_detector_s(run, tmp_path):
+    detector = load_detector(run.detector)
+    detector.featurizer.frame_rate = 5.0
+    detector.save(tmp_path / "detector.keras")
+    video = footage.write_video(tmp_path / "fast.mkv", footage.scene(41, 0), rate=10)
+    table = rows(run_here("score", tmp_path / "detector.keras", video).stdout)
+    assert [int(row["frame"]) for row in table] == list(range(0, 41, 2))
+
+
+# streams
+
+
+def transport_stream(path: Path, frames: np.ndarray) -> bytes:
+    return footage.write_video(path, frames, "mpeg2video", rate=25).read_bytes()
+
+
+def test_standard_input(run, tmp_path, monkeypatch):
+    stream = transport_stream(tmp_path / "a.ts", footage.scene(40, 10, footage.ODD["a"]))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stream)))
+    table = rows(run_here("score", run.path, "-").stdout)
+    assert list(table[0]) == ["frame", "time", "score", "is_anomaly", "gap"]
+    assert len(table) == 40
+    assert table[0]["time"].endswith("+00:00")
+    scores = scores_of(table)
+    assert scores[16:28].min() > 1.2 * scores[38:].max()
+
+
+def test_stream_that_drops_is_connected_again_and_ctrl_c_keeps_all(run, tmp_path):
+    """A real stream over a socket: 24 frames, a drop, 24 frames, and then nobody answers."""
+    stream = transport_stream(tmp_path / "a.ts", footage.scene(24, 0))
+    overlay = tmp_path / "live.mp4"
+    server = socket.create_server(("127.0.0.1", 0))
+    address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+    def serve():
+        for _ in range(2):
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(stream)
+        server.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    words = [*COMMAND, str(run.path), address, "--overlay", str(overlay)]
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as command:
+        try:
+            lines = [command.stdout.readline()]
+            while lines[-1] and not lines[-1].startswith("24,"):
+                lines.append(command.stdout.readline())
+            command.send_signal(signal.SIGINT)
+            lines += command.stdout.readlines()
+            assert command.wait(60) == 130
+            said = command.stderr.read()
+        finally:
+            command.kill()
+    assert f"{address}: dropped after 24 frames (it has ended); connecting again" in said
+    assert f"{address}: is back after " in said
+    assert said.splitlines()[-1] == "interrupted"
+    table = rows("".join(lines))
+    assert len(table) > 24
+    assert [int(row["frame"]) for row in table] == list(range(len(table)))
+    gaps = {int(row["frame"]): float(row["gap"]) for row in table if row["gap"]}
+    assert list(gaps) == [24]
+    assert gaps[24] >= 0.4
+    # No clip spans the gap: what comes behind it is scored as what came before it.
+    scores = scores_of(table)
+    np.testing.assert_allclose(scores[24:], scores[: len(table) - 24], rtol=1e-5)
+    with av.open(str(overlay)) as container:
+        assert sum(1 for _ in container.decode(video=0)) >= 24
+
+
+def test_stream_overwrites_nothing(run, tmp_path):
+    (tmp_path / "yesterday.csv").write_text("frame,score\n")
+    done = run_here("score", run.path, "-", "-o", tmp_path / "yesterday.csv")
+    assert done.returncode == 2
+    assert done.stderr.endswith("is there already; what a stream gives needs a new file\n")
+    assert (tmp_path / "yesterday.csv").read_text() == "frame,score\n"
+
+
+# what is wrong
+
+
+@pytest.fixture(scope="module")
+def wrong(tmp_path_factory, run):
+    root = tmp_path_factory.mktemp("wrong")
+    whole = footage.write_video(root / "whole.mkv", footage.scene(40, 0), "mpeg4").read_bytes()
+    (root / "cut.mkv").write_bytes(whole[: len(whole) // 2])
+    (root / "text.mp4").write_text("no video")
+    (root / "empty").mkdir()
+    frames = footage.write_frames(root / "frames", footage.scene(20, 0))
+    (frames / "013.png").write_bytes((frames / "013.png").read_bytes()[:200])
+    return root
+
+
+def test_damage_ends_with_what_came_before_it(run, wrong, tmp_path):
+    out = tmp_path / "out.csv"
+    done = run_here("score", run.path, wrong / "frames", "-o", out)
+    assert done.returncode == 2
+    assert "frames: 013.png: " in done.stderr.splitlines()[-1]
+    assert done.stderr.endswith("what came before it has been scored\n")
+    assert len(rows(out.read_text())) == 12
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("no.mp4", "no.mp4: there is no such file; footage may be a video file, a folder of fr"),
+        ("text.mp4", "text.mp4: cannot be read (after 0 frames: Invalid data"),
+        ("empty", "empty: has no frames (images); a video is scored by its file's name"),
+        ("tcp://127.0.0.1:9", "tcp://127.0.0.1:9: cannot be read (Connection refused)"),
+        ("http://127.0.0.1:9/a.mp4", "http://127.0.0.1:9/a.mp4: cannot be read (Connection ref"),
+        ("/dev/video99", "/dev/video99: "),
+    ],
+)
+def test_input_that_is_wrong(run, wrong, tmp_path, source, message):
+    path = source if ":" in source else wrong / source
+    done = run_here(
+        "score", run.path, path, "-o", tmp_path / "out.csv", "--overlay", tmp_path / "o.mp4"
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--overlay", "out.avi"], "out.avi: should end in .mp4"),
+        (["--overlay", "/no/out.mp4"], "/no/out.mp4: cannot be written (there is no folder /no)"),
+        (["--plot", "out.txt"], "out.txt: should end in .png, .svg or .pdf"),
+        (["-o", "out.txt"], "out.txt: should end in .csv or .jsonl"),
+        (["--explain"], "--explain is for records; --overlay shows where errors are in footage"),
+        (["--stride", "0"], "0 is not positive"),
+    ],
+)
+def test_arguments_that_are_wrong(run, folder, words, message):
+    done = run_here("score", run.path, folder / "test" / "a.mkv", *words)
+    assert done.returncode == 2
+    assert message in done.stderr

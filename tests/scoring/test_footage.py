@@ -1,0 +1,154 @@
+"""Footage as it streams: bounded memory, gaps, frames that come too fast."""
+
+import gc
+import threading
+import warnings
+import weakref
+
+import keras
+import numpy as np
+import pytest
+
+from memae_tf.config import Conv3DModel, FrameScoring, MemoryConfig
+from memae_tf.layers import ClipFeaturizer
+from memae_tf.models import Detector, build_memae
+from memae_tf.scoring.curve import MOST_POINTS, ScoreCurve
+from memae_tf.scoring.footage import FootageScorer, ScoredFrame, mean_heat
+from memae_tf.scoring.streams import FRAMES_AHEAD, Ahead, StreamFrame
+
+SIZE, LENGTH = (8, 8), 4
+
+
+@pytest.fixture(scope="module", params=["mean", "sum"])
+def detector(request) -> Detector:
+    keras.utils.set_random_seed(0)
+    config = Conv3DModel(
+        name="conv3d", filters=[4, 4], reduction=request.param, memory=MemoryConfig(num_slots=5)
+    )
+    featurizer = ClipFeaturizer(SIZE, LENGTH, frame_stride=2)
+    return Detector(featurizer, build_memae(config, featurizer.feature_shape, None), 0.5)
+
+
+def stream_frame(number: int, gap: float | None = None) -> StreamFrame:
+    pixels = np.random.default_rng(number).integers(0, 256, (*SIZE, 1), "uint8")
+    return StreamFrame(number, float(number), pixels, None, gap)
+
+
+def test_memory_is_bounded(detector):
+    alive, most = weakref.WeakValueDictionary(), 0
+
+    def frames():
+        nonlocal most
+        for number in range(1500):
+            frame = stream_frame(number)
+            alive[number] = frame
+            if number % 50 == 0:
+                gc.collect()
+                most = max(most, len(alive))
+            yield frame
+
+    scorer = FootageScorer(detector, FrameScoring(clip_stride=8, smoothing=2), None, explain=True)
+    count = 0
+    for scored in scorer.run(interleaved(frames()), patient=False):
+        assert scored.frame.number == count
+        count += 1
+        del scored
+    assert count == 1500
+    # A clip spans 7 frames, the next starts 8 later, and the smoothing looks 6 ahead.
+    assert most < 40
+    assert len(scorer._heat._sums) < 40
+
+
+def interleaved(frames):
+    """With a pause behind every frame: whoever is not patient scores what is there."""
+    for frame in frames:
+        yield frame
+        yield None
+
+
+def test_no_clip_spans_a_gap(detector):
+    first = [stream_frame(number) for number in range(20)]
+    second = [stream_frame(number, gap=3.0 if number == 50 else None) for number in range(50, 63)]
+    scoring = FrameScoring(clip_stride=3)
+
+    def run(frames, patient=True):
+        return list(FootageScorer(detector, scoring, None, explain=False).run(frames, patient))
+
+    together = run([*first, *second])
+    assert [scored.frame.number for scored in together] == [*range(20), *range(50, 63)]
+    apart = run(first) + run(second)
+    scores = [scored.score for scored in together]
+    np.testing.assert_array_equal(scores, [scored.score for scored in apart])
+    assert np.isfinite(scores).all()
+    hurried = run(interleaved([*first, *second]), patient=False)
+    np.testing.assert_allclose([scored.score for scored in hurried], scores, rtol=1e-5)
+
+
+def test_heat_of_a_frame_at_the_threshold(detector):
+    """Where the score of a frame is `s`, its heat map's mean is `mean_heat(s)`."""
+    frames = [stream_frame(number) for number in range(30)]
+    scoring = FrameScoring(credit="frame")
+    scorer = FootageScorer(detector, scoring, 0.1, explain=True)
+    for scored in scorer.run(frames, patient=True):
+        assert scored.heat.shape == SIZE
+        assert scored.heat.mean() == pytest.approx(mean_heat(detector, scored.score), rel=1e-4)
+        assert scored.is_anomaly == (scored.score > 0.1)
+
+
+def test_frames_for_which_there_is_no_time_are_a_gap():
+    all_read, room = threading.Event(), threading.Event()
+
+    def frames():
+        yield from map(stream_frame, range(2 * FRAMES_AHEAD))
+        all_read.set()
+        room.wait(60)
+        yield from map(stream_frame, range(200, 203))
+
+    taken = []
+    with warnings.catch_warnings(record=True) as warned, Ahead(frames(), drops=True) as ahead:
+        warnings.simplefilter("always")
+        assert all_read.wait(60)
+        for frame in ahead:
+            if frame is None:
+                room.set()
+            else:
+                taken.append(frame)
+    assert [str(w.message)[:47] for w in warned] == [
+        "frames come faster than they are scored, and so"
+    ]
+    numbers = [frame.number for frame in taken]
+    assert numbers[:FRAMES_AHEAD] == list(range(FRAMES_AHEAD))
+    assert numbers[FRAMES_AHEAD] in (200, 201, 202)
+    assert [frame.gap is not None for frame in taken].index(True) == FRAMES_AHEAD
+
+
+def test_what_is_wrong_while_reading_ahead_is_raised():
+    def frames():
+        yield stream_frame(0)
+        raise OSError("no more")
+
+    with Ahead(frames(), drops=False) as ahead, pytest.raises(OSError, match="no more"):
+        list(ahead)
+
+
+def test_reading_ahead_ends_when_nobody_wants_more():
+    with Ahead(map(stream_frame, range(10**9)), drops=False) as ahead:
+        next(frame for frame in ahead if frame is not None)
+    ahead._thread.join(60)
+    assert not ahead._thread.is_alive()
+
+
+def test_curve_of_any_length_keeps_peaks():
+    curve = ScoreCurve(threshold=2.0)
+    total = 5 * MOST_POINTS
+    for number in range(total):
+        score = 9.0 if number == 777 else np.nan if number < 10 else 1.0
+        curve.add(ScoredFrame(StreamFrame(number, None, None, None), score, None, None))
+    assert len(curve._points) <= MOST_POINTS
+    figure = curve.figure("a title")
+    (line, _) = figure.axes[0].get_lines()
+    x, y = line.get_data()
+    assert np.nanmax(y) == 9.0
+    assert abs(x[np.nanargmax(y)] - 777) <= curve._stretch
+    assert x[-1] <= total - 1
+    assert np.diff(x).min() == np.diff(x).max() == curve._stretch
