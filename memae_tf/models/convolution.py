@@ -8,9 +8,14 @@ from collections.abc import Callable, Sequence
 
 import keras
 
+from memae_tf.layers import MirroredConv3D
+
 # What PyTorch has. With Keras's defaults (0.99, 1e-3) the moving averages lag behind what leaves
 # the memory, and errors at inference are many times those in training.
 BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
+
+# The last layer has so few.
+FEW_CHANNELS = 4
 
 Size = tuple[int, ...]
 
@@ -57,13 +62,17 @@ def transposed_layers(
 ) -> list[keras.layers.Layer]:
     """The mirror of `conv_layers`: from spatial `size` to exactly `target`."""
     rank = len(kernel)
-    conv = {2: keras.layers.Conv2DTranspose, 3: keras.layers.Conv3DTranspose}[rank]
     crop = {2: keras.layers.Cropping2D, 3: keras.layers.Cropping3D}[rank]
-    layers = [conv(filters, kernel, stride, dtype=dtype)]
-    margins = []
-    for n, k, s, wanted in zip(size, kernel, stride, target, strict=True):
-        full = n * s + max(k - s, 0)
-        margins.append((k // 2, full - k // 2 - wanted))
+    if rank == 3 and filters <= FEW_CHANNELS:
+        layers = [MirroredConv3D(filters, kernel, stride, dtype=dtype)]
+        margins = [(0, n * s - wanted) for n, s, wanted in zip(size, stride, target, strict=True)]
+    else:
+        conv = {2: keras.layers.Conv2DTranspose, 3: keras.layers.Conv3DTranspose}[rank]
+        layers = [conv(filters, kernel, stride, dtype=dtype)]
+        margins = []
+        for n, k, s, wanted in zip(size, kernel, stride, target, strict=True):
+            full = n * s + max(k - s, 0)
+            margins.append((k // 2, full - k // 2 - wanted))
     if any(sum(margin) for margin in margins):
         layers.append(crop(tuple(margins), dtype=dtype))
     return layers + _norm_and_activation(activation, dtype)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import footage
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -89,3 +90,38 @@ def test_help(name):
         timeout=60,
     )
     assert "--quick" in result.stdout
+
+
+@slow
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="trains on PyTorch")
+def test_train_elsewhere(tmp_path):
+    """Footage is packed, learned on Keras's PyTorch backend, and evaluated here."""
+    folder = footage.write_camera_folder(tmp_path / "camera")
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(footage.camera_config(folder)))
+
+    def step(*words, backend="tensorflow"):
+        subprocess.run(
+            [sys.executable, ROOT / "benchmarks" / "train_elsewhere.py", *words],
+            env={**os.environ, "KERAS_BACKEND": backend},
+            check=True,
+        )
+
+    packed, weights = tmp_path / "packed.npz", tmp_path / "weights.npz"
+    step("pack", config, packed)
+    step("fit", packed, weights, backend="torch")
+    step("finish", config, weights, "--workdir", tmp_path / "run")
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["epochs"] == 4
+    assert metrics["micro_auc_raw"] > 0.9
+    assert (tmp_path / "run" / "detector.keras").is_file()
+
+
+@slow
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is a peer")
+def test_video(tmp_path):
+    results, table = run("video", tmp_path)
+    assert set(results["ratios"]) == {"float32", "bfloat16"}
+    assert sane(*results["ratios"].values(), *results["frames_per_second"].values())
+    assert sane(*results["clips_per_second"].values(), results["share_of_peak"])
+    assert "target: 38" in table

@@ -1,0 +1,54 @@
+"""MirroredConv3D beside Keras's transposed convolution."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from memae_tf.layers import MirroredConv3D
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("filters", [1, 3])
+@pytest.mark.parametrize(
+    ("kernel", "strides"),
+    [
+        ((3, 3, 3), (1, 2, 2)),
+        ((3, 3, 3), (2, 2, 2)),
+        ((5, 7, 1), (2, 3, 2)),
+        ((1, 3, 5), (1, 1, 1)),
+        ((7, 3, 9), (4, 3, 5)),
+    ],
+)
+def test_middle_of_a_transposed_convolution(filters, kernel, strides):
+    x = RNG.normal(size=(2, 3, 5, 4, 6)).astype("float32")
+    theirs = keras.layers.Conv3DTranspose(filters, kernel, strides, bias_initializer="uniform")
+    # Where the kernel is shorter than the stride, zeros are behind the last element.
+    full = ops.convert_to_numpy(theirs(x))
+    starts = [k // 2 for k in kernel]
+    sizes = [n * s for n, s in zip(x.shape[1:4], strides, strict=True)]
+    missing = [max(0, a + n - m) for a, n, m in zip(starts, sizes, full.shape[1:4], strict=True)]
+    bias = ops.convert_to_numpy(theirs.bias)
+    full = np.pad(full - bias, [(0, 0), *((0, n) for n in missing), (0, 0)]) + bias
+    middle = tuple(slice(a, a + n) for a, n in zip(starts, sizes, strict=True))
+    ours = MirroredConv3D(filters, kernel, strides)
+    ours.build(x.shape)
+    ours.set_weights(theirs.get_weights())
+    found = ops.convert_to_numpy(ours(x))
+    assert found.shape == ours.compute_output_shape(x.shape)
+    np.testing.assert_allclose(found, full[(slice(None), *middle)], atol=1e-5)
+
+
+def test_checks_of_a_layer():
+    x = RNG.normal(size=(2, 2, 3, 4, 5)).astype("float32")
+    layer = MirroredConv3D(1, (3, 3, 3), (1, 2, 2), name="last")
+    again = MirroredConv3D.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    model = keras.Sequential([keras.Input(x.shape[1:]), layer])
+    assert model.output_shape == (None, 2, 6, 8, 1)
+    mixed = MirroredConv3D(1, (3, 3, 3), (1, 2, 2), dtype="mixed_bfloat16")
+    assert keras.backend.standardize_dtype(mixed(x).dtype) == "bfloat16"
+    assert keras.backend.standardize_dtype(mixed.kernel.dtype) == "float32"
+    with pytest.raises(ValueError, match=r"must be odd. Received: kernel_size=\(2, 3, 3\)"):
+        MirroredConv3D(1, (2, 3, 3), (1, 2, 2))
