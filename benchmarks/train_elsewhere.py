@@ -2,7 +2,8 @@
 
     python benchmarks/train_elsewhere.py pack configs/ped2_paper.yaml ped2.npz
     KERAS_BACKEND=torch python benchmarks/train_elsewhere.py fit ped2.npz weights.npz
-    python benchmarks/train_elsewhere.py finish configs/ped2_paper.yaml weights.npz --workdir runs/gpu
+    python benchmarks/train_elsewhere.py finish configs/ped2_paper.yaml weights.npz \
+        --workdir runs/ped2_paper
 
 The second command needs keras, numpy, pydantic, PyYAML and the backend, and no video; the third one
 evaluates as `memae_tf.train` does and leaves the same files, but for checkpoints. The model and its
