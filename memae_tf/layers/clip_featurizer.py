@@ -125,8 +125,14 @@ class ClipFeaturizer(ImageFeaturizer):
 
     def describe_features(self) -> dict:
         """What features are, in JSON's types, see `ImageFeaturizer`; `length` frames of a clip,
-        `frame_stride` frames of the footage apart."""
-        own = {"length": self.length, "frame_stride": self.frame_stride}
+        `frame_stride` frames of the footage apart, which has `frame_rate` frames a second where
+        that matters; `frame_scoring`, how frames are scored."""
+        own = {
+            "length": self.length,
+            "frame_stride": self.frame_stride,
+            "frame_rate": self.frame_rate,
+            "frame_scoring": self.frame_scoring.model_dump(),
+        }
         return {**own, **super().describe_features()}
 
     def explain(self, feature_errors):

@@ -53,28 +53,25 @@ class ImageInterface(Interface):
         return np.repeat(np.rint(255 * ramps).astype("uint8")[..., None], channels, axis=-1)
 
     def _of_pixels(self, inputs: Tensors) -> tf.Tensor:
-        images = _some(inputs["images"])
-        channels = tf.shape(images)[-1]
-        known = tf.reduce_any(tf.equal(channels, CHANNELS))
-        complaint = f"images should have one of {CHANNELS} channels, and have"
-        return self._features(_checked(images, known, complaint, channels))
+        return self._features(with_known_channels(inputs["images"], "images"))
 
     def _of_files(self, files: tf.Tensor) -> tf.Tensor:
         """Features of encoded images (batch,), which may be of several sizes."""
         return tf.map_fn(
-            lambda file: self._features(_decoded(file)[None])[0],
-            _some(files),
+            lambda file: self._features(decoded(file, IMAGE_BYTES)[None])[0],
+            some(files),
             fn_output_signature=tf.TensorSpec(self.detector.featurizer.feature_shape, tf.float32),
         )
 
     def _features(self, images: tf.Tensor) -> tf.Tensor:
-        """Features of images (batch, height, width, 1 to 4), whose shape only the graph knows."""
+        """Features of samples (batch, ..., height, width, 1 to 4), whose shape only the graph
+        knows."""
         channels = tf.shape(images)[-1]
         # An even number has an alpha channel.
         opaque = images[..., : channels - (1 - channels % 2)]
 
         def of(number: int):
-            images = tf.ensure_shape(opaque, (None, None, None, number))
+            images = tf.ensure_shape(opaque, (*opaque.shape[:-1], number))
             return self.detector.featurizer(images)
 
         return tf.cond(tf.shape(opaque)[-1] == 1, lambda: of(1), lambda: of(3))
@@ -97,11 +94,11 @@ def _parse(serialized: tf.Tensor) -> tf.Tensor:
     return tf.io.parse_example(serialized, features)[IMAGE_BYTES]
 
 
-def _decoded(file: tf.Tensor) -> tf.Tensor:
+def decoded(file: tf.Tensor, alias: str) -> tf.Tensor:
     """The pixels of a JPEG or PNG file, uint8 (height, width, 1 to 4)."""
     is_jpeg = tf.io.is_jpeg(file)
     is_png = tf.equal(tf.strings.substr(file, 0, len(PNG_SIGNATURE)), PNG_SIGNATURE)
-    complaint = f"{IMAGE_BYTES} should be a {' or '.join(FORMATS)} file, and is neither"
+    complaint = f"{alias} should be a {' or '.join(FORMATS)} file, and is neither"
     file = _checked(file, is_jpeg | is_png, complaint)
     return tf.cond(
         is_jpeg,
@@ -111,9 +108,18 @@ def _decoded(file: tf.Tensor) -> tf.Tensor:
     )
 
 
-def _some(batch: tf.Tensor) -> tf.Tensor:
-    """A batch that must not be empty: TensorFlow's convolutions of no images have wrong shapes."""
-    return _checked(batch, tf.shape(batch)[0] > 0, "a request should have one image or more")
+def with_known_channels(pixels: tf.Tensor, alias: str) -> tf.Tensor:
+    """A batch of pixels (batch, ..., channels), once there is something in it that can be scored."""
+    pixels = some(pixels)
+    channels = tf.shape(pixels)[-1]
+    known = tf.reduce_any(tf.equal(channels, CHANNELS))
+    complaint = f"{alias} should have one of {CHANNELS} channels, and have"
+    return _checked(pixels, known, complaint, channels)
+
+
+def some(batch: tf.Tensor) -> tf.Tensor:
+    """A batch that must not be empty: TensorFlow's convolutions of nothing have wrong shapes."""
+    return _checked(batch, tf.shape(batch)[0] > 0, "a request should have one sample or more")
 
 
 def _checked(value: tf.Tensor, condition: tf.Tensor, *complaint) -> tf.Tensor:

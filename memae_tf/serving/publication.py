@@ -17,16 +17,21 @@ import tensorflow as tf
 
 from memae_tf.config import load_config
 from memae_tf.errors import UserError
-from memae_tf.layers import ImageFeaturizer, RecordFeaturizer
+from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
 from memae_tf.models import Detector, load_detector
 from memae_tf.serving import manifest, onnx, saved_model, warmup
+from memae_tf.serving.clips import ClipInterface
 from memae_tf.serving.images import ImageInterface
 from memae_tf.serving.interface import Interface
 from memae_tf.serving.records import RecordInterface
 from memae_tf.serving.saved_model import Signature
 from memae_tf.training.run_directory import PARTIAL, RunDirectory, whole_file
 
-INTERFACES = {RecordFeaturizer: RecordInterface, ImageFeaturizer: ImageInterface}
+INTERFACES = {
+    RecordFeaturizer: RecordInterface,
+    ImageFeaturizer: ImageInterface,
+    ClipFeaturizer: ClipInterface,
+}
 EXAMPLE = Path("assets.extra") / "example_request.json"
 # TensorFlow Serving keeps versions as signed 64-bit integers.
 LARGEST_VERSION = 2**63 - 1
@@ -105,13 +110,7 @@ def publish(
 
 
 def interface_of(detector: Detector) -> Interface:
-    """What of an export depends on the kind of input that a detector takes.
-
-    Raises:
-        UserError: If detectors of this kind of input are not exported.
-    """
-    if type(detector.featurizer) not in INTERFACES:
-        raise UserError("export takes detectors of records and of images, and this one is of clips")
+    """What of an export depends on the kind of input that a detector takes."""
     return INTERFACES[type(detector.featurizer)](detector)
 
 

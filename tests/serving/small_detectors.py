@@ -5,8 +5,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from memae_tf.data import simulated_traffic
-from memae_tf.layers import ImageFeaturizer, MemoryUnit, RecordFeaturizer
-from memae_tf.models import Detector, MemAE, conv2d, dense
+from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, MemoryUnit, RecordFeaturizer
+from memae_tf.models import Detector, MemAE, conv2d, conv3d, dense
 
 
 def small_detector(featurizer: RecordFeaturizer, memory=True, dtype=None) -> Detector:
@@ -59,3 +59,13 @@ def hard_traffic(num_records: int) -> dict[str, np.ndarray]:
         for value in odd:
             column[rng.random(num_records) < 0.02] = value
     return records
+
+
+def clips_detector(channels=1, precision=None) -> Detector:
+    """An untrained detector of clips of 4 frames of 8 x 10 pixels."""
+    keras.utils.set_random_seed(0)
+    featurizer = ClipFeaturizer((8, 10), 4, channels=channels)
+    encoder, decoder = conv3d(featurizer.feature_shape, (4, 8), precision)
+    model = MemAE(encoder, MemoryUnit(20, dtype=precision), decoder, "mean", dtype=precision)
+    model.build((None, *featurizer.feature_shape))
+    return Detector(featurizer, model, threshold=1.0)

@@ -331,7 +331,7 @@ def test_broken_files_are_the_client_s_error(server, kind, words):
     [
         (np.zeros((1, 8, 8, 2), "uint8"), "images should have one of (1, 3, 4) channels, and have"),
         (np.zeros((1, 0, 8, 1), "uint8"), "non-zero size"),
-        (np.zeros((0, 8, 8, 1), "uint8"), "a request should have one image or more"),
+        (np.zeros((0, 8, 8, 1), "uint8"), "a request should have one sample or more"),
         (np.zeros((1, 8, 8, 1), "float32"), "expected to be uint8|to be uint8"),
     ],
 )
@@ -346,7 +346,7 @@ def test_no_files_are_the_client_s_error(server):
     with pytest.raises(grpc.RpcError) as error:
         by_grpc(server, "score_bytes", image_bytes=np.array([], object))
     assert error.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert "a request should have one image or more" in error.value.details()
+    assert "a request should have one sample or more" in error.value.details()
 
 
 def test_example_without_an_image_is_the_client_s_error(server):
