@@ -109,7 +109,7 @@ def decoded(file: tf.Tensor, alias: str) -> tf.Tensor:
 
 
 def with_known_channels(pixels: tf.Tensor, alias: str) -> tf.Tensor:
-    """A batch of pixels (batch, ..., channels), once there is something in it that can be scored."""
+    """Pixels (batch, ..., channels), once there is something in them that can be scored."""
     pixels = some(pixels)
     channels = tf.shape(pixels)[-1]
     known = tf.reduce_any(tf.equal(channels, CHANNELS))
