@@ -100,11 +100,13 @@ class Detector(keras.Model):
         return {**answer, **self.featurizer.explain(error)}
 
     def _judge(self, features, reconstruction, threshold):
-        """Score and decision; of clips, also the score of each frame."""
-        answer = self.decide(self.model.sample_error(features, reconstruction), threshold)
-        if isinstance(self.featurizer, ClipFeaturizer):
-            answer["frame_score"] = self.model.frame_error(features, reconstruction)
-        return answer
+        """Score and decision; of clips, also the score of each frame, whose mean it is."""
+        if not isinstance(self.featurizer, ClipFeaturizer):
+            return self.decide(self.model.sample_error(features, reconstruction), threshold)
+        region = self.featurizer.frame_scoring.region
+        frame_score = self.model.frame_error(features, reconstruction, region)
+        answer = self.decide(ops.mean(frame_score, axis=1), threshold)
+        return {**answer, "frame_score": frame_score}
 
     def decide(self, score, threshold=None):
         """`score`, `is_anomaly` and `threshold` of scores (batch,), as `call` gives them."""

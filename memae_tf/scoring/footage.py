@@ -12,6 +12,8 @@ from memae_tf.evaluation.frames import FrameScorer
 from memae_tf.models import Detector
 from memae_tf.scoring.streams import StreamFrame
 
+HOT_SHARE, HOT_SHARE_OF_REGION = 0.02, 0.5
+
 
 @dataclass(frozen=True)
 class ScoredFrame:
@@ -132,12 +134,19 @@ class FootageScorer:
             yield ScoredFrame(frame, score, is_anomaly, heat)
 
 
-def mean_heat(detector: Detector, threshold: float) -> float:
-    """The mean of a frame's heat map where its score is at the threshold."""
+def hottest(detector: Detector, threshold: float) -> float:
+    """The heat of a pixel from which on it is as hot as it gets: tied to the threshold alone.
+
+    A frame is at the threshold if the mean of its heat map, or that of its worst region, is so
+    and so large. Of a whole frame, what is abnormal is taken for 2%; of a region, for half.
+    """
     featurizer = detector.featurizer
     if detector.model.reduction == "mean":
-        return threshold * featurizer.channels
-    return threshold / (featurizer.length * int(np.prod(featurizer.size)))
+        mean = threshold * featurizer.channels
+    else:
+        mean = threshold / (featurizer.length * int(np.prod(featurizer.size)))
+    share = HOT_SHARE if featurizer.frame_scoring.region is None else HOT_SHARE_OF_REGION
+    return max(mean / share, 1e-12)
 
 
 class _Heat:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from memae_tf.errors import UserError
 from memae_tf.scoring.curve import ScoreCurve
-from memae_tf.scoring.footage import FootageScorer, ScoredFrame, mean_heat
+from memae_tf.scoring.footage import FootageScorer, ScoredFrame, hottest
 from memae_tf.scoring.output import ROW_FORMATS, kept_file, opened, suffix_of
 from memae_tf.scoring.overlay import Overlay
 from memae_tf.scoring.streams import Footage
@@ -68,7 +68,7 @@ class FootageOutput:
             self._draw = self._curve = None
             if self._overlay is not None:
                 aside = stack.enter_context(kept_file(self._overlay, grows))
-                heat = mean_heat(self._scorer.detector, threshold)
+                heat = hottest(self._scorer.detector, threshold)
                 rate = self._footage.frame_rate()
                 self._draw = stack.enter_context(Overlay(aside, threshold, heat, rate))
             if self._plot is not None:

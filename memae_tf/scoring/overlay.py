@@ -17,8 +17,6 @@ FRAME_RATE = 10
 # The width of small frames, in pixels; the height of the curve and the frames that it shows.
 LEAST_WIDTH = 360
 CURVE_HEIGHT, CURVE_FRAMES = 64, 200
-# A frame at the threshold whose errors all lie within this share of it is as hot as it gets.
-HOT_SHARE = 0.02
 # How much of the footage the hottest places hide.
 OPACITY = 0.75
 INK, RED, PAPER = (59, 110, 165), (192, 57, 43), (255, 255, 255)
@@ -27,9 +25,7 @@ INK, RED, PAPER = (59, 110, 165), (192, 57, 43), (255, 255, 255)
 class Overlay:
     """A video of the footage with its heat map, and the scores of the last frames below.
 
-    Heat is the squared error. Its colours are tied to the threshold alone, so that they mean the
-    same at any time: the hottest is what each of 2% of the pixels has if they share all errors of
-    a frame at the threshold. Abnormal frames have a red border; the dashed line is the threshold.
+    Heat is the squared error. Abnormal frames have a red border; the dashed line is the threshold.
 
     A context manager. The file is H.264 in an MP4 that a browser plays, in fragments: it can be
     played up to where it has been written.
@@ -37,19 +33,19 @@ class Overlay:
     Args:
         path: Where to write.
         threshold: Scores above it are anomalies.
-        mean_heat: Of the pixels of a frame at the threshold.
+        hottest: The heat of a pixel from which on it is as hot as it gets.
         rate: Frames a second; `None` is 10.
 
     Raises:
         UserError: If the name does not end in .mp4.
     """
 
-    def __init__(self, path: Path, threshold: float, mean_heat: float, rate: float | None):
+    def __init__(self, path: Path, threshold: float, hottest: float, rate: float | None):
         if path.suffix != ".mp4":
             raise UserError(f"{path}: should end in .mp4")
         self.path = path
         self.threshold = threshold
-        self._hottest = max(mean_heat, 1e-12) / HOT_SHARE
+        self._hottest = hottest
         self._rate = Fraction(rate or FRAME_RATE).limit_denominator(1000)
         self._scores: deque[float] = deque(maxlen=CURVE_FRAMES)
         self._container = self._stream = self._size = None

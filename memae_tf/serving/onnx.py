@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from memae_tf.errors import UserError
+from memae_tf.layers import ClipFeaturizer
 from memae_tf.models import Detector, MemAE
 
 if TYPE_CHECKING:
@@ -47,7 +48,10 @@ def detector_to_onnx(detector: Detector, samples: np.ndarray) -> "onnx.ModelProt
     """
     import onnx
 
-    proto = memae_to_onnx(detector.model, samples)
+    region = None
+    if isinstance(detector.featurizer, ClipFeaturizer):
+        region = detector.featurizer.frame_scoring.region
+    proto = memae_to_onnx(detector.model, samples, region)
     onnx.helper.set_model_props(
         proto,
         {
@@ -61,7 +65,9 @@ def detector_to_onnx(detector: Detector, samples: np.ndarray) -> "onnx.ModelProt
     return proto
 
 
-def memae_to_onnx(model: MemAE, samples: np.ndarray) -> "onnx.ModelProto":
+def memae_to_onnx(
+    model: MemAE, samples: np.ndarray, region: float | None = None
+) -> "onnx.ModelProto":
     """A checked ONNX model of a MemAE: `features` to `score` and `reconstruction`, all float32.
 
     A model trained in 16 bits is written in float32: ONNX Runtime lacks most of bfloat16 on CPUs.
@@ -69,6 +75,7 @@ def memae_to_onnx(model: MemAE, samples: np.ndarray) -> "onnx.ModelProto":
     Args:
         model: A built model.
         samples: Some inputs, float32 (samples, ...).
+        region: Of clips, see `MemAE.frame_error`.
 
     Raises:
         RuntimeError: If ONNX Runtime's answers to the samples, and to random inputs of their
@@ -79,7 +86,7 @@ def memae_to_onnx(model: MemAE, samples: np.ndarray) -> "onnx.ModelProto":
     sample_shape = samples.shape[1:]
     model = _in_float32(model, sample_shape)
     function = tf.function(
-        lambda features: _answer(model, features),
+        lambda features: _answer(model, features, region),
         input_signature=[tf.TensorSpec((None, *sample_shape), tf.float32, "features")],
         autograph=False,
     )
@@ -96,14 +103,17 @@ def _random_inputs(sample_shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(number, *sample_shape)).astype("float32")
 
 
-def _answer(model: MemAE, features: tf.Tensor) -> dict[str, tf.Tensor]:
+def _answer(model: MemAE, features: tf.Tensor, region: float | None) -> dict[str, tf.Tensor]:
     code = model.encoder(features, training=False)
     if model.memory is not None:
         # With the addressing the memory reads all queries at once, without the loop over blocks
         # of them that would make a slow ONNX model.
         code, _ = model.memory(code, return_addressing=True)
     reconstruction = model.decoder(code, training=False)
-    return {"score": model.sample_error(features, reconstruction), "reconstruction": reconstruction}
+    score = model.sample_error(features, reconstruction)
+    if region is not None:
+        score = tf.reduce_mean(model.frame_error(features, reconstruction, region), axis=1)
+    return {"score": score, "reconstruction": reconstruction}
 
 
 def _in_float32(model: MemAE, sample_shape: tuple[int, ...]) -> MemAE:

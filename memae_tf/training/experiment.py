@@ -385,12 +385,13 @@ def featurize(
 
 
 def set_threshold(detector: Detector, scores: Scores, dataset: Dataset, config: Config) -> None:
-    """Gives the detector the threshold that the configuration or the protocol names.
-
-    One of clips also learns how the frames were scored that the threshold is for.
-    """
+    """Gives the detector the threshold that the configuration or the protocol names."""
     _, threshold = own_threshold(scores, dataset, config.evaluation)
     detector.threshold.assign(threshold)
+
+
+def set_frame_scoring(detector: Detector, config: Config) -> None:
+    """Tells a detector of clips how frames are scored, before it scores any."""
     if isinstance(detector.featurizer, ClipFeaturizer):
         detector.featurizer.frame_scoring = config.evaluation.frames
 
@@ -404,6 +405,7 @@ def finish(
     on_scored: OnScored = lambda *_: None,
 ) -> dict:
     """Sets the threshold and writes detector, report and, last, metrics."""
+    set_frame_scoring(detector, config)
     scores = score_sets(detector, dataset, config.evaluation, on_scored)
     _require_finite(scores, config)
     set_threshold(detector, scores, dataset, config)
@@ -445,6 +447,7 @@ def measure_system(config: Config) -> dict:
     _require_video(dataset, config.training)
     if isinstance(config.model, ModelSection):
         detector, history = fit(config, dataset)
+        set_frame_scoring(detector, config)
         scores = score_sets(detector, dataset, config.evaluation)
         memory = memory_health(detector.model, dataset)
     else:

@@ -13,7 +13,7 @@ from memae_tf.config import Conv3DModel, FrameScoring, MemoryConfig
 from memae_tf.layers import ClipFeaturizer
 from memae_tf.models import Detector, build_memae
 from memae_tf.scoring.curve import MOST_POINTS, ScoreCurve
-from memae_tf.scoring.footage import FootageScorer, ScoredFrame, mean_heat
+from memae_tf.scoring.footage import FootageScorer, ScoredFrame, hottest
 from memae_tf.scoring.streams import FRAMES_AHEAD, Ahead, StreamFrame
 
 SIZE, LENGTH = (8, 8), 4
@@ -85,13 +85,13 @@ def test_no_clip_spans_a_gap(detector):
 
 
 def test_heat_of_a_frame_at_the_threshold(detector):
-    """Where the score of a frame is `s`, its heat map's mean is `mean_heat(s)`."""
+    """It is as hot as it gets where all errors are in a fiftieth of it."""
     frames = [stream_frame(number) for number in range(30)]
     scoring = FrameScoring(credit="frame")
     scorer = FootageScorer(detector, scoring, 0.1, explain=True)
     for scored in scorer.run(frames, patient=True):
         assert scored.heat.shape == SIZE
-        assert scored.heat.mean() == pytest.approx(mean_heat(detector, scored.score), rel=1e-4)
+        assert scored.heat.mean() == pytest.approx(hottest(detector, scored.score) / 50, rel=1e-4)
         assert scored.is_anomaly == (scored.score > 0.1)
 
 
