@@ -114,4 +114,4 @@ class FootageOutput:
     def _save_plot(self, aside: Path) -> None:
         if self.frames:
             kind = self._plot.suffix[1:]
-            self._curve.figure(self._footage.source).savefig(aside, format=kind, dpi=110)
+            self._curve.figure(self._footage.name).savefig(aside, format=kind, dpi=110)

@@ -3,6 +3,7 @@
 A thread of its own decodes and resizes some frames ahead, while the network works.
 """
 
+import re
 import sys
 import threading
 import time
@@ -61,6 +62,7 @@ class Footage:
     Attributes:
         is_live: Whether frames come at their own pace, and no end is in sight.
         drops: Whether frames for which there is no time are to be left out.
+        name: What it is called: that of a file, or an address without user and password.
         damage: Why a file could not be read to its end; `None` while it can.
 
     Args:
@@ -83,6 +85,7 @@ class Footage:
         self.drops = self._is_camera or scheme in SCHEMES
         self.is_live = self.drops or source == STANDARD_INPUT
         self._is_file = not self.is_live and scheme not in ("http", "https")
+        self.name = Path(source).name if self._is_file else re.sub("//[^/]*@", "//", source)
         self._closed = threading.Event()
         if self._is_file:
             _require_frames(Path(source))
@@ -158,16 +161,16 @@ class Footage:
                     now = time.monotonic()
                     gap = now - last if first and last is not None else None
                     if gap is not None:
-                        warnings.warn(f"{self.source}: is back after {gap:.1f} s", stacklevel=2)
+                        warnings.warn(f"{self.name}: is back after {gap:.1f} s", stacklevel=2)
                     yield self._prepared(number, frame, _now(), gap)
                     first, last, numbers, delay = False, now, number + 1, FIRST_DELAY
             except DamagedVideoError as error:
                 why = str(error)
             if last is None:
-                raise UserError(f"{self.source}: cannot be read ({why})")
+                raise UserError(f"{self.name}: cannot be read ({why})")
             if not first:
                 warnings.warn(
-                    f"{self.source}: dropped after {numbers} frames ({why}); connecting again",
+                    f"{self.name}: dropped after {numbers} frames ({why}); connecting again",
                     stacklevel=2,
                 )
             self._closed.wait(delay)

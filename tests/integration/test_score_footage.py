@@ -251,7 +251,7 @@ def test_damage_ends_with_what_came_before_it(run, wrong, tmp_path):
         ("no.mp4", "no.mp4: there is no such file; footage may be a video file, a folder of fr"),
         ("text.mp4", "text.mp4: cannot be read (after 0 frames: Invalid data"),
         ("empty", "empty: has no frames (images); a video is scored by its file's name"),
-        ("tcp://127.0.0.1:9", "tcp://127.0.0.1:9: cannot be read (Connection refused)"),
+        ("tcp://me:secret@127.0.0.1:9", "tcp://127.0.0.1:9: cannot be read (Connection refused)"),
         ("http://127.0.0.1:9/a.mp4", "http://127.0.0.1:9/a.mp4: cannot be read (Connection ref"),
         ("/dev/video99", "/dev/video99: "),
     ],
