@@ -393,10 +393,9 @@ class FrameScoring(Section):
     credit: Literal["clip", "frame", "center"] = Field(
         "clip", description="what a clip says of its frames, see evaluation/frames.py"
     )
-    region: Share | None = Field(
-        None,
-        description="sides, as shares of a frame's, of the region whose error is the frame's: the "
-        "worst one; default: the whole frame",
+    error: Literal["squared", "absolute"] = Field(
+        "squared",
+        description="of pixels: squared as in print, or absolute as in the authors' code",
     )
     smoothing: FiniteNonNegative = Field(
         0.0, description="standard deviation, in frames, of a Gaussian over a video's scores"

@@ -6,7 +6,7 @@
 The four are made abnormal in a part of their frames, in several ways: they run two or three times
 as fast, or a part of another video moves through them, as large as a person or larger, at one or
 two pixels a frame. After every third epoch, prints micro AUC (each video in [0, 1]; raw) of each,
-by the whole frame's error and by those of worst regions.
+by squared and by absolute errors.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from PIL import Image
 HELD_OUT = (1, 5, 9, 13)
 EVERY = 3
 ABNORMAL_FRAMES = 50
-REGIONS = (None, 0.125, 0.25, 0.5)
+ERRORS = ("squared", "absolute")
 # Size and pixels a frame.
 OBJECTS = {"person": (1.0, 1.0), "fast person": (1.0, 2.0), "large": (1.6, 1.0)}
 
@@ -43,7 +43,7 @@ def main() -> None:
     for epoch, losses, model in train(config, dataset.featurizer, kept):
         print(f"epoch {epoch}, reconstruction {losses['reconstruction']:.5f}")
         for kind, footage in tests.items():
-            figures = [measure(model, dataset.featurizer, config, footage, r) for r in REGIONS]
+            figures = [measure(model, dataset.featurizer, config, footage, e) for e in ERRORS]
             print(f"  {kind:<12}", *(f"{a:.3f} {b:.3f}  " for a, b in figures), flush=True)
 
 
@@ -86,14 +86,14 @@ def train(config, featurizer, videos):
             yield epoch + 1, losses, final
 
 
-def measure(model, featurizer, config, footage, region) -> tuple[float, float]:
+def measure(model, featurizer, config, footage, error) -> tuple[float, float]:
     """Micro AUC, each video in [0, 1], and raw."""
     from memae_tf.data.clips import Video
     from memae_tf.evaluation.frames import score_videos
     from memae_tf.evaluation.metrics import VideoScores, frame_aucs
     from memae_tf.models import Detector
 
-    featurizer.frame_scoring = config.evaluation.frames.model_copy(update={"region": region})
+    featurizer.frame_scoring = config.evaluation.frames.model_copy(update={"error": error})
     videos = [
         Video(str(number), frames, np.arange(len(frames)), len(frames), None)
         for number, (frames, _) in enumerate(footage)

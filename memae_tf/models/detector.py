@@ -103,8 +103,8 @@ class Detector(keras.Model):
         """Score and decision; of clips, also the score of each frame, whose mean it is."""
         if not isinstance(self.featurizer, ClipFeaturizer):
             return self.decide(self.model.sample_error(features, reconstruction), threshold)
-        region = self.featurizer.frame_scoring.region
-        frame_score = self.model.frame_error(features, reconstruction, region)
+        error = self.featurizer.frame_scoring.error
+        frame_score = self.model.frame_error(features, reconstruction, error)
         answer = self.decide(ops.mean(frame_score, axis=1), threshold)
         return {**answer, "frame_score": frame_score}
 

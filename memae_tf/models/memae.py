@@ -95,24 +95,24 @@ class MemAE(keras.Model):
         axes = tuple(range(1, len(error.shape)))
         return ops.sum(error, axes) if self.reduction == "sum" else ops.mean(error, axes)
 
-    def frame_error(self, x, reconstruction, region: float | None = None):
-        """Of clips, the error of every frame, float32 (batch, frames).
-
-        Its mean is that of the clip. With a `region`, the error of a frame is that of its worst
-        region, whose sides are such shares of the frame's, instead of the mean of all: what is
-        abnormal is small. Regions are a quarter of their sides apart.
+    def frame_error(self, x, reconstruction, error: str = "squared"):
+        """Of clips, the error of every frame, float32 (batch, frames); its mean is the clip's.
 
         Args:
             x: Clips (batch, frames, height, width, channels).
             reconstruction: Of the same shape.
-            region: More than 0, and 1 at most; `None` is the whole frame.
+            error: `"squared"` is that of training, and what the paper prints; `"absolute"`, as in
+                its authors' code, gives more to what is wrong in many pixels than to what is
+                very wrong in few.
         """
-        error = ops.mean(self.element_error(x, reconstruction), axis=-1)
-        error = ops.mean(error, axis=(2, 3)) if region is None else _worst_region(error, region)
+        errors = self.element_error(x, reconstruction)
+        if error == "absolute":
+            errors = ops.sqrt(errors)
+        errors = ops.mean(errors, axis=(2, 3, 4))
         if self.reduction == "sum":
             # As if all of the clip were like this.
-            return error * float(np.prod(x.shape[1:]))
-        return error
+            return errors * float(np.prod(x.shape[1:]))
+        return errors
 
     def loss_terms(self, x, reconstruction, sample_weight=None):
         """The terms of the loss after a call, float32 scalars that are to be added.
@@ -254,13 +254,3 @@ def _xla_would_hurt(model: keras.Model) -> bool:
         and any(isinstance(layer, convolutions) for layer in model._flatten_layers())
         and not keras.distribution.list_devices("gpu")
     )
-
-
-def _worst_region(error, share: float):
-    """The largest mean over a region of maps (batch, frames, height, width): (batch, frames)."""
-    frames, height, width = error.shape[1:]
-    sides = [max(1, round(share * side)) for side in (height, width)]
-    strides = [max(1, side // 4) for side in sides]
-    maps = ops.reshape(error, (-1, height, width, 1))
-    means = ops.average_pool(maps, sides, strides, "valid", data_format="channels_last")
-    return ops.reshape(ops.max(means, axis=(1, 2, 3)), (-1, frames))

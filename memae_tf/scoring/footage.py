@@ -12,7 +12,8 @@ from memae_tf.evaluation.frames import FrameScorer
 from memae_tf.models import Detector
 from memae_tf.scoring.streams import StreamFrame
 
-HOT_SHARE, HOT_SHARE_OF_REGION = 0.02, 0.5
+# Absolute errors are spread over more of a frame.
+HOT_SHARE = {"squared": 0.02, "absolute": 0.06}
 
 
 @dataclass(frozen=True)
@@ -137,16 +138,16 @@ class FootageScorer:
 def hottest(detector: Detector, threshold: float) -> float:
     """The heat of a pixel from which on it is as hot as it gets: tied to the threshold alone.
 
-    A frame is at the threshold if the mean of its heat map, or that of its worst region, is so
-    and so large. Of a whole frame, what is abnormal is taken for 2%; of a region, for half.
+    It is the squared error of each pixel in so small a part of a frame at the threshold, all of
+    whose errors are in that part.
     """
     featurizer = detector.featurizer
-    if detector.model.reduction == "mean":
-        mean = threshold * featurizer.channels
-    else:
-        mean = threshold / (featurizer.length * int(np.prod(featurizer.size)))
-    share = HOT_SHARE if featurizer.frame_scoring.region is None else HOT_SHARE_OF_REGION
-    return max(mean / share, 1e-12)
+    mean = threshold
+    if detector.model.reduction == "sum":
+        mean = threshold / int(np.prod(featurizer.feature_shape))
+    kind = featurizer.frame_scoring.error
+    error = mean / HOT_SHARE[kind]
+    return max(featurizer.channels * (error if kind == "squared" else error**2), 1e-12)
 
 
 class _Heat:

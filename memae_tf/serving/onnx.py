@@ -48,10 +48,10 @@ def detector_to_onnx(detector: Detector, samples: np.ndarray) -> "onnx.ModelProt
     """
     import onnx
 
-    region = None
+    error = "squared"
     if isinstance(detector.featurizer, ClipFeaturizer):
-        region = detector.featurizer.frame_scoring.region
-    proto = memae_to_onnx(detector.model, samples, region)
+        error = detector.featurizer.frame_scoring.error
+    proto = memae_to_onnx(detector.model, samples, error)
     onnx.helper.set_model_props(
         proto,
         {
@@ -66,7 +66,7 @@ def detector_to_onnx(detector: Detector, samples: np.ndarray) -> "onnx.ModelProt
 
 
 def memae_to_onnx(
-    model: MemAE, samples: np.ndarray, region: float | None = None
+    model: MemAE, samples: np.ndarray, error: str = "squared"
 ) -> "onnx.ModelProto":
     """A checked ONNX model of a MemAE: `features` to `score` and `reconstruction`, all float32.
 
@@ -75,7 +75,7 @@ def memae_to_onnx(
     Args:
         model: A built model.
         samples: Some inputs, float32 (samples, ...).
-        region: Of clips, see `MemAE.frame_error`.
+        error: Of clips, see `MemAE.frame_error`.
 
     Raises:
         RuntimeError: If ONNX Runtime's answers to the samples, and to random inputs of their
@@ -86,7 +86,7 @@ def memae_to_onnx(
     sample_shape = samples.shape[1:]
     model = _in_float32(model, sample_shape)
     function = tf.function(
-        lambda features: _answer(model, features, region),
+        lambda features: _answer(model, features, error),
         input_signature=[tf.TensorSpec((None, *sample_shape), tf.float32, "features")],
         autograph=False,
     )
@@ -103,7 +103,7 @@ def _random_inputs(sample_shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(number, *sample_shape)).astype("float32")
 
 
-def _answer(model: MemAE, features: tf.Tensor, region: float | None) -> dict[str, tf.Tensor]:
+def _answer(model: MemAE, features: tf.Tensor, error: str) -> dict[str, tf.Tensor]:
     code = model.encoder(features, training=False)
     if model.memory is not None:
         # With the addressing the memory reads all queries at once, without the loop over blocks
@@ -111,8 +111,8 @@ def _answer(model: MemAE, features: tf.Tensor, region: float | None) -> dict[str
         code, _ = model.memory(code, return_addressing=True)
     reconstruction = model.decoder(code, training=False)
     score = model.sample_error(features, reconstruction)
-    if region is not None:
-        score = tf.reduce_mean(model.frame_error(features, reconstruction, region), axis=1)
+    if error != "squared":
+        score = tf.reduce_mean(model.frame_error(features, reconstruction, error), axis=1)
     return {"score": score, "reconstruction": reconstruction}
 
 

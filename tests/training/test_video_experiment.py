@@ -93,22 +93,17 @@ def test_video_shorter_than_a_clip_has_no_scores(run, raw):
     assert np.isfinite(second).all()
 
 
-def test_worst_region_of_a_frame(run, raw):
-    config = parse_config(raw, ["evaluation.frames={region: 0.25}"])
+def test_absolute_errors(run, raw):
+    config = parse_config(raw, ["evaluation.frames={error: absolute}"])
     before = run.metrics.read_text(), run.detector.read_bytes()
     metrics = evaluate(config, RunDirectory(run.path))
-    # What runs through is a region.
-    assert metrics["micro_auc_raw"] > 0.97
+    assert metrics["micro_auc_raw"] > 0.9
     detector = load_detector(run.detector)
     frames = footage.scene(40, 10, footage.ODD["a"])
     clips = np.stack([frames[start : start + 8] for start in (0, 16)])
     answer = detector.detect(clips, explain=True)
-    # Regions of 6 x 8 of 24 x 32 pixels, 1 and 2 pixels apart.
-    by_hand = np.zeros((2, 8))
-    for top in range(0, 24 - 6 + 1):
-        for left in range(0, 32 - 8 + 1, 2):
-            part = answer["heat_map"][:, :, top : top + 6, left : left + 8]
-            by_hand = np.maximum(by_hand, part.mean(axis=(2, 3)))
+    # Heat is squared errors still.
+    by_hand = np.sqrt(answer["heat_map"]).mean(axis=(2, 3))
     np.testing.assert_allclose(answer["frame_score"], by_hand, rtol=1e-4)
     np.testing.assert_allclose(answer["score"], by_hand.mean(axis=1), rtol=1e-4)
     run.metrics.write_text(before[0])
