@@ -65,9 +65,7 @@ def detector_to_onnx(detector: Detector, samples: np.ndarray) -> "onnx.ModelProt
     return proto
 
 
-def memae_to_onnx(
-    model: MemAE, samples: np.ndarray, error: str = "squared"
-) -> "onnx.ModelProto":
+def memae_to_onnx(model: MemAE, samples: np.ndarray, error: str = "squared") -> "onnx.ModelProto":
     """A checked ONNX model of a MemAE: `features` to `score` and `reconstruction`, all float32.
 
     A model trained in 16 bits is written in float32: ONNX Runtime lacks most of bfloat16 on CPUs.

@@ -115,7 +115,10 @@ def curves_figure(results: list[dict], over: str, mean_of: str | None, metric: s
         axes.grid(alpha=0.3)
     axes.figure.axes[0].set_ylabel(metric)
     if any(key[1:] for key in lines):
-        axes.legend(fontsize=8)
+        # Beside the panels, where it hides no line.
+        axes.figure.legend(
+            *axes.get_legend_handles_labels(), loc="outside right center", fontsize=8
+        )
     return figure
 
 
