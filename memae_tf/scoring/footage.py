@@ -13,7 +13,7 @@ from memae_tf.models import Detector
 from memae_tf.scoring.streams import StreamFrame
 
 # Absolute errors are spread over more of a frame.
-HOT_SHARE = {"squared": 0.02, "absolute": 0.06}
+HOT_SHARE = {"squared": 0.02, "absolute": 0.11}
 
 
 @dataclass(frozen=True)
