@@ -90,6 +90,8 @@ def draw(rows: list[dict]):
             textcoords="offset points",
         )
     axes.set(xscale="log", xlabel="frames per second", ylabel="ROC AUC", title="Clip stride")
+    axes.set_xticks(speed, [f"{x:,.0f}" for x in speed])
+    axes.minorticks_off()
     axes.legend()
     return figure
 
