@@ -205,10 +205,14 @@ def run_cell(cell: Cell, workdir: Path) -> None:
 
     start = time.monotonic()
     metrics = measure_system(cell.config)
+    config = cell.config.model_dump(mode="json")
+    if "cache" in config["data"]:
+        # A place on this machine, which says nothing of the result.
+        config["data"]["cache"] = None
     result = {
         "choices": dict(cell.choices),
         "seed": cell.seed,
-        "config": cell.config.model_dump(mode="json"),
+        "config": config,
         "metrics": metrics,
         "cell_seconds": round(time.monotonic() - start, 1),
     }
