@@ -101,7 +101,7 @@ def _random_inputs(sample_shape: tuple[int, ...]) -> np.ndarray:
     return np.random.default_rng(0).normal(size=(number, *sample_shape)).astype("float32")
 
 
-def _answer(model: MemAE, features: tf.Tensor, error: str) -> dict[str, tf.Tensor]:
+def _answer(model: MemAE, features: tf.Tensor, error: str = "squared") -> dict[str, tf.Tensor]:
     code = model.encoder(features, training=False)
     if model.memory is not None:
         # With the addressing the memory reads all queries at once, without the loop over blocks

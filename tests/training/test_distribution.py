@@ -97,7 +97,8 @@ np.testing.assert_allclose(*scaled, rtol=1e-2)
 from test_clip_samples import EVERYTHING, MODEL as CONV3D, samples_of, video
 clips = samples_of([video(13)], **EVERYTHING)
 for a, b in zip(*train(CONV3D, clips, 1, batch_size=4)[1]):
-    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    # The gradient of a bias before BatchNorm is rounding alone, of which Adam makes whole steps.
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 if a.ndim > 1 else 2e-3)
 """)
 
 
