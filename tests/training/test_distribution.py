@@ -96,9 +96,12 @@ scaled = train(MODEL, data(32), 3, precision="mixed_float16", clip_norm=0.5)[0]
 np.testing.assert_allclose(*scaled, rtol=1e-2)
 from test_clip_samples import EVERYTHING, MODEL as CONV3D, samples_of, video
 clips = samples_of([video(13)], **EVERYTHING)
-for a, b in zip(*train(CONV3D, clips, 1, batch_size=4)[1]):
+one, two = train(CONV3D, clips, 1, batch_size=4)[1]
+variables = build_memae(CONV3D, clips.shape[1:]).variables
+for variable, a, b in zip(variables, one, two, strict=True):
     # The gradient of a bias before BatchNorm is rounding alone, of which Adam makes whole steps.
-    np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 if a.ndim > 1 else 2e-3)
+    before_batch_norm = variable.path.endswith("/bias") and variable is not variables[-1]
+    np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-3 if before_batch_norm else 1e-4)
 """)
 
 
