@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 REDUCTIONS = ("sum", "mean")
+ERRORS = ("squared", "absolute")
 
 
 @keras.saving.register_keras_serializable(package="memae_tf")
@@ -104,7 +105,12 @@ class MemAE(keras.Model):
             error: `"squared"` is that of training, and what the paper prints; `"absolute"`, as in
                 its authors' code, gives more to what is wrong in many pixels than to what is
                 very wrong in few.
+
+        Raises:
+            ValueError: If `error` is not one of the two.
         """
+        if error not in ERRORS:
+            raise ValueError(f"`error` must be one of {ERRORS}. Received: error={error}")
         errors = self.element_error(x, reconstruction)
         if error == "absolute":
             errors = ops.sqrt(errors)

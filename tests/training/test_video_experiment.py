@@ -106,6 +106,8 @@ def test_absolute_errors(run, raw):
     by_hand = np.sqrt(answer["heat_map"]).mean(axis=(2, 3))
     np.testing.assert_allclose(answer["frame_score"], by_hand, rtol=1e-4)
     np.testing.assert_allclose(answer["score"], by_hand.mean(axis=1), rtol=1e-4)
+    with pytest.raises(ValueError, match="error=cubed"):
+        detector.model.frame_error(clips[..., None], clips[..., None], "cubed")
     run.metrics.write_text(before[0])
     run.detector.write_bytes(before[1])
 
