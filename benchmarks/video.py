@@ -79,6 +79,7 @@ def torch_network(size: int, batch_size: int, seed: int, precision: str):
 def from_file_to_scores(size: int, seed: int, precision: str, video: str):
     """Decoding, preparation, network and frame scores, as `memae_tf.score` has them."""
     from memae_tf.config import FrameScoring
+    from memae_tf.scoring.detectors import LocalDetector
     from memae_tf.scoring.footage import FootageScorer
     from memae_tf.scoring.streams import Ahead, Footage
 
@@ -86,7 +87,9 @@ def from_file_to_scores(size: int, seed: int, precision: str, video: str):
 
     def run() -> int:
         footage = Footage(video, detector.featurizer, shown=False)
-        scorer = FootageScorer(detector, FrameScoring(clip_stride=STRIDE), None, explain=False)
+        scorer = FootageScorer(
+            LocalDetector(detector), FrameScoring(clip_stride=STRIDE), None, explain=False
+        )
         with Ahead(footage, drops=False) as ahead:
             return sum(1 for _ in scorer.run(ahead, patient=True))
 

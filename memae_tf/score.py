@@ -28,57 +28,45 @@ def main(argv: Sequence[str] | None = None) -> None:
     if is_served:
         from memae_tf.scoring.detectors import ServedDetector
 
-        _refuse(
-            parser, args, "overlay", "plot", "stride", what="footage, by a detector that is here"
-        )
-        served = ServedDetector(
-            args.detector, args.model, args.version, args.label, args.batch_size
-        )
-        _score_records(args, served)
-        return
-    console.import_tensorflow()
-    from memae_tf.errors import UserError
-    from memae_tf.layers import ClipFeaturizer, RecordFeaturizer
-    from memae_tf.scoring.detectors import LocalDetector, load_local
-
-    detector = load_local(Path(args.detector))
-    if isinstance(detector.featurizer, ClipFeaturizer):
-        _refuse(
-            parser, args, "explain", what="records; --overlay shows where errors are in footage"
-        )
-        _score_footage(args, detector)
-    elif isinstance(detector.featurizer, RecordFeaturizer):
-        _refuse(parser, args, "overlay", "plot", "stride", what="footage")
-        _score_records(args, LocalDetector(detector))
+        size = args.batch_size
+        detector = ServedDetector(args.detector, args.model, args.version, args.label, size)
+        if detector.kind != "records":
+            console.import_tensorflow()
     else:
-        raise UserError(f"{args.detector}: takes images, and score takes records and footage")
+        console.import_tensorflow()
+        from memae_tf.scoring.detectors import LocalDetector
+
+        detector = LocalDetector.load(Path(args.detector))
+    with detector:
+        _require_options_of(parser, args, detector.kind)
+        SCORE[detector.kind](args, detector)
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m memae_tf.score",
-        description="Score records or the frames of footage as they come, so that there may be any "
-        "number of them: number, score and decision of each, as CSV.",
+        description="Score records, images or the frames of footage as they come, any number of "
+        "them: which one it is, score and decision of each, as CSV.",
     )
     parser.add_argument(
         "detector",
         metavar="DETECTOR",
-        help="run directory, detector.keras, or (of records) the address of a model server: "
-        "host:8500 (gRPC) or http://host:8501 (REST)",
+        help="run directory, detector.keras, or the address of a model server: host:8500 (gRPC) or "
+        "http://host:8501 (REST)",
     )
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="records: CSV or Parquet file, - is CSV on standard input. Footage: video file, "
-        "folder of frames, address such as rtsp://host/stream, camera such as /dev/video0, - is a "
-        "video on standard input",
+        help="records: CSV or Parquet file, - is CSV on standard input. Images: file, or folder "
+        "with folders below. Footage: video file, folder of frames, address such as "
+        "rtsp://host/stream, camera such as /dev/video0, - is a video on standard input",
     )
     parser.add_argument(
         "-o",
         "--output",
         metavar="OUT",
         type=Path,
-        help="write to OUT.csv or, as JSON, a line a record or frame, to OUT.jsonl",
+        help="write to OUT.csv or, as JSON, a line a record, image or frame, to OUT.jsonl",
     )
     parser.add_argument(
         "--threshold",
@@ -86,16 +74,16 @@ def _parser() -> Parser:
         type=float,
         help="scores above T are anomalies, not the detector's own threshold",
     )
-    records = parser.add_argument_group("of records")
-    records.add_argument(
-        "--explain", action="store_true", help="add the fields with the largest errors, and those"
-    )
-    records.add_argument(
+    parser.add_argument(
         "--batch-size",
         metavar="N",
         type=_positive,
         default=1024,
-        help="records a step or request (%(default)s)",
+        help="records or images a step or request, at most (%(default)s)",
+    )
+    records = parser.add_argument_group("of records")
+    records.add_argument(
+        "--explain", action="store_true", help="add the fields with the largest errors, and those"
     )
     footage = parser.add_argument_group("of footage")
     footage.add_argument(
@@ -126,7 +114,6 @@ def _score_records(args: argparse.Namespace, detector) -> None:
     lines = output.FORMATS[output.suffix_of(args.output)]
     total = anomalies = 0
     with contextlib.ExitStack() as stack:
-        stack.enter_context(detector)
         write = stack.enter_context(output.opened(args.output))
         display = _display(args, stack)
         batches = records.batches(Path(args.input), detector.fields, args.batch_size)
@@ -138,6 +125,33 @@ def _score_records(args: argparse.Namespace, detector) -> None:
                 display.update(total, None, f"{total:,} records, {anomalies:,} anomalies")
     if args.output is not None:
         print(f"Wrote {args.output}: {total:,} records, {anomalies:,} anomalies")
+
+
+def _score_images(args: argparse.Namespace, detector) -> None:
+    from memae_tf.data.images import complaint
+    from memae_tf.errors import UserError
+    from memae_tf.scoring import output
+    from memae_tf.scoring.images import ImageFolder
+
+    folder = ImageFolder(Path(args.input), args.batch_size)
+    total = anomalies = 0
+    with contextlib.ExitStack() as stack:
+        write_row = output.row_writer(stack.enter_context(output.opened(args.output)), args.output)
+        display = _display(args, stack)
+        for answer in detector.answers(folder.batches(), args.threshold):
+            for row in folder.rows(answer):
+                write_row(row)
+            total += len(answer["score"])
+            anomalies += int(answer["is_anomaly"].sum())
+            if display is not None:
+                display.update(total, None, f"{total:,} images, {anomalies:,} anomalies")
+        for row in folder.damaged_rows():
+            write_row(row)
+    if args.output is not None:
+        print(f"Wrote {args.output}: {total:,} images, {anomalies:,} anomalies")
+    if folder.damaged:
+        what = complaint(folder.damaged, len(folder.paths))
+        raise UserError(f"{args.input}: {what}; the others have been scored")
 
 
 def _score_footage(args: argparse.Namespace, detector) -> None:
@@ -175,10 +189,18 @@ def _display(args: argparse.Namespace, stack: contextlib.ExitStack):
     return stack.enter_context(console.ProgressDisplay())
 
 
-def _refuse(parser: Parser, args: argparse.Namespace, *names: str, what: str) -> None:
-    for name in names:
-        if getattr(args, name):
-            parser.error(f"--{name} is for {what}")
+def _require_options_of(parser: Parser, args: argparse.Namespace, kind: str) -> None:
+    """Refuses options for another kind of input than the detector's."""
+    if args.explain and kind == "clips":
+        parser.error("--explain is for records; --overlay shows where errors are in footage")
+    if args.explain and kind == "images":
+        parser.error("--explain is for records")
+    for name in ("overlay", "plot", "stride"):
+        if getattr(args, name) and kind != "clips":
+            parser.error(f"--{name} is for footage, and the detector takes {kind}")
+
+
+SCORE = {"records": _score_records, "images": _score_images, "clips": _score_footage}
 
 
 def _positive(text: str) -> int:

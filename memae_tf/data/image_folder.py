@@ -1,13 +1,10 @@
 """A person's own pictures: train/normal, test/normal and test/<defect> in one folder."""
 
-from pathlib import Path
-
 import numpy as np
-from PIL import Image
 
 from memae_tf.config import ImageFolderData
 from memae_tf.data.dataset import Dataset, take
-from memae_tf.data.images import image_featurizer, open_files
+from memae_tf.data.images import files_in, image_featurizer, open_files
 from memae_tf.errors import UserError
 
 
@@ -23,18 +20,18 @@ def load(config: ImageFolderData, seed: int) -> Dataset:
     root = config.dir
     if not root.is_dir():
         raise UserError(f"data.dir={root}: there is no such folder")
-    train_paths = _images_in(root / "train" / config.normal)
+    train_paths = files_in(root / "train" / config.normal)
     if not train_paths:
         raise UserError(
             f"{root}: has no images in train/{config.normal}/; normal ones to train on should be "
             "there (data.normal names another folder)"
         )
-    normal = _images_in(root / "test" / config.normal)
+    normal = files_in(root / "test" / config.normal)
     defects = [
         path
         for folder in sorted((root / "test").glob("*/"))
         if folder.name != config.normal and not folder.name.startswith(".")
-        for path in _images_in(folder)
+        for path in files_in(folder)
     ]
     has_test = (root / "test").is_dir()
     if has_test and not (normal and defects):
@@ -56,14 +53,4 @@ def load(config: ImageFolderData, seed: int) -> Dataset:
         test=take(files, slice(len(train_paths), None)) if has_test else None,
         labels=np.repeat([0, 1], [len(normal), len(defects)]) if has_test else None,
         threshold="train_quantile",
-    )
-
-
-def _images_in(folder: Path) -> list[Path]:
-    """The files in a folder and below whose suffix is that of an image, in order of their names."""
-    suffixes = Image.registered_extensions()
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
     )

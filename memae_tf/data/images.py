@@ -66,20 +66,40 @@ def open_files(paths: Sequence[Path], source: str) -> ImageFiles:
         try:
             return read_image(path).shape
         except UNREADABLE as error:
-            # Pillow repeats the name; its other words say what is wrong.
-            return " ".join(str(error).replace(repr(str(path)), "it").split())
+            return reason(error, path)
 
     with ThreadPoolExecutor() as pool:
         shapes = list(pool.map(shape, paths))
     damaged = [(path, s) for path, s in zip(paths, shapes, strict=True) if isinstance(s, str)]
     if damaged:
-        named = ", ".join(f"{path} ({reason})" for path, reason in damaged[:SHOWN_FILES])
-        more = len(damaged) - SHOWN_FILES
-        raise UserError(
-            f"{source}: {len(damaged)} of {len(paths)} images cannot be read: {named}"
-            f"{f', and {more} more' if more > 0 else ''}; mend or delete them"
-        )
+        raise UserError(f"{source}: {complaint(damaged, len(paths))}; mend or delete them")
     return ImageFiles(paths, shapes)
+
+
+def reason(error: Exception, path: Path) -> str:
+    """Why a file is `UNREADABLE`, in one line."""
+    # Pillow repeats the name; its other words say what is wrong.
+    return " ".join(str(error).replace(repr(str(path)), "it").split())
+
+
+def complaint(damaged: Sequence[tuple[Path, str]], total: int) -> str:
+    """How many of so many images are damaged, and the first of them with their reasons."""
+    named = ", ".join(f"{path} ({why})" for path, why in damaged[:SHOWN_FILES])
+    more = len(damaged) - SHOWN_FILES
+    return (
+        f"{len(damaged)} of {total} images cannot be read: {named}"
+        f"{f', and {more} more' if more > 0 else ''}"
+    )
+
+
+def files_in(folder: Path) -> list[Path]:
+    """The files in a folder and below whose suffix is that of an image, in order of their names."""
+    suffixes = Image.registered_extensions()
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+    )
 
 
 def as_images(images: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,15 +1,19 @@
 """Detectors that are asked alike, wherever they are: in a file, or behind a server."""
 
+import io
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from memae_tf.errors import UserError
 
 if TYPE_CHECKING:
     # A client of a server does without TensorFlow.
+    from memae_tf.layers import ClipFeaturizer
     from memae_tf.models import Detector
 
 NUM_TOP = 5
@@ -17,36 +21,45 @@ NUM_TOP = 5
 Answer = dict[str, np.ndarray]
 
 
-def load_local(path: Path) -> "Detector":
-    """The detector of a run directory, or of a `detector.keras`.
-
-    Raises:
-        UserError: If it is neither, or damaged.
-    """
-    from memae_tf.models import load_detector
-    from memae_tf.training.run_directory import RunDirectory
-
-    if not path.exists():
-        raise UserError(
-            f"{path}: there is no such run directory or detector, and it is no address of a "
-            "server (such as localhost:8500 or http://localhost:8501)"
-        )
-    return load_detector(path if path.is_file() else RunDirectory.existing(path).detector)
-
-
 class LocalDetector:
-    """A detector of records that is here.
+    """A detector that is here; a context manager.
 
     Attributes:
-        fields: The dtype of every field of the records that it takes, "float32" or "string".
+        kind: What it takes, "records", "images" or "clips".
+        threshold: Scores above it are anomalies.
+        reduction: Whether a score is the "sum" or the "mean" of a sample's errors.
+        featurizer: Its own.
 
     Args:
         detector: The detector.
     """
 
     def __init__(self, detector: "Detector"):
+        from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
+
+        kinds = {RecordFeaturizer: "records", ImageFeaturizer: "images", ClipFeaturizer: "clips"}
         self._detector = detector
-        self.fields: Mapping[str, str] = detector.featurizer.input_dtypes()
+        self.featurizer = detector.featurizer
+        self.kind = kinds[type(detector.featurizer)]
+        self.threshold = float(detector.threshold.numpy())
+        self.reduction = detector.model.reduction
+
+    @classmethod
+    def load(cls, path: Path) -> "LocalDetector":
+        """That of a run directory, or of a `detector.keras`.
+
+        Raises:
+            UserError: If it is neither, or damaged.
+        """
+        from memae_tf.models import load_detector
+        from memae_tf.training.run_directory import RunDirectory
+
+        if not path.exists():
+            raise UserError(
+                f"{path}: there is no such run directory or detector, and it is no address of a "
+                "server (such as localhost:8500 or http://localhost:8501)"
+            )
+        return cls(load_detector(path if path.is_file() else RunDirectory.existing(path).detector))
 
     def __enter__(self) -> "LocalDetector":
         return self
@@ -54,17 +67,28 @@ class LocalDetector:
     def __exit__(self, *_) -> None:
         pass
 
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """The dtype of every field of records, "float32" or "string"."""
+        return self.featurizer.input_dtypes()
+
     def answers(
-        self, batches: Iterable[Answer], threshold: float | None, explain: bool
+        self, batches: Iterable, threshold: float | None, explain: bool = False
     ) -> Iterator[Answer]:
-        """Scores, decisions and, where asked for, explanations of batches of records.
+        """Scores, decisions and, where asked for, explanations of batches.
+
+        Args:
+            batches: Of records, as columns by field; or lists of images, uint8 (height, width,
+                channels).
+            threshold: Replaces the detector's own.
+            explain: Of records, whether to name fields.
 
         Yields:
-            `score`, `is_anomaly` and `threshold` (records,); to explain them `top_fields` and
+            `score`, `is_anomaly` and `threshold` (samples,); to explain records `top_fields` and
             `top_errors` (records, 5), the fields with the largest errors.
         """
         for batch in batches:
-            size = len(next(iter(batch.values())))
+            size = len(next(iter(batch.values()))) if isinstance(batch, dict) else None
             answer = self._detector.detect(batch, threshold, explain, batch_size=size)
             if explain:
                 # Of equal errors the first field first, as TensorFlow's top_k has it.
@@ -73,18 +97,21 @@ class LocalDetector:
                 answer["top_errors"] = np.take_along_axis(answer["field_error"], order, axis=1)
             yield answer
 
+    def detect(self, clips: np.ndarray, explain: bool) -> Answer:
+        """What `Detector.detect` says of clips."""
+        return self._detector.detect(clips, explain=explain)
+
 
 class ServedDetector:
     """An exported detector that a model server answers for; a context manager.
 
-    Attributes:
-        fields: As those of `LocalDetector`.
+    It is asked as a `LocalDetector` is, and has the same attributes.
 
     Args:
         address, model, version, label, batch_size: Those of `memae_tf.serving.Client`.
 
     Raises:
-        UserError: If the server cannot be reached, or has no such model, or it takes no records.
+        UserError: If the server cannot be reached, or has no such model, or it is no detector.
     """
 
     def __init__(
@@ -94,13 +121,18 @@ class ServedDetector:
 
         self._client = Client(address, model, version, label, batch_size=batch_size)
         try:
-            fields = self._client.fields()
+            # Exports of former versions have it of records alone.
+            self.fields: Mapping[str, str] | None = self._client.fields()
+            self.kind = "records"
+            if self.fields is None:
+                description = self._client.describe()
+                self._input = description["input"]
+                self.kind = self._input["kind"]
+                self.threshold: float = description["threshold"]
+                self.reduction: str = description["reduction"]
         except BaseException:
             self._client.close()
             raise
-        if fields is None:
-            raise UserError(f"{address}, model {model}: takes no records")
-        self.fields: Mapping[str, str] = fields
 
     def __enter__(self) -> "ServedDetector":
         return self
@@ -108,12 +140,34 @@ class ServedDetector:
     def __exit__(self, *_) -> None:
         self._client.close()
 
+    @cached_property
+    def featurizer(self) -> "ClipFeaturizer":
+        """One that cuts footage into clips as the detector's own does; the server normalises."""
+        from memae_tf.layers import ClipFeaturizer
+
+        names = ("size", "length", "frame_stride", "channels", "frame_scoring", "frame_rate")
+        return ClipFeaturizer(**{name: self._input[name] for name in names})
+
     def answers(
-        self, batches: Iterable[Answer], threshold: float | None, explain: bool
+        self, batches: Iterable, threshold: float | None, explain: bool = False
     ) -> Iterator[Answer]:
         """What `LocalDetector.answers` gives."""
+        if self.kind == "images":
+            batches = ([_png(image) for image in batch] for batch in batches)
         for answer in self._client.score_batches(batches, threshold, explain):
             if explain:
                 count = answer["top_fields"].shape[1]
                 answer["top_errors"] = -np.sort(-answer["field_error"], axis=1)[:, :count]
             yield answer
+
+    def detect(self, clips: np.ndarray, explain: bool) -> Answer:
+        """What `Detector.detect` says of clips."""
+        return self._client.explain(clips) if explain else self._client.score(clips)
+
+
+def _png(image: np.ndarray) -> bytes:
+    """An image as a file: those of one request may be of several sizes, and nothing is lost."""
+    file = io.BytesIO()
+    pixels = image[..., 0] if image.shape[-1] == 1 else image
+    Image.fromarray(pixels).save(file, "png", compress_level=1)
+    return file.getvalue()

@@ -9,7 +9,7 @@ import numpy as np
 from memae_tf.config import FrameScoring
 from memae_tf.data.clips import span
 from memae_tf.evaluation.frames import FrameScorer
-from memae_tf.models import Detector
+from memae_tf.scoring.detectors import LocalDetector, ServedDetector
 from memae_tf.scoring.streams import StreamFrame
 
 # Absolute errors are spread over more of a frame.
@@ -50,11 +50,15 @@ class FootageScorer:
     """
 
     def __init__(
-        self, detector: Detector, scoring: FrameScoring, threshold: float | None, explain: bool
+        self,
+        detector: LocalDetector | ServedDetector,
+        scoring: FrameScoring,
+        threshold: float | None,
+        explain: bool,
     ):
         self.detector = detector
         self.scoring = scoring
-        self.threshold = float(detector.threshold.numpy()) if threshold is None else threshold
+        self.threshold = detector.threshold if threshold is None else threshold
         self.explain = explain
         featurizer = detector.featurizer
         self._span = span(featurizer.length, featurizer.frame_stride)
@@ -135,7 +139,7 @@ class FootageScorer:
             yield ScoredFrame(frame, score, is_anomaly, heat)
 
 
-def hottest(detector: Detector, threshold: float) -> float:
+def hottest(detector: LocalDetector | ServedDetector, threshold: float) -> float:
     """The heat of a pixel from which on it is as hot as it gets: tied to the threshold alone.
 
     It is the squared error of each pixel in so small a part of a frame at the threshold, all of
@@ -143,7 +147,7 @@ def hottest(detector: Detector, threshold: float) -> float:
     """
     featurizer = detector.featurizer
     mean = threshold
-    if detector.model.reduction == "sum":
+    if detector.reduction == "sum":
         mean = threshold / int(np.prod(featurizer.feature_shape))
     kind = featurizer.frame_scoring.error
     error = mean / HOT_SHARE[kind]

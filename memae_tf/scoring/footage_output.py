@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from memae_tf.errors import UserError
 from memae_tf.scoring.curve import ScoreCurve
 from memae_tf.scoring.footage import FootageScorer, ScoredFrame, hottest
-from memae_tf.scoring.output import ROW_FORMATS, kept_file, opened, suffix_of
+from memae_tf.scoring.output import kept_file, opened, row_writer
 from memae_tf.scoring.overlay import Overlay
 from memae_tf.scoring.streams import Footage
 
@@ -46,7 +46,6 @@ class FootageOutput:
     ):
         self.frames = self.anomalies = 0
         self._footage = footage
-        self._row = ROW_FORMATS[suffix_of(lines)]
         self._lines, self._overlay, self._plot = lines, overlay, plot
         self._scorer = scorer
         self._stack = contextlib.ExitStack()
@@ -64,7 +63,8 @@ class FootageOutput:
     def __enter__(self) -> "FootageOutput":
         with contextlib.ExitStack() as stack:
             grows, threshold = self._footage.is_live, self._scorer.threshold
-            self._write = stack.enter_context(opened(self._lines, grows))
+            write = stack.enter_context(opened(self._lines, grows))
+            self._write_row = row_writer(write, self._lines)
             self._draw = self._curve = None
             if self._overlay is not None:
                 aside = stack.enter_context(kept_file(self._overlay, grows))
@@ -83,10 +83,7 @@ class FootageOutput:
 
     def add(self, scored: ScoredFrame) -> None:
         """Writes a frame."""
-        if self.frames == 0 and self._row is ROW_FORMATS[".csv"]:
-            names = self._values(scored)
-            self._write(self._row(dict(zip(names, names, strict=True))))
-        self._write(self._row(self._values(scored)))
+        self._write_row(self._values(scored))
         if self._draw is not None:
             self._draw.add(scored)
         if self._curve is not None:

@@ -43,19 +43,30 @@ def json_lines(start: int, answer: Answer) -> str:
 FORMATS = {".csv": csv_lines, ".jsonl": json_lines}
 
 
-def csv_row(values: Mapping[str, object]) -> str:
-    """A line of CSV; `None` is an empty cell."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow(values.values())
-    return text.getvalue()
+def row_writer(
+    write: Callable[[str], None], path: Path | None
+) -> Callable[[Mapping[str, object]], None]:
+    """A function that writes rows of named values; `None` is an empty cell, or JSON's null.
 
+    Args:
+        write: Writes lines.
+        path: What `suffix_of` takes.
+    """
+    if suffix_of(path) == ".jsonl":
+        return lambda values: write(json.dumps(values, ensure_ascii=False) + "\n")
+    header_written = False
 
-def json_row(values: Mapping[str, object]) -> str:
-    """An object in a line of its own."""
-    return json.dumps(values) + "\n"
+    def write_row(values: Mapping[str, object]) -> None:
+        nonlocal header_written
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if not header_written:
+            writer.writerow(values)
+            header_written = True
+        writer.writerow(values.values())
+        write(text.getvalue())
 
-
-ROW_FORMATS = {".csv": csv_row, ".jsonl": json_row}
+    return write_row
 
 
 def _rows(start: int, answer: Answer) -> Iterator[tuple[tuple, list[tuple[str, str]]]]:

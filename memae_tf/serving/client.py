@@ -1,6 +1,7 @@
 """A client of TensorFlow Serving, and of the embedded server, for detectors and other models."""
 
 import itertools
+import json
 import logging
 import random
 import re
@@ -22,7 +23,7 @@ from memae_tf.serving.transports import GrpcTransport, Model, RestTransport, Ten
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_SIGNATURE = "serving_default"
+DEFAULT_SIGNATURE, FILES_SIGNATURE = "serving_default", "score_bytes"
 # What gRPC takes in one message where nobody has raised the limit, less what is not values.
 MAX_BATCH_BYTES = 4 * 2**20 - 2**16
 # What a string costs besides its own bytes, in either transport.
@@ -180,6 +181,19 @@ class Client:
         """
         return _fields(self._signature(DEFAULT_SIGNATURE, self._deadline(timeout)))
 
+    def describe(self, timeout: float | None = None) -> dict:
+        """What an exported detector says of itself.
+
+        Returns:
+            `input`, that of the manifest; `threshold`; and `reduction`, "sum" or "mean" of a
+            sample's errors, which is its score.
+
+        Raises:
+            RequestError: As `predict` does; of a model that has no signature `describe`, too.
+        """
+        answer = self.predict({"inputs": [""]}, "describe", timeout)
+        return json.loads(answer["description"][0])
+
     def predict(
         self,
         inputs: Mapping[str, object] | object,
@@ -232,28 +246,31 @@ class Client:
         Args:
             samples: Records, as `Detector.detect` takes them: a dict of columns, a pandas
                 DataFrame, an array with named fields, or a list of dicts. For a detector of
-                something else, an array of it.
+                images or clips, a uint8 array of them. For one of images also a list of JPEG and
+                PNG files, as bytes; for one of clips, a list of lists of the files of frames.
             threshold: Replaces the detector's own.
             timeout: Seconds that the call may take; `None` is the client's own.
 
         Returns:
-            `score` (float32), `is_anomaly` (int64) and `threshold` (float32), each (samples,).
+            `score` (float32), `is_anomaly` (int64) and `threshold` (float32), each (samples,); of
+            clips also `frame_score` (samples, frames).
 
         Raises:
             RequestError, ServerError: As `predict` does.
             UserError: If a field is missing or a numeric one holds text.
         """
-        return self._detect(samples, DEFAULT_SIGNATURE, threshold, timeout)
+        return self._detect(samples, _scoring(samples), threshold, timeout)
 
     def explain(
         self, samples: object, threshold: float | None = None, timeout: float | None = None
     ) -> Tensors:
         """What `score` gives, and what the signature `explain` adds.
 
-        Args and errors are those of `score`. For records that is `field_error` (samples, fields);
-        `top_fields` (samples, 5), the names of those with the largest errors; for images
-        `heat_map` (samples, height, width). With a memory `top_slots` and `top_weights`
-        (samples, 5).
+        Args and errors are those of `score`, without files. For records that is `field_error`
+        (samples, fields); `top_fields` (samples, 5), the names of those with the largest errors;
+        for images `heat_map` (samples, height, width), for clips (samples, frames, height, width).
+        With a memory `top_slots` and `top_weights` (samples, 5), or (samples, ..., 5) where
+        positions are queries.
         """
         return self._detect(samples, "explain", threshold, timeout)
 
@@ -276,8 +293,8 @@ class Client:
         Raises:
             RequestError, ServerError, UserError: As `score` does.
         """
-        signature = "explain" if explain else DEFAULT_SIGNATURE
-        return _in_order(lambda batch: self._detect(batch, signature, threshold, None), batches)
+        ask = self.explain if explain else self.score
+        return _in_order(lambda batch: ask(batch, threshold), batches)
 
     def _detect(
         self, samples: object, signature: str, threshold: float | None, timeout: float | None
@@ -290,7 +307,8 @@ class Client:
                     f"{self._where(signature)}: is no detector's; it has no output {alias}"
                 )
         fields = _fields(definition)
-        if fields is not None and not (len(fields) == 1 and _is_plain(samples)):
+        plain = signature == FILES_SIGNATURE or _is_plain(samples)
+        if fields is not None and not (len(fields) == 1 and plain):
             inputs = columns_of(samples, fields)
         elif len(definition.inputs) == 1:
             ((alias, tensor),) = definition.inputs.items()
@@ -407,6 +425,14 @@ def _fields(signature: Signature) -> dict[str, str] | None:
     if any(len(t.shape or ()) != 1 or t.dtype not in dtypes for t in signature.inputs.values()):
         return None
     return {alias: dtypes[tensor.dtype] for alias, tensor in signature.inputs.items()}
+
+
+def _scoring(samples: object) -> str:
+    """The signature that scores them."""
+    first = samples
+    while isinstance(first, (list, tuple, np.ndarray)) and len(first):
+        first = first[0]
+    return FILES_SIGNATURE if isinstance(first, bytes) else DEFAULT_SIGNATURE
 
 
 def _is_plain(samples: object) -> bool:

@@ -67,7 +67,16 @@ class Interface(ABC):
 
     @abstractmethod
     def describe(self) -> dict:
-        """What a client must know of the input and of the order of outputs, for the manifest."""
+        """What a client must know of the input and of the order of outputs."""
+
+    def description(self) -> dict:
+        """`input`, what `describe` gives; `threshold`; and `reduction`, whether a sample's score is
+        the sum or the mean of its errors."""
+        return {
+            "input": self.describe(),
+            "threshold": float(self.detector.threshold.numpy()),
+            "reduction": self.detector.model.reduction,
+        }
 
 
 def examples_entry(

@@ -184,8 +184,7 @@ def _write(
     (directory / EXAMPLE).write_text(request + "\n")
     content = {
         "versions": _versions(),
-        "input": interface.describe(),
-        "threshold": float(source.detector.threshold.numpy()),
+        **interface.description(),
         "config": source.config,
         "metrics": source.metrics,
         "signatures": saved_model.signature_definitions(directory),

@@ -1,5 +1,6 @@
 """A detector as a SavedModel, with the signatures that TensorFlow Serving answers to."""
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ def signatures_of(interface: Interface) -> dict[str, Signature]:
         "examples": _signature(examples, score),
         "classify": _signature(examples, lambda x: _classes(score(x)), CLASSIFY),
         "regress": _signature(examples, lambda x: {"outputs": score(x)["score"]}, REGRESS),
+        "describe": _describe(interface.description()),
     }
     if interface.files is not None:
         signatures["score_bytes"] = _signature(interface.files, score)
@@ -69,6 +71,17 @@ def _signature(
     """A function of features, as one of what comes in by an entry."""
     return Signature(
         lambda inputs: function(entry.featurize(inputs)), entry.samples, entry.inputs, method
+    )
+
+
+def _describe(description: dict) -> Signature:
+    """What a client must know, for one that has no more than the address of a server."""
+    text = json.dumps(description, ensure_ascii=False)
+    return Signature(
+        # A row a row: servers may put requests together.
+        lambda inputs: {"description": tf.fill(tf.shape(inputs["inputs"]), text)},
+        {"inputs": np.array(["", ""], object)},
+        {"inputs": tf.TensorSpec((None,), tf.string)},
     )
 
 

@@ -150,6 +150,49 @@ def test_frame_rate_is_the_detector_s(run, tmp_path):
     assert [int(row["frame"]) for row in table] == list(range(0, 41, 2))
 
 
+# behind a server
+
+
+@pytest.fixture(scope="module")
+def served(run, tmp_path_factory):
+    """A server of the detector, and the words that name it."""
+    pytest.importorskip("tensorflow_serving.apis")
+    from memae_tf.serving.publication import Source, publish
+    from memae_tf.serving.server.config import ModelConfig
+    from memae_tf.serving.server.model_server import ModelServer, ServerOptions
+
+    base = tmp_path_factory.mktemp("models") / "camera"
+    publish(Source(load_detector(run.detector)), base)
+    options = ServerOptions(grpc_port=0, rest_port=0)
+    with ModelServer([ModelConfig("camera", str(base))], options) as server:
+        yield {
+            "grpc": [server.grpc_address, "--model", "camera"],
+            "rest": [server.rest_address, "--model", "camera"],
+        }
+
+
+@pytest.mark.parametrize("transport", ["grpc", "rest"])
+def test_server_s_scores_are_those_of_the_run(run, folder, tmp_path, expected, served, transport):
+    words = [folder / "test" / "a.mkv", "-o"]
+    here, there = tmp_path / "here.csv", tmp_path / "there.csv"
+    assert run_here("score", run.path, *words, here).returncode == 0
+    address, *model = served[transport]
+    done = run_here("score", address, *words, there, *model)
+    assert done.returncode == 0, done.stderr
+    assert there.read_text() == here.read_text()
+    np.testing.assert_array_equal(scores_of(rows(there.read_text())), expected["a"])
+
+
+def test_overlay_with_a_server_s_heat(run, folder, tmp_path, served):
+    here, there = tmp_path / "here.mp4", tmp_path / "there.mp4"
+    words = [folder / "test" / "a.mkv", "--stride", 4, "--overlay"]
+    run_here("score", run.path, *words, here)
+    address, *model = served["grpc"]
+    done = run_here("score", address, *words, there, *model)
+    assert done.returncode == 0, done.stderr
+    assert there.read_bytes() == here.read_bytes()
+
+
 # streams
 
 

@@ -13,6 +13,7 @@ from memae_tf.config import Conv3DModel, FrameScoring, MemoryConfig
 from memae_tf.layers import ClipFeaturizer
 from memae_tf.models import Detector, build_memae
 from memae_tf.scoring.curve import MOST_POINTS, ScoreCurve
+from memae_tf.scoring.detectors import LocalDetector
 from memae_tf.scoring.footage import FootageScorer, ScoredFrame, hottest
 from memae_tf.scoring.streams import FRAMES_AHEAD, Ahead, StreamFrame
 
@@ -20,13 +21,14 @@ SIZE, LENGTH = (8, 8), 4
 
 
 @pytest.fixture(scope="module", params=["mean", "sum"])
-def detector(request) -> Detector:
+def detector(request) -> LocalDetector:
     keras.utils.set_random_seed(0)
     config = Conv3DModel(
         name="conv3d", filters=[4, 4], reduction=request.param, memory=MemoryConfig(num_slots=5)
     )
     featurizer = ClipFeaturizer(SIZE, LENGTH, frame_stride=2)
-    return Detector(featurizer, build_memae(config, featurizer.feature_shape, None), 0.5)
+    model = build_memae(config, featurizer.feature_shape, None)
+    return LocalDetector(Detector(featurizer, model, 0.5))
 
 
 def stream_frame(number: int, gap: float | None = None) -> StreamFrame:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -150,11 +152,23 @@ def test_no_records_give_no_answers(exported):
         "examples": serialized,
         "classify": serialized,
         "regress": serialized,
+        "describe": serialized,
     }
     assert inputs.keys() == saved_model.signature_definitions(exported.directory).keys()
     for name, empty in inputs.items():
         for values in exported.run(name, empty).values():
             assert len(values) == 0
+
+
+def test_description_says_what_a_client_must_know(exported):
+    (text, again) = exported.run("describe", {"inputs": np.array(["", "any"], object)})[
+        "description"
+    ]
+    assert text == again
+    description = json.loads(text)
+    assert description == interface_of(exported.detector).description()
+    assert description["threshold"] == 30
+    assert description["input"]["fields"]["service"] == "string"
 
 
 def test_methods_are_those_that_multi_inference_asks_for(exported):
