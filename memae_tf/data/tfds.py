@@ -1,6 +1,7 @@
 """Labelled image sets of TensorFlow Datasets, one class against the rest."""
 
 import difflib
+import importlib
 import logging
 from dataclasses import dataclass
 from functools import lru_cache
@@ -106,6 +107,14 @@ def fetch(name: str, data_dir: str | None) -> LabelledImages:
         raise UserError(
             f"data.name=tfds: the package {error.name} is not installed; "
             "pip install 'memae_tf[images]' installs it"
+        ) from None
+    try:
+        # The package hides the errors of its own imports, such as those of versions that do not
+        # go together.
+        importlib.import_module("tensorflow_datasets.public_api")
+    except Exception as error:
+        raise UserError(
+            f"data.name=tfds: the package tensorflow-datasets does not work here ({error})"
         ) from None
     builder = _builder(tfds, name, data_dir)
     keys = _keys(tfds, name, builder.info)

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -170,3 +172,21 @@ def test_mnist():
     assert count(dataset.train) == 6825 - 2275
     assert np.bincount(dataset.labels).tolist() == [2275, 975]
     assert dataset.featurizer.feature_shape == (28, 28, 1)
+
+
+def test_packages_that_do_not_go_together_are_named(tmp_path):
+    """TensorFlow Datasets would be an empty module."""
+    (tmp_path / "tensorflow_metadata").mkdir()
+    (tmp_path / "tensorflow_metadata" / "__init__.py").write_text("raise ValueError('too new')")
+    code = "from memae_tf.data.tfds import fetch; fetch('mnist', None)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stderr.splitlines()[-1] == (
+        "memae_tf.errors.UserError: data.name=tfds: the package tensorflow-datasets does not work "
+        "here (too new)"
+    )
