@@ -433,6 +433,9 @@ class BenchmarkConfig(Section):
     axes: dict[str, dict[str, dict[str, Any]]] = Field(
         description="axis: {choice: {dotted.key: value}}"
     )
+    together: dict[str, dict[str, Any]] = Field(
+        {}, description="for choices that meet, joined with '/': {dotted.key: value}"
+    )
     published: dict[str, dict[str, float]] = Field(
         {}, description="figures from the literature, row name: {metric: value}"
     )
@@ -442,6 +445,16 @@ class BenchmarkConfig(Section):
     curves_over: str | None = Field(
         None, description="axis of numbers, such as slots, over which ROC AUC is drawn"
     )
+
+    @pydantic.field_validator("together")
+    @classmethod
+    def _has_choices(cls, value: dict, info: pydantic.ValidationInfo) -> dict:
+        choices = {choice for axis in info.data.get("axes", {}).values() for choice in axis}
+        for name in value:
+            for part in name.split("/"):
+                if part not in choices:
+                    raise ValueError(f"in '{name}', '{part}' is no choice of an axis")
+        return value
 
     @pydantic.field_validator("mean_of", "curves_over")
     @classmethod

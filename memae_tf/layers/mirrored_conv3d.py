@@ -78,7 +78,9 @@ class MirroredConv3D(keras.layers.Layer):
             split += [reach, s]
         kernel = ops.pad(kernel, [*margins, (0, 0), (0, 0)])
         kernel = ops.reshape(kernel, (*split, *kernel.shape[3:]))
-        kernel = ops.transpose(ops.flip(kernel, axis=(0, 2, 4)), (0, 2, 4, 7, 1, 3, 5, 6))
+        for axis in (0, 2, 4):  # one by one, as Keras 3.10 has it
+            kernel = ops.flip(kernel, axis)
+        kernel = ops.transpose(kernel, (0, 2, 4, 7, 1, 3, 5, 6))
         places = int(np.prod(self.strides))
         return ops.reshape(kernel, (*split[::2], kernel.shape[3], places * self.filters))
 

@@ -72,6 +72,11 @@ def cells(benchmark: BenchmarkConfig, path: Path, overrides: Sequence[str] = ())
                 choices.append((axis, choice))
                 for key, value in keys.items():
                     raw = set_key(raw, key, value)
+            chosen = {choice for _, choice in choices}
+            for met, keys in benchmark.together.items():
+                if chosen.issuperset(met.split("/")):
+                    for key, value in keys.items():
+                        raw = set_key(raw, key, value)
             raw = set_key(raw, "training.seed", seed)
             source = f"{path} ({', '.join(choice for _, choice in choices)})"
             grid.append(Cell(tuple(choices), seed, parse_config(raw, overrides, source)))

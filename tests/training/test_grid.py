@@ -82,6 +82,18 @@ def cell(seed: int = 0, **choices: str) -> Cell:
     return Cell(tuple(choices.items()), seed, config=None)
 
 
+def test_choices_that_meet_may_need_other_settings(grid_file):
+    path = grid_file.with_name("together.yaml")
+    path.write_text(grid_file.read_text() + "together:\n  kde/half: {model.bandwidth: 2.5}\n")
+    grid = cells(load_benchmark(path), path)
+    kdes = [cell for cell in grid if cell.config.model.name == "kde"]
+    bandwidths = {cell.name: cell.config.model.bandwidth for cell in kdes}
+    assert bandwidths == {
+        **{f"kde/half/seed-{seed}": 2.5 for seed in (0, 1)},
+        **{f"kde/third/seed-{seed}": "cv" for seed in (0, 1)},
+    }
+
+
 def test_time_left_is_that_of_the_cells_most_alike():
     slow, quick = cell(system="pixelcnn", digit="0"), cell(system="kde", digit="0")
     seconds = {slow: 100.0, quick: 4.0, cell(system="kde", digit="1"): 2.0}
@@ -147,6 +159,7 @@ def test_curves_by_hand():
         ("mean_of: shares", r"mean_of: .*one of the axes, system, share"),
         ("curves_over: shares", r"curves_over: .*one of the axes, system, share"),
         ("curves_over: share", r"curves_over: .*should be numbers, and 'half' is none"),
+        ("together: {kde/all: {}}", r"together: .*in 'kde/all', 'all' is no choice of an axis"),
     ],
 )
 def test_axes_that_are_none(grid_file, tmp_path, line, message):
