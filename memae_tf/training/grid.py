@@ -84,19 +84,26 @@ def cells(benchmark: BenchmarkConfig, path: Path, overrides: Sequence[str] = ())
 
 
 def select(grid: list[Cell], only: Sequence[str]) -> list[Cell]:
-    """The cells that have every `axis=choice` of `only`; "seed" is an axis, too.
+    """The cells that have an `axis=choice` of `only` on every axis it names; "seed" is one, too.
 
     Raises:
         UserError: If no cell has one of them.
     """
-    for wanted in only:
-        axis, _, choice = wanted.partition("=")
-        grid = [
-            cell for cell in grid if (axis, choice) in (*cell.choices, ("seed", str(cell.seed)))
-        ]
-        if not grid:
-            raise UserError(f"--only {wanted}: no cell of the grid has this axis and choice")
-    return grid
+    wanted: dict[str, set[str]] = {}
+    for text in only:
+        axis, _, choice = text.partition("=")
+        wanted.setdefault(axis, set()).add(choice)
+        if not any(choice == _choice(cell, axis) for cell in grid):
+            raise UserError(f"--only {text}: no cell of the grid has this axis and choice")
+    return [
+        cell
+        for cell in grid
+        if all(_choice(cell, axis) in choices for axis, choices in wanted.items())
+    ]
+
+
+def _choice(cell: Cell, axis: str) -> str | None:
+    return str(cell.seed) if axis == "seed" else dict(cell.choices).get(axis)
 
 
 def run_grid(

@@ -82,6 +82,15 @@ def cell(seed: int = 0, **choices: str) -> Cell:
     return Cell(tuple(choices.items()), seed, config=None)
 
 
+def test_part_of_a_grid(grid_file):
+    grid = cells(load_benchmark(grid_file), grid_file)
+    chosen = select(grid, ["share=half", "system=kde", "system=ae", "seed=0"])
+    assert [cell.name for cell in chosen] == ["kde/half/seed-0", "ae/half/seed-0"]
+    for wrong in ("share=all", "seed=7", "kde", "color=red"):
+        with pytest.raises(UserError, match=f"--only {wrong}: no cell of the grid has this"):
+            select(grid, [wrong])
+
+
 def test_choices_that_meet_may_need_other_settings(grid_file):
     path = grid_file.with_name("together.yaml")
     path.write_text(grid_file.read_text() + "together:\n  kde/half: {model.bandwidth: 2.5}\n")
