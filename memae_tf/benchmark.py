@@ -24,8 +24,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         action="append",
         default=[],
         metavar="AXIS=CHOICE",
-        help="run this choice of an axis (or seed=N) alone; may be repeated, for other axes and for "
-        "several choices of one (the table has all that is finished)",
+        help="run this choice of an axis (or seed=N) alone; may be repeated, for other axes and "
+        "for several choices of one (the table has all that is finished)",
     )
     parser.add_argument(
         "overrides", nargs="*", metavar="dotted.key=value", help="for every cell of the grid"

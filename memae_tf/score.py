@@ -51,8 +51,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "detector",
         metavar="DETECTOR",
-        help="run directory, detector.keras, or the address of a model server: host:8500 (gRPC) or "
-        "http://host:8501 (REST)",
+        help="run directory, detector.keras, name of a pretrained detector, or the address of a "
+        "model server: host:8500 (gRPC) or http://host:8501 (REST)",
     )
     parser.add_argument(
         "input",

@@ -1,6 +1,7 @@
 """The detectors that come with the package."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -8,10 +9,12 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
-from memae_tf import UserError, load_pretrained, pretrained
+from memae_tf import UserError, load_pretrained, pretrained, score
 from memae_tf.config import load_config
 from memae_tf.data import simulated_traffic
 
@@ -22,8 +25,40 @@ TOP_FIELDS = ["src_bytes", "dst_host_srv_count", "hot"]
 FILES = {"detector.keras", "config.yaml", "metrics.json", "README.md"}
 
 
+def test_eights_of_another_source_are_told_apart():
+    """scikit-learn's digits, with the margin that those of MNIST have."""
+    data = load_digits()
+    images = np.pad((15.9 * data.images).astype("uint8"), ((0, 0), (1, 1), (1, 1)))
+    answer = load_pretrained("mnist").detect(images)
+    assert roc_auc_score(data.target != 8, answer["score"]) > 0.85
+    assert answer["is_anomaly"][data.target == 8].mean() < 0.1
+
+
+def test_cart_is_found_in_real_footage(tmp_path):
+    """Test clip 004 of Ped2: a cart and a cyclist from frame 31 on."""
+    folder = Path(os.environ.get("MEMAE_DATA_DIR", "none")) / "UCSD_Anomaly_Dataset.v1p2"
+    if not folder.is_dir():
+        pytest.skip("needs UCSD Ped2 in $MEMAE_DATA_DIR")
+    out = tmp_path / "scores.csv"
+    score.main(["ped2", str(folder / "UCSDped2" / "Test" / "Test004"), "-o", str(out)])
+    table = pd.read_csv(out)
+    abnormal = table["frame"] >= 30
+    assert roc_auc_score(abnormal, table["score"]) > 0.98
+    assert table["is_anomaly"][~abnormal].sum() == 0
+    assert table["is_anomaly"][abnormal].mean() > 0.7
+
+
+def test_noise_is_no_walkway():
+    """What any footage shows, without the real one."""
+    walkway = np.broadcast_to(np.linspace(60, 180, 64), (1, 16, 64, 64)).astype("uint8")
+    noise = np.random.default_rng(0).integers(0, 256, (1, 16, 64, 64), "uint8")
+    scores = [load_pretrained("ped2").score(clips)[0] for clips in (walkway, noise)]
+    assert scores[0] < 0.06
+    assert scores[1] > 0.4
+
+
 def test_each_has_its_files_and_a_configuration_that_is_still_valid():
-    assert pretrained.names() == ["kddcup99"]
+    assert pretrained.names() == ["kddcup99", "mnist", "ped2"]
     for name in pretrained.names():
         folder = pretrained.directory(name)
         assert {path.name for path in folder.iterdir()} == FILES
@@ -33,8 +68,8 @@ def test_each_has_its_files_and_a_configuration_that_is_still_valid():
 
 
 def test_unknown_name():
-    with pytest.raises(UserError, match=r"^mnist: there is no such pretrained .* is kddcup99$"):
-        load_pretrained("mnist")
+    with pytest.raises(UserError, match=r"^cifar: there is no .* is kddcup99, mnist, ped2$"):
+        load_pretrained("cifar")
     with pytest.raises(UserError, match="there is no such"):
         load_pretrained("../pretrained/kddcup99")
 
@@ -44,11 +79,14 @@ def detector():
     return load_pretrained("kddcup99")
 
 
-def test_card_and_metrics_are_those_of_the_detector(detector):
-    folder = pretrained.directory("kddcup99")
+@pytest.mark.parametrize("name", pretrained.names())
+def test_card_and_metrics_are_those_of_the_detector(name):
+    detector, folder = load_pretrained(name), pretrained.directory(name)
     metrics = json.loads((folder / "metrics.json").read_text())
     assert float(detector.threshold.numpy()) == np.float32(metrics["threshold"])
     card = (folder / "README.md").read_text()
+    assert f"{(folder / 'detector.keras').stat().st_size:,} bytes" in card
+    assert f"{detector.model.count_params() / 1000:.0f} thousand weights" in card
     for figure in ("roc_auc", "average_precision", "precision", "recall", "f1"):
         assert f"{metrics[figure]:.4f}" in card, figure
 
@@ -73,10 +111,11 @@ def test_records_of_the_documentation(detector):
     assert top == TOP_FIELDS
 
 
-def test_oldest_keras_reads_it():
+@pytest.mark.parametrize("name", pretrained.names())
+def test_oldest_keras_reads_it(name):
     """Keras of the file's own release, and later, reads it; so that is to be the oldest one."""
     requirements = (ROOT / "requirements.txt").read_text()
-    with zipfile.ZipFile(pretrained.directory("kddcup99") / "detector.keras") as file:
+    with zipfile.ZipFile(pretrained.directory(name) / "detector.keras") as file:
         release = json.loads(file.read("metadata.json"))["keras_version"]
     assert f"keras>={release.rpartition('.')[0]}\n" in requirements
 
@@ -89,5 +128,6 @@ def test_wheel_contains_them(tmp_path):
     subprocess.run([sys.executable, *command.split()], cwd=tmp_path, check=True, timeout=120)
     (wheel,) = (tmp_path / "wheels").iterdir()
     files = zipfile.ZipFile(wheel).namelist()
-    for path in FILES:
-        assert f"memae_tf/pretrained/kddcup99/{path}" in files
+    for name in pretrained.names():
+        for path in FILES:
+            assert f"memae_tf/pretrained/{name}/{path}" in files

@@ -120,8 +120,14 @@ class MemAE(keras.Model):
             return errors * float(np.prod(x.shape[1:]))
         return errors
 
-    def loss_terms(self, x, reconstruction, sample_weight=None):
+    def loss_terms(self, x, reconstruction, sample_weight=None, losses=None):
         """The terms of the loss after a call, float32 scalars that are to be added.
+
+        Args:
+            x: What the reconstructions should be.
+            reconstruction: Of the same shape.
+            sample_weight: One for each sample; `None` is 1.
+            losses: What layers added; `None` is all of the property `losses`.
 
         Returns:
             A dict of `reconstruction`, the mean error of the samples, and `penalty`, all that
@@ -132,7 +138,7 @@ class MemAE(keras.Model):
             # Keras hands weights over as (batch, 1).
             error = error * ops.reshape(ops.cast(sample_weight, "float32"), ops.shape(error))
         penalty = ops.convert_to_tensor(0.0, "float32")
-        for loss in self.losses:
+        for loss in self.losses if losses is None else losses:
             penalty = penalty + ops.cast(loss, "float32")
         return {"reconstruction": ops.mean(error), "penalty": penalty}
 

@@ -42,7 +42,8 @@ def load_pretrained(name: str) -> "Detector":
     >>> detector.detect(records)["is_anomaly"]
 
     Args:
-        name: `"kddcup99"`, which takes the 41 fields of KDDCUP99's connection records.
+        name: `"kddcup99"`, which takes the 41 fields of KDDCUP99's connection records; `"mnist"`,
+            images of handwritten eights; or `"ped2"`, clips of pedestrians.
 
     Raises:
         UserError: If there is none of that name; the message names those that there are.

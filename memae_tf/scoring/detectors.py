@@ -46,18 +46,22 @@ class LocalDetector:
 
     @classmethod
     def load(cls, path: Path) -> "LocalDetector":
-        """That of a run directory, or of a `detector.keras`.
+        """That of a run directory, of a `detector.keras`, or of the package, by its name.
 
         Raises:
-            UserError: If it is neither, or damaged.
+            UserError: If it is none of them, or damaged.
         """
+        from memae_tf import pretrained
         from memae_tf.models import load_detector
         from memae_tf.training.run_directory import RunDirectory
 
         if not path.exists():
+            if str(path) in pretrained.names():
+                return cls(pretrained.load_pretrained(str(path)))
             raise UserError(
-                f"{path}: there is no such run directory or detector, and it is no address of a "
-                "server (such as localhost:8500 or http://localhost:8501)"
+                f"{path}: there is no such run directory or detector, it is no address of a server "
+                "(such as localhost:8500 or http://localhost:8501), and none of the pretrained "
+                f"detectors {', '.join(pretrained.names())}"
             )
         return cls(load_detector(path if path.is_file() else RunDirectory.existing(path).detector))
 

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 
 import tensorflow as tf
 
@@ -70,6 +71,24 @@ def _multi_worker(replicas: int | None) -> tf.distribute.Strategy:
             '"task": {"type": "worker", "index": 0}}'
         ) from None
     return tf.distribute.MultiWorkerMirroredStrategy()
+
+
+def own_losses(losses: list[tf.Tensor]) -> list[tf.Tensor]:
+    """Of losses that layers added within a step, those of the replica that asks.
+
+    Layers keep them in one list. Replicas of one process take turns where they exchange something,
+    as synchronized BatchNorm does, and so each would find those of others in it, too.
+    """
+    if tf.distribute.get_replica_context().num_replicas_in_sync == 1:
+        return losses
+    own = _replica_scope(tf.get_current_name_scope())
+    return [loss for loss in losses if _replica_scope(loss.name) == own]
+
+
+def _replica_scope(name: str) -> str | None:
+    """`MirroredStrategy` puts operations of all replicas of a process but the first into one."""
+    scopes = re.findall(r"(?:^|/)(replica_\d+)(?=/|$)", name)
+    return scopes[-1] if scopes else None
 
 
 def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:

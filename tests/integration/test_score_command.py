@@ -213,7 +213,10 @@ def test_input_that_is_wrong_leaves_no_file(place, wrong, tmp_path, detector, so
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere", "x"], "nowhere: there is no such run directory or detector, and it is no ad"),
+        (["nowhere", "x"], "nowhere: there is no such run directory or detector, it is no address"),
+            ["nowhere", "x"],
+            "nowhere: there is no such run directory or detector, it is no address of",
+        ),
         (["{folder}", "x"], "is no run directory (it has no config.yaml)"),
         (["{folder}/records.csv", "x"], "records.csv: cannot be read as a detector"),
         (["{grpc}", "x", "--model", "other"], "model other: NOT_FOUND: Servable not found"),

@@ -86,9 +86,10 @@ for a, b in zip(*others[1]):
 def test_two_replicas_with_batch_norm_and_with_loss_scaling():
     run_with_two_devices("""
 model = Conv2DModel(name="conv2d", filters=[4, 4], kernels=[3, 3], strides=[2, 2],
-                    memory={"num_slots": 6})
+                    memory={"num_slots": 6, "entropy_weight": 2.0})
 x = np.random.default_rng(0).normal(size=(24, 8, 8, 1)).astype("float32")
 one, two = train(model, x, 3, batch_size=8)[0]
+# With an entropy that counts: each replica is to have its own alone.
 np.testing.assert_allclose(one, two, rtol=1e-4)
 (apart,) = train(model, x, 3, (2,), batch_size=8, synchronized_batch_norm=False)[0]
 assert abs(apart[-1] / one[-1] - 1) > 1e-4
