@@ -25,6 +25,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     from memae_tf.scoring.output import suffix_of
 
     suffix_of(args.output)
+    for name, path in {"-o": args.output, "--overlay": args.overlay, "--plot": args.plot}.items():
+        both_exist = path is not None and path.exists() and Path(args.input).exists()
+        if both_exist and path.samefile(args.input):
+            parser.error(f"{name} {path}: is the input itself; give another name")
     if is_served:
         from memae_tf.scoring.detectors import ServedDetector
 
@@ -151,7 +155,8 @@ def _score_images(args: argparse.Namespace, detector) -> None:
         print(f"Wrote {args.output}: {total:,} images, {anomalies:,} anomalies")
     if folder.damaged:
         what = complaint(folder.damaged, len(folder.paths))
-        raise UserError(f"{args.input}: {what}; the others have been scored")
+        rest = "; the others have been scored" if total else ""
+        raise UserError(f"{args.input}: {what}{rest}")
 
 
 def _score_footage(args: argparse.Namespace, detector) -> None:
@@ -179,7 +184,7 @@ def _score_footage(args: argparse.Namespace, detector) -> None:
         if path is not None:
             print(f"Wrote {path}: {out.text()}")
     if footage.damage is not None:
-        raise UserError(f"{args.input}: {footage.damage}; what came before it has been scored")
+        raise UserError(f"{footage.shown_source}: {footage.damage}; what came before is scored")
 
 
 def _display(args: argparse.Namespace, stack: contextlib.ExitStack):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from memae_tf.data import images
 from memae_tf.data.images import UNREADABLE, read_image
 from memae_tf.errors import UserError
 from memae_tf.layers.image_featurizer import LUMA
@@ -18,6 +19,7 @@ VIDEO_SUFFIXES = (
     *(".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
     *(".wmv", ".asf", ".flv", ".3gp", ".ogv"),
 )
+LONGEST_STEP = 10.0  # seconds from one frame to the next
 # A container may count frames that its own edit list leaves out.
 TOLERATED_SHARE, TOLERATED_FRAMES = 0.01, 2
 
@@ -114,19 +116,23 @@ def at_rate(numbered: Iterator[tuple[int, Frame]], rate: float) -> Iterator[tupl
     """The frames to be seen at the times 0, 1 / rate, 2 / rate, ... and the last one.
 
     A slower video repeats frames, a faster one leaves some out. Frames without a time are taken as
-    they are.
+    they are. Where times go back, or leap by more than 10 s, the clock has been set, and what comes
+    then follows at once.
 
     Args:
         numbered: Frames with their numbers.
         rate: Frames a second.
     """
-    count, last = 0, None
+    count, last, leapt = 0, None, 0.0
     for number, frame in numbered:
         if frame.time is None:
             yield number, frame
             continue
+        step = 0.0 if last is None else frame.time - last[1].time
+        if not 0 <= step <= LONGEST_STEP:
+            leapt += step - 1 / rate
         # Files round times to milliseconds and worse.
-        while last is not None and (count + 0.05) / rate < frame.time:
+        while last is not None and (count + 0.05) / rate < frame.time - leapt:
             yield last
             count += 1
         last = number, frame
@@ -154,8 +160,7 @@ def _read_folder(folder: Path, channels: int, shown: bool) -> Iterator[Frame]:
         try:
             pixels = read_image(path)
         except UNREADABLE as error:
-            reason = " ".join(str(error).replace(repr(str(path)), "it").split())
-            raise DamagedVideoError(f"{path.name}: {reason}") from None
+            raise DamagedVideoError(f"{path.name}: {images.reason(error, path)}") from None
         colour = _in_channels(pixels, 3) if shown else None
         yield Frame(_in_channels(pixels, channels), None, colour)
 

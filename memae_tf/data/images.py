@@ -1,18 +1,33 @@
 """What the sources of images share: reading files, and the featurizer that suits the images."""
 
+import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from memae_tf.config import ImageData
 from memae_tf.errors import UserError
 from memae_tf.layers import ImageFeaturizer
 
 # What Pillow raises for files that are damaged, cut off, huge, or no images at all.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+UNREADABLE = (
+    *(OSError, SyntaxError, ValueError, EOFError, TypeError, NotImplementedError, struct.error),
+    Image.DecompressionBombError,
+)
+ORIENTATION = 0x0112  # Of EXIF.
+# What makes a picture upright, by its orientation.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 SHOWN_FILES = 5
 
 
@@ -43,7 +58,7 @@ def read_image(path: Path) -> np.ndarray:
         One of `UNREADABLE`: If the file is damaged or no image.
     """
     with Image.open(path) as picture:
-        picture = ImageOps.exif_transpose(picture)
+        picture = _upright(picture)
         if picture.mode.startswith("I"):
             # 16 bits.
             values = np.rint(np.clip(np.asarray(picture, "float64"), 0, 65535) / 257)
@@ -53,6 +68,15 @@ def read_image(path: Path) -> np.ndarray:
         if picture.mode in ("1", "L", "LA"):
             return np.asarray(picture.convert("L"))[..., None]
         return np.asarray(picture.convert("RGB"))
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    # Not Pillow's own function, which writes EXIF anew and stumbles over what else is odd in it.
+    try:
+        turn = TURNS.get(picture.getexif().get(ORIENTATION))
+    except UNREADABLE:
+        return picture
+    return picture if turn is None else picture.transpose(turn)
 
 
 def open_files(paths: Sequence[Path], source: str) -> ImageFiles:

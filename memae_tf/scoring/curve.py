@@ -1,6 +1,8 @@
 """The scores of footage of any length as a curve."""
 
+import itertools
 import math
+from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
 
@@ -44,21 +46,22 @@ class ScoreCurve:
         frames, scores = zip(*self._points, strict=True)
         axes.plot(frames, scores, color=NORMAL, linewidth=1)
         axes.axhline(self.threshold, color="black", linestyle="--", linewidth=0.8)
-        above = [score > self.threshold for score in scores]
-        axes.fill_between(
-            frames,
-            0,
-            1,
-            where=above,
-            step="mid",
-            transform=axes.get_xaxis_transform(),
-            color=ANOMALY,
-            alpha=0.2,
-            linewidth=0,
-        )
+        for first, last in self._above(frames, scores):
+            axes.axvspan(first, last, color=ANOMALY, alpha=0.2, linewidth=0)
         axes.set(xlabel="frame", ylabel="anomaly score", title=title)
         axes.set_ylim(bottom=0)
         return figure
+
+    def _above(
+        self, frames: Sequence[int], scores: Sequence[float]
+    ) -> Iterator[tuple[float, float]]:
+        """Where scores are above the threshold, half a stretch further to either side."""
+        half = self._stretch / 2
+        points = zip(frames, scores, strict=True)
+        for above, run in itertools.groupby(points, lambda point: point[1] > self.threshold):
+            if above:
+                numbers = [number for number, _ in run]
+                yield numbers[0] - half, numbers[-1] + half
 
 
 def _joined(a: tuple[int, float], b: tuple[int, float]) -> tuple[int, float]:

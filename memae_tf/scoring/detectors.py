@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from memae_tf.errors import UserError
+from memae_tf.errors import RequestError, UserError
 
 if TYPE_CHECKING:
     # A client of a server does without TensorFlow.
@@ -129,7 +129,7 @@ class ServedDetector:
             self.fields: Mapping[str, str] | None = self._client.fields()
             self.kind = "records"
             if self.fields is None:
-                description = self._client.describe()
+                description = self._description()
                 self._input = description["input"]
                 self.kind = self._input["kind"]
                 self.threshold: float = description["threshold"]
@@ -137,6 +137,17 @@ class ServedDetector:
         except BaseException:
             self._client.close()
             raise
+
+    def _description(self) -> dict:
+        try:
+            return self._client.describe()
+        except RequestError as error:
+            if "has no signature" not in str(error):
+                raise
+            raise UserError(
+                f"{error}: it takes no records, and does not say what else; export it again if it "
+                "is a detector"
+            ) from None
 
     def __enter__(self) -> "ServedDetector":
         return self

@@ -12,6 +12,8 @@ from memae_tf.evaluation.frames import FrameScorer
 from memae_tf.scoring.detectors import LocalDetector, ServedDetector
 from memae_tf.scoring.streams import StreamFrame
 
+# Frames that wait for a batch of clips to be whole: they may be large pictures.
+MOST_WAITING = 256
 # Absolute errors are spread over more of a frame.
 HOT_SHARE = {"squared": 0.02, "absolute": 0.11}
 
@@ -92,7 +94,8 @@ class FootageScorer:
             if frame.gap is not None:
                 yield from self._end_piece()
             self._add(frame)
-            if len(self._clips) >= self.detector.featurizer.batch_size:
+            enough = len(self._clips) >= self.detector.featurizer.batch_size
+            if enough or len(self._waiting) >= MOST_WAITING:
                 yield from self._score_clips()
         yield from self._end_piece()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -9,7 +10,7 @@ from matplotlib.figure import Figure
 from memae_tf.errors import UserError
 from memae_tf.scoring.curve import ScoreCurve
 from memae_tf.scoring.footage import FootageScorer, ScoredFrame, hottest
-from memae_tf.scoring.output import kept_file, opened, row_writer
+from memae_tf.scoring.output import kept_file, opened, row_writer, writing
 from memae_tf.scoring.overlay import Overlay
 from memae_tf.scoring.streams import Footage
 
@@ -57,24 +58,28 @@ class FootageOutput:
         for path in filter(None, (lines, overlay, plot)):
             if not path.parent.is_dir():
                 raise UserError(f"{path}: cannot be written (there is no folder {path.parent})")
+            if not os.access(path.parent, os.W_OK):
+                raise UserError(f"{path}: cannot be written (the folder is read-only)")
             if footage.is_live and path.exists():
                 raise UserError(f"{path}: is there already; what a stream gives needs a new file")
 
     def __enter__(self) -> "FootageOutput":
         with contextlib.ExitStack() as stack:
             grows, threshold = self._footage.is_live, self._scorer.threshold
-            write = stack.enter_context(opened(self._lines, grows))
-            self._write_row = row_writer(write, self._lines)
             self._draw = self._curve = None
-            if self._overlay is not None:
-                aside = stack.enter_context(kept_file(self._overlay, grows))
-                heat = hottest(self._scorer.detector, threshold)
-                rate = self._footage.frame_rate()
-                self._draw = stack.enter_context(Overlay(aside, threshold, heat, rate))
+            # What is entered first is finished last: pictures that fail take no scores with them.
             if self._plot is not None:
                 self._curve = ScoreCurve(threshold)
                 aside = stack.enter_context(kept_file(self._plot, grows))
                 stack.callback(self._save_plot, aside)
+            if self._overlay is not None:
+                aside = stack.enter_context(kept_file(self._overlay, grows))
+                heat = hottest(self._scorer.detector, threshold)
+                rate = self._footage.frame_rate()
+                self._draw = Overlay(aside, threshold, heat, rate)
+                stack.callback(self._close_overlay)
+            write = stack.enter_context(opened(self._lines, grows))
+            self._write_row = row_writer(write, self._lines)
             self._stack = stack.pop_all()
         return self
 
@@ -85,7 +90,8 @@ class FootageOutput:
         """Writes a frame."""
         self._write_row(self._values(scored))
         if self._draw is not None:
-            self._draw.add(scored)
+            with writing(self._overlay):
+                self._draw.add(scored)
         if self._curve is not None:
             self._curve.add(scored)
         self.frames += 1
@@ -108,7 +114,12 @@ class FootageOutput:
             values["gap"] = None if frame.gap is None else round(frame.gap, 3)
         return values
 
+    def _close_overlay(self) -> None:
+        with writing(self._overlay):
+            self._draw.close()
+
     def _save_plot(self, aside: Path) -> None:
         if self.frames:
             kind = self._plot.suffix[1:]
-            self._curve.figure(self._footage.name).savefig(aside, format=kind, dpi=110)
+            with writing(self._plot):
+                self._curve.figure(self._footage.name).savefig(aside, format=kind, dpi=110)

@@ -1,5 +1,6 @@
 """Images in files, as the batches that a detector is asked about."""
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,4 +78,6 @@ class ImageFolder:
 
 
 def _row(path: Path, score: float | None, is_anomaly: int | None) -> dict:
-    return {"image": str(path), "score": score, "is_anomaly": is_anomaly}
+    # Names of files may be of any bytes, and lines are UTF-8.
+    name = os.fsencode(path).decode(errors="backslashreplace")
+    return {"image": name, "score": score, "is_anomaly": is_anomaly}

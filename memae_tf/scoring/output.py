@@ -114,11 +114,17 @@ def opened(path: Path | None, grows: bool = False) -> Iterator[Callable[[str], N
         UserError: If it cannot be written.
     """
     if path is None:
-        with _writing("standard output"):
-            yield lambda lines: _write(sys.stdout, lines)
+        yield lambda lines: _write(sys.stdout, lines, "standard output")
         return
-    with _writing(path), kept_file(path, grows) as aside, aside.open("w") as file:
-        yield lambda lines: _write(file, lines)
+    with kept_file(path, grows) as aside:
+        with writing(path):
+            file = aside.open("w", encoding="utf-8")
+        try:
+            yield lambda lines: _write(file, lines, path)
+        finally:
+            # Every line is written, or has failed to be, which has been said.
+            with contextlib.suppress(OSError):
+                file.close()
 
 
 @contextlib.contextmanager
@@ -128,6 +134,9 @@ def kept_file(path: Path, grows: bool) -> Iterator[Path]:
     Args:
         path: The file.
         grows: Whether to write to `path` itself.
+
+    Raises:
+        UserError: If it cannot become `path`.
     """
     if grows:
         try:
@@ -137,20 +146,23 @@ def kept_file(path: Path, grows: bool) -> Iterator[Path]:
                 path.unlink()
         return
     interruption = None
-    with whole_file(path) as aside:
+    with contextlib.ExitStack() as stack:
+        aside = stack.enter_context(whole_file(path))
         try:
             yield aside
         except (KeyboardInterrupt, Terminated) as error:
             if not aside.exists() or aside.stat().st_size == 0:
                 raise
             interruption = error
+        with writing(path):
+            stack.close()
     if interruption is not None:
         print(f"{path} holds what came so far", file=sys.stderr, flush=True)
         raise interruption
 
 
-def _write(file, lines: str) -> None:
-    with DeferredSignals() as signals:
+def _write(file, lines: str, name: Path | str) -> None:
+    with writing(name), DeferredSignals() as signals:
         file.write(lines)
         file.flush()
     if signals.requested():
@@ -158,7 +170,12 @@ def _write(file, lines: str) -> None:
 
 
 @contextlib.contextmanager
-def _writing(name: Path | str) -> Iterator[None]:
+def writing(name: Path | str) -> Iterator[None]:
+    """What cannot be written is the file of this name.
+
+    Raises:
+        UserError: In place of an OSError.
+    """
     try:
         yield
     except BrokenPipeError:

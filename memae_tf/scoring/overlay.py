@@ -27,8 +27,8 @@ class Overlay:
 
     Heat is the squared error. Abnormal frames have a red border; the dashed line is the threshold.
 
-    A context manager. The file is H.264 in an MP4 that a browser plays, in fragments: it can be
-    played up to where it has been written.
+    The file is H.264 in an MP4 that a browser plays, in fragments: it can be played up to where it
+    has been written, and has its last frames when it is closed.
 
     Args:
         path: Where to write.
@@ -50,10 +50,8 @@ class Overlay:
         self._scores: deque[float] = deque(maxlen=CURVE_FRAMES)
         self._container = self._stream = self._size = None
 
-    def __enter__(self) -> "Overlay":
-        return self
-
-    def __exit__(self, *_) -> None:
+    def close(self) -> None:
+        """Writes what is left."""
         if self._container is not None:
             self._container.mux(self._stream.encode())
             self._container.close()
@@ -76,12 +74,9 @@ class Overlay:
         av = decoding.require_av()
         scale = max(1, -(-LEAST_WIDTH // width))
         self._size = height * scale, width * scale
-        try:
-            self._container = av.open(
-                str(self.path), "w", options={"movflags": "frag_keyframe+empty_moov"}
-            )
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+        self._container = av.open(
+            str(self.path), "w", options={"movflags": "frag_keyframe+empty_moov"}
+        )
         self._stream = self._container.add_stream("libx264", rate=self._rate)
         self._stream.height, self._stream.width = self._size[0] + CURVE_HEIGHT, self._size[1]
         self._stream.pix_fmt = "yuv420p"

@@ -62,7 +62,8 @@ class Footage:
     Attributes:
         is_live: Whether frames come at their own pace, and no end is in sight.
         drops: Whether frames for which there is no time are to be left out.
-        name: What it is called: that of a file, or an address without user and password.
+        shown_source: The source as it may be shown, without user and password.
+        name: The same, or the name of a file.
         damage: Why a file could not be read to its end; `None` while it can.
 
     Args:
@@ -85,7 +86,8 @@ class Footage:
         self.drops = self._is_camera or scheme in SCHEMES
         self.is_live = self.drops or source == STANDARD_INPUT
         self._is_file = not self.is_live and scheme not in ("http", "https")
-        self.name = Path(source).name if self._is_file else re.sub("//[^/]*@", "//", source)
+        self.shown_source = source if self._is_file else re.sub("//[^/]*@", "//", source)
+        self.name = Path(source).name if self._is_file else self.shown_source
         self._closed = threading.Event()
         if self._is_file:
             _require_frames(Path(source))
@@ -119,10 +121,10 @@ class Footage:
                 count += 1
         except DamagedVideoError as error:
             if count == 0:
-                raise UserError(f"{self.source}: cannot be read ({error})") from None
+                raise UserError(f"{self.shown_source}: cannot be read ({error})") from None
             self.damage = str(error)
         if count == 0 and self.damage is None:
-            raise UserError(f"{self.source}: has no frames")
+            raise UserError(f"{self.shown_source}: has no frames")
 
     def _frames(self) -> Iterator[Frame]:
         channels = self.featurizer.channels
@@ -138,7 +140,8 @@ class Footage:
 
     def _open(self, av):
         if self.source == STANDARD_INPUT:
-            return av.open(sys.stdin.buffer)
+            # Not buffered: its lock, held while nothing comes, would be in the way of an end.
+            return av.open(sys.stdin.buffer.raw)
         if self._is_camera:
             if "v4l2" not in av.formats_available:
                 raise UserError(

@@ -312,7 +312,7 @@ class Client:
             inputs = columns_of(samples, fields)
         elif len(definition.inputs) == 1:
             ((alias, tensor),) = definition.inputs.items()
-            inputs = {alias: _typed(alias, samples, tensor.dtype)}
+            inputs = {alias: _with_channels(_typed(alias, samples, tensor.dtype), tensor)}
         else:
             raise UserError(
                 f"{self._where(signature)}: takes {_names(definition.inputs)}, not records; "
@@ -476,7 +476,13 @@ def _typed(alias: str, values: object, dtype: str) -> np.ndarray:
         if not all(isinstance(value, (str, bytes)) for value in array.flat):
             raise UserError(f"input {alias} takes text, str or bytes")
         return array
-    target, array = _numpy(dtype), np.asarray(values)
+    try:
+        target, array = _numpy(dtype), np.asarray(values)
+    except ValueError:
+        raise UserError(
+            f"input {alias} takes one array, and these have several sizes; images and frames may "
+            "be sent as JPEG or PNG files"
+        ) from None
     if target == array.dtype:
         return array
     if array.dtype.kind not in {"b": "b", "c": "biufc"}.get(target.kind, "biuf"):
@@ -486,6 +492,12 @@ def _typed(alias: str, values: object, dtype: str) -> np.ndarray:
         if target.kind in "iu" and not np.array_equal(typed, array):
             raise UserError(f"input {alias} takes {dtype}, which cannot hold its values")
     return typed
+
+
+def _with_channels(array: np.ndarray, tensor: Tensor) -> np.ndarray:
+    """Pixels with an axis of channels, which grey ones may lack."""
+    grey = tensor.dtype == "uint8" and array.ndim + 1 == len(tensor.shape or ())
+    return array[..., None] if grey else array
 
 
 def _rows(inputs: Tensors) -> int | None:

@@ -119,3 +119,6 @@ def test_rates_by_hand():
     # A gap, as where a camera was away.
     assert numbers([0, 0.1, 0.5], 10) == [0, 1, 1, 1, 1, 2]
     assert numbers([None] * 3, 10) == [0, 1, 2]
+    # The clock is set back, and then an hour forward.
+    assert numbers([0, 0.1, 0.2, 0, 0.1, 3600, 3600.1], 10) == [0, 1, 2, 3, 4, 5, 6]
+    assert numbers([5, 5.1, 0, 0.2], 10)[-3:] == [2, 2, 3]

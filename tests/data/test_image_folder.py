@@ -1,8 +1,9 @@
 import io
+import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from memae_tf.config import ImageFolderData
 from memae_tf.data import image_folder
@@ -125,3 +126,24 @@ def test_photographs_are_turned_upright(tmp_path):
     Image.new("RGB", (20, 10)).save(buffer, "jpeg", exif=exif)
     (tmp_path / "photo.jpg").write_bytes(buffer.getvalue())
     assert read_image(tmp_path / "photo.jpg").shape == (20, 10, 3)
+
+
+def exif_of(orientation: int, width: bytes) -> bytes:
+    """EXIF with an orientation, and a width that is text of three letters and not a number."""
+    entries = struct.pack("<HHI4s", 0x0100, 2, 4, width + b"\0")
+    entries += struct.pack("<HHIHH", 0x0112, 3, 1, orientation, 0)
+    return b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + entries + bytes(4)
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_orientations_are_those_of_pillow_whatever_else_exif_says(tmp_path, orientation):
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 20, 3), "uint8")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(path, exif=exif)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    np.testing.assert_array_equal(read_image(path), expected)
+    # Pillow's own function stumbles over a number that is text.
+    Image.fromarray(pixels).save(path, exif=exif_of(orientation, b"abc"))
+    np.testing.assert_array_equal(read_image(path), expected)

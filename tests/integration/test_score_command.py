@@ -1,9 +1,9 @@
 """`python -m memae_tf.score` as a user runs it: detectors in files and behind servers."""
 
 import contextlib
-import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -214,9 +214,6 @@ def test_input_that_is_wrong_leaves_no_file(place, wrong, tmp_path, detector, so
     ("words", "message"),
     [
         (["nowhere", "x"], "nowhere: there is no such run directory or detector, it is no address"),
-            ["nowhere", "x"],
-            "nowhere: there is no such run directory or detector, it is no address of",
-        ),
         (["{folder}", "x"], "is no run directory (it has no config.yaml)"),
         (["{folder}/records.csv", "x"], "records.csv: cannot be read as a detector"),
         (["{grpc}", "x", "--model", "other"], "model other: NOT_FOUND: Servable not found"),
@@ -239,11 +236,14 @@ def test_mistakes(place, words, message):
         (["localhost:1", "x"], "--model is needed: which model of localhost:1?"),
         (["detector.keras", "x", "--model", "m"], "are for the address of a server"),
         (["localhost:1", "x", "--batch-size", "0"], "0 is not positive"),
+        (["detector.keras", "{input}", "-o", "{input}"], "scores.csv: is the input itself; give"),
     ],
 )
-def test_arguments_that_do_not_go_together(capsys, words, message):
+def test_arguments_that_do_not_go_together(capsys, tmp_path, words, message):
+    path = tmp_path / "scores.csv"
+    path.write_text("a,b\n")
     with pytest.raises(SystemExit) as stop:
-        score.main(words)
+        score.main([word.format(input=path) for word in words])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
 
@@ -326,16 +326,31 @@ def test_signal_while_writing_waits_for_the_lines():
             written.append("flushed")
 
     with pytest.raises(KeyboardInterrupt):
-        output._write(File(), "one\n")
+        output._write(File(), "one\n", "file")
     assert written == ["one\n", "flushed"]
+
+
+@contextlib.contextmanager
+def largest_file(size):
+    """As if the disk were full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_failure_leaves_what_was_there(tmp_path):
     path = tmp_path / "out.csv"
     path.write_text("of last time\n")
-    full = OSError(errno.ENOSPC, "No space left on device")
-    with pytest.raises(UserError, match=r"out\.csv: cannot be written \(No space"):
-        write_until(full, path, "one\n")
+    with (
+        pytest.raises(UserError, match=r"out\.csv: cannot be written \(File too large"),
+        largest_file(4),
+    ):
+        write_until(AssertionError(), path, "one\n", "two\n")
+    with pytest.raises(OSError, match="of something else"):
+        write_until(OSError("of something else"), path, "one\n")
     with pytest.raises(UserError, match="no such field"):
         write_until(UserError("no such field"), path, "one\n")
     assert path.read_text() == "of last time\n"

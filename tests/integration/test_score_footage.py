@@ -202,7 +202,9 @@ def transport_stream(path: Path, frames: np.ndarray) -> bytes:
 
 def test_standard_input(run, tmp_path, monkeypatch):
     stream = transport_stream(tmp_path / "a.ts", footage.scene(40, 10, footage.ODD["a"]))
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(stream)))
+    monkeypatch.setattr(
+        sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(raw=io.BytesIO(stream)))
+    )
     table = rows(run_here("score", run.path, "-").stdout)
     assert list(table[0]) == ["frame", "time", "score", "is_anomaly", "gap"]
     assert len(table) == 40
@@ -256,6 +258,25 @@ def test_stream_that_drops_is_connected_again_and_ctrl_c_keeps_all(run, tmp_path
         assert sum(1 for _ in container.decode(video=0)) >= 24
 
 
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_end_while_standard_input_gives_nothing(run, tmp_path, sent):
+    """A pipe whose other end has stalled."""
+    stream = transport_stream(tmp_path / "a.ts", footage.scene(40, 0))
+    words = [*COMMAND, str(run.path), "-"]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(words, **pipes) as command:
+        try:
+            command.stdin.write(stream)
+            command.stdin.flush()
+            while not command.stdout.readline().startswith(b"8,"):
+                assert command.poll() is None
+            command.send_signal(sent)
+            assert command.wait(60) == 128 + sent
+            assert b"Fatal" not in command.stderr.read()
+        finally:
+            command.kill()
+
+
 def test_stream_overwrites_nothing(run, tmp_path):
     (tmp_path / "yesterday.csv").write_text("frame,score\n")
     done = run_here("score", run.path, "-", "-o", tmp_path / "yesterday.csv")
@@ -284,7 +305,7 @@ def test_damage_ends_with_what_came_before_it(run, wrong, tmp_path):
     done = run_here("score", run.path, wrong / "frames", "-o", out)
     assert done.returncode == 2
     assert "frames: 013.png: " in done.stderr.splitlines()[-1]
-    assert done.stderr.endswith("what came before it has been scored\n")
+    assert done.stderr.endswith("what came before is scored\n")
     assert len(rows(out.read_text())) == 12
 
 
@@ -295,7 +316,7 @@ def test_damage_ends_with_what_came_before_it(run, wrong, tmp_path):
         ("text.mp4", "text.mp4: cannot be read (after 0 frames: Invalid data"),
         ("empty", "empty: has no frames (images); a video is scored by its file's name"),
         ("tcp://me:secret@127.0.0.1:9", "tcp://127.0.0.1:9: cannot be read (Connection refused)"),
-        ("http://127.0.0.1:9/a.mp4", "http://127.0.0.1:9/a.mp4: cannot be read (Connection ref"),
+        ("http://me:no@127.0.0.1:9/a.mp4", "http://127.0.0.1:9/a.mp4: cannot be read (Connection"),
         ("/dev/video99", "/dev/video99: "),
     ],
 )
@@ -319,9 +340,23 @@ def test_input_that_is_wrong(run, wrong, tmp_path, source, message):
         (["-o", "out.txt"], "out.txt: should end in .csv or .jsonl"),
         (["--explain"], "--explain is for records; --overlay shows where errors are in footage"),
         (["--stride", "0"], "0 is not positive"),
+        (["--overlay", "{input}"], "a.mkv: is the input itself; give another name"),
     ],
 )
 def test_arguments_that_are_wrong(run, folder, words, message):
-    done = run_here("score", run.path, folder / "test" / "a.mkv", *words)
+    video = folder / "test" / "a.mkv"
+    words = [word.format(input=video) for word in words]
+    done = run_here("score", run.path, video, *words)
     assert done.returncode == 2
     assert message in done.stderr
+
+
+def test_overlay_that_cannot_be_written_is_the_one_that_is_named(run, folder, tmp_path):
+    """And neither it nor a plot that fails takes the others with it."""
+    video = folder / "test" / "a.mkv"
+    scores, plot, overlay = (tmp_path / name for name in ("a.csv", "a.png", "a.mp4"))
+    overlay.mkdir()
+    done = run_here("score", run.path, video, "-o", scores, "--plot", plot, "--overlay", overlay)
+    assert done.returncode == 2
+    assert done.stderr == f"{overlay}: cannot be written (Is a directory)\n"
+    assert len(rows(scores.read_text())) == 40

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -18,6 +19,8 @@ sys.path.append(str(Path(__file__).parents[1] / "serving"))
 from small_detectors import digits, digits_detector
 
 from memae_tf.data.images import read_image
+from memae_tf.errors import UserError
+from memae_tf.serving import Client
 from memae_tf.serving.publication import Source, publish
 from memae_tf.serving.server.config import ModelConfig
 from memae_tf.serving.server.model_server import ModelServer, ServerOptions
@@ -120,6 +123,29 @@ def test_damaged_image_is_named_and_the_others_are_scored(places, tmp_path, plac
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("place", ["grpc", "rest"])
+def test_client_takes_arrays_and_files(places, folder, detector, place):
+    address, _, model = places[place]
+    paths = [folder / "even" / "00.png", folder / "odd" / "01.png"]
+    with Client(address, model) as client:
+        grey = digits()[:3, ..., 0]
+        np.testing.assert_array_equal(client.score(grey)["score"], detector.score(grey))
+        answer = client.score([path.read_bytes() for path in paths])
+        expected = detector.detect([read_image(path) for path in paths])
+        np.testing.assert_allclose(answer["score"], expected["score"], rtol=1e-6)
+        assert client.describe()["input"]["size"] == [8, 8]
+        with pytest.raises(UserError, match=r"images takes one array, .* have several sizes"):
+            client.score([read_image(path) for path in paths])
+
+
+def test_name_that_is_no_text(places, tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/M\xfcller.png"))
+    Image.fromarray(digits()[0][..., 0]).save(path)
+    out = tmp_path / "out.csv"
+    assert score(places["file"], tmp_path, "-o", out).returncode == 0
+    assert rows(out.read_text())[0]["image"] == f"{tmp_path}/M\\xfcller.png"
+
+
 @pytest.mark.parametrize(
     ("source", "words", "message"),
     [
@@ -136,3 +162,4 @@ def test_what_is_wrong(places, folder, place, source, words, message):
     done = score(places[place], folder / source, *words)
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
+    assert "the others" not in done.stderr

@@ -14,7 +14,7 @@ from memae_tf.layers import ClipFeaturizer
 from memae_tf.models import Detector, build_memae
 from memae_tf.scoring.curve import MOST_POINTS, ScoreCurve
 from memae_tf.scoring.detectors import LocalDetector
-from memae_tf.scoring.footage import FootageScorer, ScoredFrame, hottest
+from memae_tf.scoring.footage import MOST_WAITING, FootageScorer, ScoredFrame, hottest
 from memae_tf.scoring.streams import FRAMES_AHEAD, Ahead, StreamFrame
 
 SIZE, LENGTH = (8, 8), 4
@@ -36,7 +36,8 @@ def stream_frame(number: int, gap: float | None = None) -> StreamFrame:
     return StreamFrame(number, float(number), pixels, None, gap)
 
 
-def test_memory_is_bounded(detector):
+@pytest.mark.parametrize(("patient", "most_alive"), [(False, 40), (True, MOST_WAITING + 40)])
+def test_memory_is_bounded(detector, patient, most_alive):
     alive, most = weakref.WeakValueDictionary(), 0
 
     def frames():
@@ -51,14 +52,14 @@ def test_memory_is_bounded(detector):
 
     scorer = FootageScorer(detector, FrameScoring(clip_stride=8, smoothing=2), None, explain=True)
     count = 0
-    for scored in scorer.run(interleaved(frames()), patient=False):
+    for scored in scorer.run(interleaved(frames()), patient):
         assert scored.frame.number == count
         count += 1
         del scored
     assert count == 1500
     # A clip spans 7 frames, the next starts 8 later, and the smoothing looks 6 ahead.
-    assert most < 40
-    assert len(scorer._heat._sums) < 40
+    assert most < most_alive
+    assert len(scorer._heat._sums) < most_alive
 
 
 def interleaved(frames):
@@ -152,5 +153,9 @@ def test_curve_of_any_length_keeps_peaks():
     x, y = line.get_data()
     assert np.nanmax(y) == 9.0
     assert abs(x[np.nanargmax(y)] - 777) <= curve._stretch
+    (span,) = figure.axes[0].patches
+    shaded = span.get_path().transformed(span.get_patch_transform()).get_extents()
+    assert shaded.x0 <= 777 <= shaded.x1
+    assert shaded.width == curve._stretch
     assert x[-1] <= total - 1
     assert np.diff(x).min() == np.diff(x).max() == curve._stretch

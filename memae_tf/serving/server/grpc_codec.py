@@ -7,6 +7,7 @@ from concurrent import futures
 
 import grpc
 import numpy as np
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import (
@@ -180,6 +181,30 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             return model_management_pb2.ReloadConfigResponse()
 
 
+class ParsingInterceptor(grpc.ServerInterceptor):
+    """Parses requests in place of gRPC, which loses 16 KiB for good with each that it cannot parse.
+
+    (Seen with grpcio 1.85.) The answer is the same.
+    """
+
+    def intercept_service(self, continuation, handler_call_details):
+        """The method's handler, but that it takes bytes."""
+        handler = continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        def parse_and_handle(serialized: bytes, context: grpc.ServicerContext):
+            try:
+                request = handler.request_deserializer(serialized)
+            except DecodeError:
+                context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")
+            return handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            parse_and_handle, response_serializer=handler.response_serializer
+        )
+
+
 class GrpcServer:
     """The gRPC side of a server.
 
@@ -207,6 +232,7 @@ class GrpcServer:
         self._drain_seconds = drain_seconds
         self._server = grpc.server(
             futures.ThreadPoolExecutor(threads, "grpc"),
+            interceptors=[ParsingInterceptor()],
             options=[
                 ("grpc.max_receive_message_length", min(max_request_bytes, MAX_MESSAGE_BYTES)),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
