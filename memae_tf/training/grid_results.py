@@ -81,7 +81,8 @@ def mean_table(
             for values in [[run[choice] for run in seeds.values() if choice in run]]
         ]
         reported = _fixed(published.get("/".join(key), {}).get(metric))
-        mean = _mean_std(means) if means else ""
+        # One run has no deviation.
+        mean = _mean_std(means) if len(means) > 1 else _fixed(*means) if means else ""
         lines.append([*key, reported, str(len(means)), mean, *each])
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
