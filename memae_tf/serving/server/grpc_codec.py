@@ -1,6 +1,7 @@
 """PredictionService, ModelService and health over gRPC: messages to calls of the core and back."""
 
 import contextlib
+import importlib
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -17,10 +18,8 @@ from tensorflow_serving.apis import (
     inference_pb2,
     model_management_pb2,
     model_pb2,
-    model_service_pb2,
     model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
@@ -39,6 +38,12 @@ from memae_tf.serving.server.status import (
     truncated,
     unexpected,
 )
+
+# Reflection looks for the descriptions of services in protobuf's pool. Before 2.21 these files end
+# with an option that protobuf no longer lets them set; they have filled the pool by then.
+for name in ("prediction_service_pb2", "model_service_pb2"):
+    with contextlib.suppress(AttributeError):
+        importlib.import_module(f"tensorflow_serving.apis.{name}")
 
 ENTRYPOINT = "GRPC"
 # gRPC counts message sizes in int32.
@@ -248,8 +253,8 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(
             [
-                prediction_service_pb2.DESCRIPTOR.services_by_name["PredictionService"].full_name,
-                model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name,
+                "tensorflow.serving.PredictionService",
+                "tensorflow.serving.ModelService",
                 health.SERVICE_NAME,
                 reflection.SERVICE_NAME,
             ],

@@ -86,7 +86,9 @@ def fuzzed(everything) -> Iterator[Fuzzed]:
         before = resident_bytes(server)
         yield fuzzed
         assert server.process.poll() is None
-        assert resident_bytes(server) - before < MAX_GROWTH
+        growth = resident_bytes(server) - before
+        print(f"The server's memory has grown by {growth / 2**20:.0f} MiB")
+        assert growth < MAX_GROWTH
         fuzzed.client.channel.close()
         server.process.terminate()
         assert server.process.wait(60) == 0
