@@ -35,12 +35,14 @@ class LocalDetector:
     """
 
     def __init__(self, detector: "Detector"):
-        from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
+        from memae_tf.layers import ClipFeaturizer, ImageFeaturizer
 
-        kinds = {RecordFeaturizer: "records", ImageFeaturizer: "images", ClipFeaturizer: "clips"}
         self._detector = detector
         self.featurizer = detector.featurizer
-        self.kind = kinds[type(detector.featurizer)]
+        self.kind = "records"
+        if isinstance(self.featurizer, ImageFeaturizer):
+            # A ClipFeaturizer is one, too.
+            self.kind = "clips" if isinstance(self.featurizer, ClipFeaturizer) else "images"
         self.threshold = float(detector.threshold.numpy())
         self.reduction = detector.model.reduction
 

@@ -23,7 +23,7 @@ from memae_tf.serving.server.rest_codec import HTTP_STATUS
 REQUESTS = int(os.environ.get("MEMAE_FUZZ_REQUESTS", "300"))
 # Buffers that the allocator keeps; and a run that fails under a deadline leaves about 1 KiB behind
 # in TensorFlow's own Session.
-MAX_GROWTH = 128 * 2**20 + 4 * REQUESTS * 2**11
+MAX_GROWTH = 64 * 2**20 + REQUESTS * 2**10
 TIMEOUT = 30
 FUZZ = settings(
     max_examples=REQUESTS,
