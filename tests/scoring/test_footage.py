@@ -42,7 +42,7 @@ def test_memory_is_bounded(detector, patient, most_alive):
 
     def frames():
         nonlocal most
-        for number in range(1500):
+        for number in range(700):
             frame = stream_frame(number)
             alive[number] = frame
             if number % 50 == 0:
@@ -56,7 +56,7 @@ def test_memory_is_bounded(detector, patient, most_alive):
         assert scored.frame.number == count
         count += 1
         del scored
-    assert count == 1500
+    assert count == 700
     # A clip spans 7 frames, the next starts 8 later, and the smoothing looks 6 ahead.
     assert most < most_alive
     assert len(scorer._heat._sums) < most_alive

@@ -67,7 +67,7 @@ def test_pretrained_detector_is_exported_served_and_cleared_away(tmp_path, monke
         (["no/such/directory"], "no/such/directory is no directory"),
         (["{base}/1"], "is a version itself"),
         (
-            ["--pretrained", "mnist"],
+            ["--pretrained", "cifar"],
             "no such pretrained detector; there is kddcup99",
         ),
         (["--pretrained", "kddcup99", "kddcup99={base}"], "the name of two models"),
