@@ -103,7 +103,7 @@ def open_files(paths: Sequence[Path], source: str) -> ImageFiles:
 def reason(error: Exception, path: Path) -> str:
     """Why a file is `UNREADABLE`, in one line."""
     # Pillow repeats the name; its other words say what is wrong.
-    return " ".join(str(error).replace(repr(str(path)), "it").split())
+    return " ".join(str(error).replace(repr(str(path)), "").split())
 
 
 def complaint(damaged: Sequence[tuple[Path, str]], total: int) -> str:
