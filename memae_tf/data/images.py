@@ -12,7 +12,9 @@ from memae_tf.config import ImageData
 from memae_tf.errors import UserError
 from memae_tf.layers import ImageFeaturizer
 
-# What Pillow raises for files that are damaged, cut off, huge, or no images at all.
+# What Pillow raises for files that are damaged, cut off, huge, or no images at all. The last three
+# of the first line come out of its readers: of TIFF and EXIF (a number that is text), and of DDS
+# (a kind of pixel that it does not know).
 UNREADABLE = (
     *(OSError, SyntaxError, ValueError, EOFError, TypeError, NotImplementedError, struct.error),
     Image.DecompressionBombError,

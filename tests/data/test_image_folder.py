@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from memae_tf.config import ImageFolderData
 from memae_tf.data import image_folder
 from memae_tf.data.dataset import count, take
-from memae_tf.data.images import read_image
+from memae_tf.data.images import open_files, read_image
 from memae_tf.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -126,6 +126,13 @@ def test_photographs_are_turned_upright(tmp_path):
     Image.new("RGB", (20, 10)).save(buffer, "jpeg", exif=exif)
     (tmp_path / "photo.jpg").write_bytes(buffer.getvalue())
     assert read_image(tmp_path / "photo.jpg").shape == (20, 10, 3)
+
+
+def test_kind_of_pixel_that_pillow_does_not_know_is_named(tmp_path):
+    header = struct.pack("<7I44x2I4s20x20x", 124, 0x1007, 4, 4, 0, 0, 0, 32, 4, b"ABCD")
+    (tmp_path / "a.dds").write_bytes(b"DDS " + header)
+    with pytest.raises(UserError, match=r"1 of 1 images cannot be read: .*a\.dds \(Unimpl"):
+        open_files([tmp_path / "a.dds"], "a folder")
 
 
 def exif_of(orientation: int, width: bytes) -> bytes:

@@ -43,8 +43,8 @@ def test_call_gives_tensors_of_the_same(detector):
     answer = {name: ops.convert_to_numpy(value) for name, value in detector(x).items()}
     assert set(answer) == {"score", "is_anomaly", "threshold"}
     assert all(value.shape == (5,) for value in answer.values())
-    # Outside a graph operations are not fused.
-    np.testing.assert_allclose(answer["score"], detector.score(x), rtol=1e-6)
+    # Outside a graph operations are not fused: with TensorFlow 2.18 that is the last bit.
+    np.testing.assert_array_max_ulp(answer["score"], detector.score(x), maxulp=1)
 
 
 def test_threshold_of_a_call_replaces_the_own(detector):
