@@ -1,91 +1,216 @@
-"""Trains a video detector where there is a GPU but no TensorFlow, on another backend of Keras.
+"""Trains a video detector where there is a GPU and JAX, but no TensorFlow.
 
     python benchmarks/train_elsewhere.py pack configs/ped2_paper.yaml ped2.npz
-    KERAS_BACKEND=torch python benchmarks/train_elsewhere.py fit ped2.npz weights.npz
+    KERAS_BACKEND=jax python benchmarks/train_elsewhere.py fit ped2.npz weights.npz
     python benchmarks/train_elsewhere.py finish configs/ped2_paper.yaml weights.npz \
         --workdir runs/ped2_paper
 
-The second command needs keras, numpy, pydantic, PyYAML and the backend, and no video; the third one
-evaluates as `memae_tf.train` does and leaves the same files, but for checkpoints. The model and its
-loss are those of the package; the loop is Keras's `fit`.
+The second command needs keras, jax, numpy, pydantic and PyYAML, and no video. Said again, it goes
+on from the last epoch that is in its output. The third one evaluates as `memae_tf.train` does and
+leaves the same files, but for checkpoints. The model, its loss and the samples are those of the
+package; an epoch is one program on the GPU, where all footage stays. Overrides of the configuration
+(dotted.key=value) stand before options.
 """
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 
-import keras
 import numpy as np
-from keras import ops
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, words in {
-        "pack": "put the prepared frames of the training videos into a file",
-        "fit": "train on them",
-        "finish": "make a run of the weights: threshold, evaluation, report",
-    }.items():
-        command = commands.add_parser(name, help=words)
-        if name != "fit":
-            command.add_argument("config", help="YAML file of the experiment")
-        if name != "pack":
-            command.add_argument("source", type=Path, help="file of the step before")
-        if name != "finish":
-            command.add_argument("output", type=Path, help="where to write, .npz")
-        else:
-            command.add_argument("--workdir", type=Path, required=True)
-        if name != "fit":
-            command.add_argument("overrides", nargs="*", metavar="dotted.key=value")
+    pack = commands.add_parser(
+        "pack", help="put the prepared frames of the training videos into a file"
+    )
+    fit = commands.add_parser("fit", help="train on them")
+    finish = commands.add_parser("finish", help="make a run: threshold, evaluation, report")
+    for command in (pack, finish):
+        command.add_argument("config", help="YAML file of the experiment")
+    for command in (fit, finish):
+        command.add_argument("source", type=Path, help="file of the step before")
+    for command in (pack, fit):
+        command.add_argument("output", type=Path, help="where to write, .npz")
+    fit.add_argument(
+        "--seconds", type=float, default=float("inf"), help="begin no epoch after so many"
+    )
+    finish.add_argument("--workdir", type=Path, required=True)
+    for command in (pack, finish):
+        command.add_argument("overrides", nargs="*", metavar="dotted.key=value")
     args = parser.parse_args()
-    {"pack": pack, "fit": fit, "finish": finish}[args.command](args)
+    {"pack": pack_frames, "fit": train, "finish": evaluate}[args.command](args)
 
 
-def pack(args: argparse.Namespace) -> None:
+# A save takes a second or two.
+SAVE_EVERY = 10
+
+
+def pack_frames(args: argparse.Namespace) -> None:
     """Frames, uint8 (frames, height, width, channels), where clips start, the configuration."""
     from memae_tf.config import load_config
     from memae_tf.data import load
 
     config = load_config(args.config, args.overrides)
-    for key in ("augmentation", "pseudo_anomalies", "early_stopping", "averaging"):
+    for key in ("early_stopping", "averaging"):
         if getattr(config.training, key) is not None:
             raise SystemExit(f"training.{key}: is for memae_tf.train alone")
     dataset = load(config.data, config.training.seed)
-    clips = dataset.train
-    offsets = np.cumsum([0, *(len(video.frames) for video in clips.videos)])
+    clips, featurizer = dataset.train, dataset.featurizer
     np.savez(
         args.output,
         frames=np.concatenate([video.frames for video in clips.videos]),
-        starts=offsets[clips.places[:, 0]] + clips.places[:, 1],
-        offset=np.asarray(dataset.featurizer.offset),
-        spread=np.asarray(dataset.featurizer.spread),
+        lengths=[len(video.frames) for video in clips.videos],
+        places=clips.places,
+        featurizer=json.dumps(featurizer.get_config()),
+        offset=np.asarray(featurizer.offset),
+        spread=np.asarray(featurizer.spread),
         config=json.dumps(config.model_dump(mode="json")),
     )
 
 
-def fit(args: argparse.Namespace) -> None:
-    """Trains; writes the weights in the order of `get_weights`, and the history."""
+def unpack(path: Path):
+    """The configuration, and training samples as the package makes them of clips."""
     from memae_tf.config import parse_config
+    from memae_tf.data.clips import Clips, Video
+    from memae_tf.layers import ClipFeaturizer
+    from memae_tf.training.clip_samples import ClipSamples
+
+    packed = np.load(path)
+    config = parse_config(json.loads(str(packed["config"])))
+    featurizer = ClipFeaturizer.from_config(json.loads(str(packed["featurizer"])))
+    featurizer.offset.assign(packed["offset"])
+    featurizer.spread.assign(packed["spread"])
+    videos = [
+        Video(str(number), frames, np.arange(len(frames)), len(frames), None)
+        for number, frames in enumerate(
+            np.split(packed["frames"], np.cumsum(packed["lengths"])[:-1])
+        )
+    ]
+    clips = Clips(videos, featurizer.length, featurizer.frame_stride, packed["places"])
+    return config, ClipSamples(clips, featurizer, config.training)
+
+
+def train(args: argparse.Namespace) -> None:
+    """Trains; writes the state after each epoch: weights, what else a next one needs, history."""
+    started = time.monotonic()
+    import keras
+    from jax_conv3d import install
+
     from memae_tf.models import build_memae
     from memae_tf.training.optimizer import make_optimizer
 
-    packed = np.load(args.source)
-    config = parse_config(json.loads(str(packed["config"])))
+    config, samples = unpack(args.source)
     training = config.training
+    steps = -(-len(samples) // training.batch_size)
     keras.utils.set_random_seed(training.seed)
-    clips = Clips(packed, config)
+    install()
     policy = None if training.precision == "float32" else training.precision
-    model = build_memae(config.model, clips.shape, policy)
-    model.compile(make_optimizer(training, len(clips)))
-    history = History(len(clips.starts))
-    model.fit(clips, epochs=training.epochs, shuffle=False, callbacks=[history], verbose=2)
-    weights = {f"weights_{i:03}": value for i, value in enumerate(model.get_weights())}
-    np.savez(args.output, history=json.dumps(history.entries), **weights)
+    model = build_memae(config.model, samples.shape[1:], policy)
+    model.compile(make_optimizer(training, steps))
+    epochs = Epochs(model, samples, training)
+    history = epochs.load(args.output) if args.output.exists() else []
+    while len(history) < training.epochs and time.monotonic() - started < args.seconds:
+        history.append(epochs.run(len(history)))
+        print(json.dumps(history[-1]), flush=True)
+        if len(history) % SAVE_EVERY == 0 or len(history) == training.epochs:
+            epochs.save(args.output, history)
+    epochs.save(args.output, history)
 
 
-def finish(args: argparse.Namespace) -> None:
+class Epochs:
+    """Epochs of a compiled model as programs of JAX.
+
+    Args:
+        model: A compiled MemAE.
+        samples: `ClipSamples`; all of their footage is put on the GPU.
+        training: The `training` section.
+    """
+
+    def __init__(self, model, samples, training):
+        import jax
+
+        self.model, self.samples, self.training = model, samples, training
+        model.optimizer.build(model.trainable_variables)
+        self.resident = jax.device_put(samples.resident())
+        self.steps = jax.jit(self._steps, donate_argnums=0)
+
+    def _variables(self) -> list[list]:
+        """What Keras's `train_step` takes and gives on JAX."""
+        return [
+            self.model.trainable_variables,
+            self.model.non_trainable_variables,
+            self.model.optimizer.variables,
+            self.model.metrics_variables,
+        ]
+
+    def _steps(self, state, resident, plan):
+        """Steps of batches of a plan, arrays (steps, batch, ...)."""
+        from jax import lax
+
+        def step(state, part):
+            batch = self.samples.prepare(self.samples.gather(resident, part))
+            data = batch if batch[2] is not None else batch[:2]
+            return self.model.train_step(state, data)[1], None
+
+        return lax.scan(step, state, plan)[0]
+
+    def run(self, epoch: int) -> dict:
+        """One epoch; what history.json has of it."""
+        start = time.perf_counter()
+        size, count = self.training.batch_size, len(self.samples)
+        order = np.random.default_rng([self.training.seed, epoch]).permutation(count)
+        plan = self.samples.plan(order, self.training.seed, epoch)
+        learning_rate = float(np.asarray(self.model.optimizer.learning_rate))
+        self.model.reset_metrics()
+        state = tuple([v.value for v in variables] for variables in self._variables())
+        whole = count // size * size
+        # The last batch may be smaller.
+        for places, batch in ((slice(whole), size), (slice(whole, count), count - whole)):
+            if batch:
+                part = {k: v[places].reshape(-1, batch, *v.shape[1:]) for k, v in plan.items()}
+                state = self.steps(state, self.resident, part)
+        for variables, values in zip(self._variables(), state, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+        logs = {name: float(value) for name, value in self.model.get_metrics_result().items()}
+        seconds = time.perf_counter() - start
+        return {
+            "epoch": epoch + 1,
+            **{name: logs[name] for name in ("loss", "reconstruction", "penalty")},
+            "learning_rate": learning_rate,
+            "seconds": seconds,
+            "samples_per_second": count / seconds,
+        }
+
+    def save(self, path: Path, history: list[dict]) -> None:
+        """Writes all, in the order of `get_weights`, whole or not at all."""
+        aside = path.with_suffix(".saving.npz")
+        weights = {f"weights_{i:03}": value for i, value in enumerate(self.model.get_weights())}
+        optimizer = self.model.optimizer.variables
+        state = {f"optimizer_{i:03}": np.asarray(value) for i, value in enumerate(optimizer)}
+        np.savez(aside, history=json.dumps(history), **weights, **state)
+        os.replace(aside, path)
+
+    def load(self, path: Path) -> list[dict]:
+        """Takes back what `save` wrote; returns the history."""
+        kept = np.load(path)
+        self.model.set_weights(named(kept, "weights_"))
+        for variable, value in zip(
+            self.model.optimizer.variables, named(kept, "optimizer_"), strict=True
+        ):
+            variable.assign(value)
+        return json.loads(str(kept["history"]))
+
+
+def named(file, prefix: str) -> list[np.ndarray]:
+    return [file[name] for name in sorted(file.files) if name.startswith(prefix)]
+
+
+def evaluate(args: argparse.Namespace) -> None:
     """What `memae_tf.train` does after the last epoch."""
     from memae_tf.config import load_config
     from memae_tf.console import import_tensorflow, summary
@@ -100,61 +225,12 @@ def finish(args: argparse.Namespace) -> None:
     dataset = load(config.data, config.training.seed)
     model = build_memae(config.model, dataset.featurizer.feature_shape)
     trained = np.load(args.source)
-    model.set_weights([trained[name] for name in sorted(trained.files) if name != "history"])
+    model.set_weights(named(trained, "weights_"))
     run = RunDirectory(args.workdir)
     run.create(config)
     detector = Detector(dataset.featurizer, model, threshold=0.0)
     history = json.loads(str(trained["history"]))
     print(summary(experiment.finish(config, run, detector, dataset, history)))
-
-
-class Clips(keras.utils.PyDataset):
-    """Batches of clips, normalised, in a new order each epoch."""
-
-    def __init__(self, packed, config):
-        super().__init__(workers=8, max_queue_size=16)
-        self.frames, self.starts = packed["frames"], packed["starts"]
-        self.offset, self.spread = packed["offset"], packed["spread"]
-        self.steps = np.arange(config.data.clip_length) * config.data.frame_stride
-        self.shape = (config.data.clip_length, *self.frames.shape[1:])
-        self.batch_size, self.seed, self.epoch = config.training.batch_size, config.training.seed, 0
-        self.on_epoch_end()
-
-    def __len__(self):
-        return -(-len(self.starts) // self.batch_size)
-
-    def __getitem__(self, number):
-        starts = self.order[number * self.batch_size : (number + 1) * self.batch_size]
-        frames = self.frames[starts[:, None] + self.steps]
-        return ((frames.astype("float32") - self.offset) / self.spread,)
-
-    def on_epoch_end(self):
-        self.order = np.random.default_rng([self.seed, self.epoch]).permutation(self.starts)
-        self.epoch += 1
-
-
-class History(keras.callbacks.Callback):
-    """Collects what history.json has."""
-
-    def __init__(self, num_clips: int):
-        super().__init__()
-        self.num_clips = num_clips
-        self.entries: list[dict] = []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        seconds = time.perf_counter() - self.start
-        self.entries.append(
-            {
-                "epoch": epoch + 1,
-                **{name: float(logs[name]) for name in ("loss", "reconstruction", "penalty")},
-                "learning_rate": float(ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-                "seconds": seconds,
-                "samples_per_second": self.num_clips / seconds,
-            }
-        )
 
 
 if __name__ == "__main__":

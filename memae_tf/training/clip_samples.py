@@ -7,13 +7,12 @@ batch. All that is random is drawn with the plan.
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from memae_tf.config import Augmentation, PseudoAnomalies, TrainingConfig
 from memae_tf.data.clips import Clips, span
 from memae_tf.layers import ClipFeaturizer
-from memae_tf.training.samples import Arrays, Tensors, TrainingSamples
+from memae_tf.training.samples import Arrays, Spec, Tensor, Tensors, TrainingSamples
 
 # Sides of a patch are at least this share of a frame's, 10 of 256 pixels in LNRA.
 SMALLEST_PATCH = 0.04
@@ -54,9 +53,7 @@ class ClipSamples(TrainingSamples):
         # The numbers of each video's first frame and of the one behind its last, in all of them.
         self.bounds = np.cumsum([0, *(len(frames) for frames in self.videos)])
         self.nbytes = sum(frames.nbytes for frames in self.videos)
-        self.sample_nbytes = sum(
-            int(np.prod(spec.shape)) * spec.dtype.size for spec in self.specs().values()
-        )
+        self.sample_nbytes = sum(spec.nbytes for spec in self.specs().values())
         # As constants: the layer's weights are not those of a replica.
         self._offset, self._spread = (
             ops.convert_to_numpy(value) for value in (featurizer.offset, featurizer.spread)
@@ -146,15 +143,15 @@ class ClipSamples(TrainingSamples):
         own = self.clips.frame_stride
 
         def clip(gap):
-            frames = plan["first"][..., None] + gap * tf.range(self.clips.length)
-            return tf.gather(resident, frames)
+            frames = plan["first"][..., None] + gap * ops.arange(self.clips.length)
+            return ops.take(resident, frames, axis=0)
 
         samples = self._drawn(plan)
         samples["x"] = clip(plan["gap"][..., None] if "gap" in plan else own)
         if self._restores_skips:
             samples["y"] = clip(own)
         if self.pseudo.patch:
-            samples["patch"] = tf.gather(resident, plan["patch_frame"])
+            samples["patch"] = ops.take(resident, plan["patch_frame"], axis=0)
         return samples
 
     def read(self, plan):
@@ -188,24 +185,24 @@ class ClipSamples(TrainingSamples):
         return {name: plan[name] for name in names if name in plan}
 
     def specs(self):
-        clip = tf.TensorSpec(self.shape[1:], tf.uint8)
+        clip = Spec(self.shape[1:], "uint8")
         specs = {}
         if self._augments:
-            specs["box"] = tf.TensorSpec((4,), tf.float32)
+            specs["box"] = Spec((4,), "float32")
         if self.pseudo.loss == "repel":
-            specs["weight"] = tf.TensorSpec((), tf.float32)
+            specs["weight"] = Spec((), "float32")
         if self.pseudo.patch:
-            specs["patch_source"] = tf.TensorSpec((4,), tf.float32)
-            specs["patch_half"] = tf.TensorSpec((2,), tf.float32)
-            specs["patch_centers"] = tf.TensorSpec((self.clips.length, 2), tf.float32)
-            specs["patch"] = tf.TensorSpec(self.shape[2:], tf.uint8)
+            specs["patch_source"] = Spec((4,), "float32")
+            specs["patch_half"] = Spec((2,), "float32")
+            specs["patch_centers"] = Spec((self.clips.length, 2), "float32")
+            specs["patch"] = Spec(self.shape[2:], "uint8")
         specs["x"] = clip
         if self._restores_skips:
             specs["y"] = clip
         return specs
 
     def prepare(self, samples):
-        clips = [tf.cast(samples[name], tf.float32) for name in ("x", "y") if name in samples]
+        clips = [ops.cast(samples[name], "float32") for name in ("x", "y") if name in samples]
         if self._augments:
             clips = [part_of_frames(clip, samples["box"]) for clip in clips]
         x, target = clips[0], clips[-1]
@@ -215,17 +212,17 @@ class ClipSamples(TrainingSamples):
                 target = x
         return self._normalised(x), self._normalised(target), samples.get("weight")
 
-    def _patched(self, x: tf.Tensor, samples: Tensors) -> tf.Tensor:
-        patch = tf.cast(samples["patch"], tf.float32)[:, None]
+    def _patched(self, x: Tensor, samples: Tensors) -> Tensor:
+        patch = ops.cast(samples["patch"], "float32")[:, None]
         patch = part_of_frames(patch, samples["patch_source"])
         mask = patch_masks(samples["patch_centers"], samples["patch_half"], self.shape[2:4])
         return x + mask[..., None] * (patch - x)
 
-    def _normalised(self, x: tf.Tensor) -> tf.Tensor:
+    def _normalised(self, x: Tensor) -> Tensor:
         return (x - self._offset) / self._spread
 
 
-def part_of_frames(clips: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+def part_of_frames(clips: Tensor, boxes: Tensor) -> Tensor:
     """A part of every frame of each clip, in the size of the frame, bilinearly.
 
     Two products with matrices, as batches of such parts have no kernel that XLA compiles.
@@ -238,19 +235,19 @@ def part_of_frames(clips: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     height, width = clips.shape[2:4]
     rows = _resampling(boxes[:, 0], boxes[:, 2], height)
     columns = _resampling(boxes[:, 1], boxes[:, 3], width)
-    clips = tf.einsum("bij,bfjwc->bfiwc", rows, clips)
-    return tf.einsum("bij,bfhjc->bfhic", columns, clips)
+    clips = ops.einsum("bij,bfjwc->bfiwc", rows, clips)
+    return ops.einsum("bij,bfhjc->bfhic", columns, clips)
 
 
-def _resampling(start: tf.Tensor, length: tf.Tensor, size: int) -> tf.Tensor:
+def _resampling(start: Tensor, length: Tensor, size: int) -> Tensor:
     """What each pixel of an axis takes of each pixel before, (batch, size, size)."""
-    pixels = tf.range(size, dtype=tf.float32)
+    pixels = ops.arange(size, dtype="float32")
     places = (start[:, None] + length[:, None] * (pixels + 0.5) / size) * size - 0.5
-    places = tf.clip_by_value(places, 0.0, size - 1.0)
-    return tf.maximum(0.0, 1.0 - tf.abs(places[..., None] - pixels))
+    places = ops.clip(places, 0.0, size - 1.0)
+    return ops.maximum(0.0, 1.0 - ops.abs(places[..., None] - pixels))
 
 
-def patch_masks(centers: tf.Tensor, half: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+def patch_masks(centers: Tensor, half: Tensor, size: tuple[int, int]) -> Tensor:
     """What patches cover, 1 inside, fading to 0 at a soft border: (batch, frames, height, width).
 
     Args:
@@ -260,10 +257,10 @@ def patch_masks(centers: tf.Tensor, half: tf.Tensor, size: tuple[int, int]) -> t
     """
     masks = []
     for axis, pixels in enumerate(size):
-        places = (tf.range(pixels, dtype=tf.float32) + 0.5) / pixels
-        distance = tf.abs(places - centers[..., axis, None])
+        places = (ops.arange(pixels, dtype="float32") + 0.5) / pixels
+        distance = ops.abs(places - centers[..., axis, None])
         inside = half[:, None, axis, None]
-        border = tf.maximum(PATCH_BORDER * inside, 1.0 / pixels)
-        fading = tf.clip_by_value((inside + border - distance) / border, 0.0, 1.0)
-        masks.append(fading * tf.cast(inside > 0, tf.float32))
+        border = ops.maximum(PATCH_BORDER * inside, 1.0 / pixels)
+        fading = ops.clip((inside + border - distance) / border, 0.0, 1.0)
+        masks.append(fading * ops.cast(inside > 0, "float32"))
     return masks[0][..., :, None] * masks[1][..., None, :]

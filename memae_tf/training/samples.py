@@ -5,13 +5,28 @@ epoch alone: a run that goes on in the middle of an epoch, streams, or has anoth
 replicas sees the same samples.
 """
 
+import math
 from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
+from keras import ops
 
-Tensors = dict[str, tf.Tensor]
+# Of the backend.
+Tensor = Any
+Tensors = dict[str, Tensor]
 Arrays = dict[str, np.ndarray]
+
+
+class Spec(NamedTuple):
+    """Of one sample."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 class TrainingSamples(ABC):
@@ -43,7 +58,7 @@ class TrainingSamples(ABC):
         """All that says what the samples of an epoch are, in their order: arrays (samples, ...)."""
 
     @abstractmethod
-    def gather(self, resident: tf.Tensor, plan: Tensors) -> Tensors:
+    def gather(self, resident: Tensor, plan: Tensors) -> Tensors:
         """The samples of a part of a plan, tensors (..., ) of its leading axes, on the device."""
 
     @abstractmethod
@@ -51,11 +66,11 @@ class TrainingSamples(ABC):
         """The same from host memory or disk."""
 
     @abstractmethod
-    def specs(self) -> dict[str, tf.TensorSpec]:
+    def specs(self) -> dict[str, Spec]:
         """Of one sample as `read` and `gather` give it."""
 
     @abstractmethod
-    def prepare(self, samples: Tensors) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+    def prepare(self, samples: Tensors) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the model gets, what it should give, and weights (batch,), of a batch."""
 
 
@@ -82,13 +97,13 @@ class ArraySamples(TrainingSamples):
         return {"index": order}
 
     def gather(self, resident, plan):
-        return {"x": tf.gather(resident, plan["index"])}
+        return {"x": ops.take(resident, plan["index"], axis=0)}
 
     def read(self, plan):
         return {"x": self.x[plan["index"]]}
 
     def specs(self):
-        return {"x": tf.TensorSpec(self.shape[1:], self.x.dtype)}
+        return {"x": Spec(self.shape[1:], self.x.dtype.name)}
 
     def prepare(self, samples):
         return samples["x"], samples["x"], None

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import footage
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -92,24 +93,54 @@ def test_help(name):
     assert "--quick" in result.stdout
 
 
+needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="is about JAX")
+
+
+@needs_jax
+def test_jax_conv3d():
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "0", ROOT / "tests/integration/conv3d_on_jax.py"],
+        env={
+            **os.environ,
+            "KERAS_BACKEND": "jax",
+            "PYTEST_ADDOPTS": "",
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        },
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout[-3000:]
+
+
 @slow
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="trains on PyTorch")
+@needs_jax
 def test_train_elsewhere(tmp_path):
-    """Footage is packed, learned on Keras's PyTorch backend, and evaluated here."""
+    """Footage is packed, learned on JAX without TensorFlow, in two goes, and evaluated here."""
     folder = footage.write_camera_folder(tmp_path / "camera")
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps(footage.camera_config(folder)))
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text(
+        "import sys\nfor name in ('tensorflow', 'av'):\n    sys.modules[name] = None\n"
+    )
 
-    def step(*words, backend="tensorflow"):
+    def step(*words, **environment):
         subprocess.run(
             [sys.executable, ROOT / "benchmarks" / "train_elsewhere.py", *words],
-            env={**os.environ, "KERAS_BACKEND": backend},
+            env={**os.environ, **environment},
             check=True,
         )
 
     packed, weights = tmp_path / "packed.npz", tmp_path / "weights.npz"
-    step("pack", config, packed)
-    step("fit", packed, weights, backend="torch")
+    elsewhere = {"KERAS_BACKEND": "jax", "PYTHONPATH": str(hidden)}
+    step("pack", config, packed, "training.pseudo_anomalies={skip: 0.1, patch: 0.1}")
+    step("fit", packed, weights, "--seconds=1", **elsewhere)
+    epochs = len(json.loads(str(np.load(weights)["history"])))
+    assert epochs < 4
+    step("fit", packed, weights, **elsewhere)
     step("finish", config, weights, "--workdir", tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["epochs"] == 4

@@ -49,7 +49,7 @@ def batch(samples: ClipSamples, epoch: int = 0) -> tuple:
     for name, spec in specs.items():
         np.testing.assert_array_equal(read[name], gathered[name])
         assert spec.shape == read[name].shape[1:]
-        assert spec.dtype.as_numpy_dtype == read[name].dtype
+        assert spec.dtype == read[name].dtype
     x, target, weights = samples.prepare({k: tf.constant(v) for k, v in read.items()})
     return x.numpy() * 255, target.numpy() * 255, weights
 

@@ -1,0 +1,162 @@
+"""3-D convolutions of Keras's JAX backend out of what is fast on a GPU.
+
+XLA hands a 3-D convolution to cuDNN as it is, and a training step of the paper's net takes several
+times as long as one made of products and of convolutions in two dimensions. `install` puts these in
+the place of the backend's; they give the same numbers, to rounding. Clips are (batch, frames,
+height, width, channels) throughout, kernels (3-D taps, in, out).
+"""
+
+import itertools
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import keras
+from jax import lax
+
+# With fewer channels on one side, products over single pixels take the place of a 2-D convolution.
+FEW_CHANNELS = 8
+
+
+def install() -> None:
+    """From now on, Keras's 3-D convolutions are these."""
+    backend = keras.src.backend.nn
+    conv, conv_transpose = backend.conv, backend.conv_transpose
+
+    def conv_or_conv3d(inputs, kernel, strides=1, padding="valid", *args, **kwargs):
+        if len(inputs.shape) != 5:
+            return conv(inputs, kernel, strides, padding, *args, **kwargs)
+        return conv3d(inputs, as_kernel(kernel, inputs), as_strides(strides), padding)
+
+    def conv_transpose_or_3d(inputs, kernel, strides=1, padding="valid", *args, **kwargs):
+        if len(inputs.shape) != 5 or padding != "valid":
+            return conv_transpose(inputs, kernel, strides, padding, *args, **kwargs)
+        return conv3d_transpose(inputs, as_kernel(kernel, inputs), as_strides(strides))
+
+    backend.conv, backend.conv_transpose = conv_or_conv3d, conv_transpose_or_3d
+
+
+def as_kernel(kernel, inputs):
+    return keras.ops.convert_to_tensor(kernel, inputs.dtype)
+
+
+def as_strides(strides) -> tuple[int, int, int]:
+    return (strides,) * 3 if isinstance(strides, int) else tuple(strides)
+
+
+def conv3d(x, kernel, strides, padding):
+    """As `keras.ops.conv`."""
+    if padding == "same":
+        margins = [
+            max((math.ceil(n / s) - 1) * s + k - n, 0)
+            for n, k, s in zip(x.shape[1:4], kernel.shape[:3], strides, strict=True)
+        ]
+        margins = [(margin // 2, margin - margin // 2) for margin in margins]
+    else:
+        margins = [(0, 0)] * 3
+    if kernel.shape[-1] < FEW_CHANNELS:
+        return _to_few_channels(x, kernel, strides, margins)
+    x = jnp.pad(x, [(0, 0), *margins, (0, 0)])
+    if kernel.shape[-2] < FEW_CHANNELS:
+        return _from_few_channels(x, kernel, strides)
+    return _over_frames(x, kernel, strides)
+
+
+def conv3d_transpose(x, kernel, strides):
+    """As `keras.ops.conv_transpose` without padding; the kernel is (3-D taps, out, in)."""
+    return _transposed(x, kernel, strides)
+
+
+def _sizes(size, taps, strides) -> list[int]:
+    return [(n - k) // s + 1 for n, k, s in zip(size, taps, strides, strict=True)]
+
+
+def _places(taps):
+    """All taps of a kernel, in the order in which its leading axes are flattened."""
+    return itertools.product(*map(range, taps))
+
+
+def _strided(x, tap, sizes, strides):
+    """What a tap sees, of the three axes behind the first."""
+    channels = x.shape[4:]
+    lengths = [(n - 1) * s + 1 for n, s in zip(sizes, strides, strict=True)]
+    stops = [t + n for t, n in zip(tap, lengths, strict=True)]
+    return lax.slice(
+        x,
+        (0, *tap, *(0 for _ in channels)),
+        (x.shape[0], *stops, *channels),
+        (1, *strides, *(1 for _ in channels)),
+    )
+
+
+def _over_frames(x, kernel, strides):
+    """A 2-D convolution of frames that have the channels of all frames that a kernel spans."""
+    frames, height, width, channels, filters = kernel.shape
+    count = (x.shape[1] - frames) // strides[0] + 1
+    length = (count - 1) * strides[0] + 1
+    spanned = [lax.slice_in_dim(x, t, t + length, strides[0], axis=1) for t in range(frames)]
+    spanned = jnp.concatenate(spanned, axis=-1)
+    kernel = kernel.transpose(1, 2, 0, 3, 4).reshape(height, width, frames * channels, filters)
+    y = lax.conv_general_dilated(
+        spanned.reshape(-1, *spanned.shape[2:]),
+        kernel,
+        strides[1:],
+        "VALID",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y.reshape(-1, count, *y.shape[1:])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _transposed(x, kernel, strides):
+    """The gradient of `_over_frames` with respect to its input, and so its own gradients.
+
+    Left to itself JAX would find the kernel's by a convolution of `x` with zeros in between.
+    """
+    size = [
+        (n - 1) * s + k for n, s, k in zip(x.shape[1:4], strides, kernel.shape[:3], strict=True)
+    ]
+    y = jax.ShapeDtypeStruct((x.shape[0], *size, kernel.shape[3]), x.dtype)
+    return jax.linear_transpose(lambda y: _over_frames(y, kernel, strides), y)(x)[0]
+
+
+def _transposed_forward(x, kernel, strides):
+    return _transposed(x, kernel, strides), (x, kernel)
+
+
+def _transposed_backward(strides, kept, gradient):
+    x, kernel = kept
+    own, back = jax.vjp(lambda kernel: _over_frames(gradient, kernel, strides), kernel)
+    return own, *back(x)
+
+
+_transposed.defvjp(_transposed_forward, _transposed_backward)
+
+
+def _from_few_channels(x, kernel, strides):
+    """One product of all that a position sees with the kernel."""
+    sizes = _sizes(x.shape[1:4], kernel.shape[:3], strides)
+    # Channels first: neighbours in memory are neighbours in a frame.
+    x = jnp.moveaxis(x, -1, 0)
+    seen = [
+        _strided(plane, tap, sizes, strides) for tap in _places(kernel.shape[:3]) for plane in x
+    ]
+    return jnp.einsum("k...,kf->...f", jnp.stack(seen), kernel.reshape(len(seen), -1))
+
+
+def _to_few_channels(x, kernel, strides, margins):
+    """One product of all positions with all taps, and the sum of what taps give to a position."""
+    *taps, channels, filters = kernel.shape
+    kernel = jnp.moveaxis(kernel, 3, -1).reshape(-1, channels)
+    given = jnp.einsum("...c,kc->k...", x, kernel)
+    given = jnp.pad(given, [(0, 0), (0, 0), *margins])
+    # The gradient of a split is one concatenation; that of as many slices, a sum of as many arrays.
+    planes = [plane[0] for plane in lax.split(given, [1] * len(given))]
+    sizes = _sizes(given.shape[2:], taps, strides)
+    sums = []
+    for first in range(filters):
+        parts = zip(planes[first::filters], _places(taps), strict=True)
+        seen = (_strided(plane, tap, sizes, strides).astype("float32") for plane, tap in parts)
+        sums.append(sum(seen))
+    return jnp.stack(sums, axis=-1).astype(x.dtype)

@@ -1,0 +1,62 @@
+"""The benchmarks' 3-D convolutions against Keras's, run by test_benchmarks.py on JAX."""
+
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from keras import ops
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+
+import jax_conv3d
+
+
+def close(own, reference):
+    for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(reference), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+
+
+def check(own, reference, x, kernel):
+    """Values, and gradients with respect to both arguments."""
+    expected, back = jax.vjp(reference, x, kernel)
+    got, own_back = jax.vjp(own, x, kernel)
+    close(got, expected)
+    gradient = np.random.default_rng(1).normal(size=expected.shape).astype("float32")
+    close(own_back(gradient), back(gradient))
+
+
+def arrays(*shapes):
+    rng = np.random.default_rng(0)
+    return [rng.normal(size=shape).astype("float32") for shape in shapes]
+
+
+@pytest.mark.parametrize(
+    ("taps", "strides", "channels", "filters", "padding"),
+    [
+        ((3, 3, 3), (2, 2, 2), 12, 10, "valid"),
+        ((3, 3, 3), (1, 2, 2), 12, 10, "same"),
+        ((3, 3, 3), (1, 2, 2), 1, 12, "valid"),
+        ((3, 2, 2), (1, 1, 1), 12, 4, "same"),
+    ],
+)
+def test_conv3d(taps, strides, channels, filters, padding):
+    x, kernel = arrays((2, 9, 12, 10, channels), (*taps, channels, filters))
+    check(
+        lambda x, kernel: jax_conv3d.conv3d(x, kernel, strides, padding),
+        lambda x, kernel: ops.conv(x, kernel, strides, padding, "channels_last"),
+        x,
+        kernel,
+    )
+
+
+def test_conv3d_transpose():
+    strides = (2, 2, 2)
+    x, kernel = arrays((2, 5, 6, 7, 12), (3, 3, 3, 9, 12))
+    check(
+        lambda x, kernel: jax_conv3d.conv3d_transpose(x, kernel, strides),
+        lambda x, kernel: ops.conv_transpose(x, kernel, strides, "valid", None, "channels_last"),
+        x,
+        kernel,
+    )
