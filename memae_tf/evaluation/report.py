@@ -190,13 +190,13 @@ def _slots_figure(detector: Detector, dataset: Dataset) -> Figure:
     for _, batch in featurizer.batches(
         take(dataset.train, slice(None, None, step)), featurizer.batch_size
     ):
-        code = model.encoder(featurizer(batch), training=False)
+        code = model.encode(featurizer(batch))
         addressing = ops.convert_to_numpy(model.memory(code, return_addressing=True)[1])
         use = use + addressing.reshape(-1, addressing.shape[-1]).sum(axis=0, dtype="float64")
     use = use / max(use.sum(), 1e-12)
     slots = np.argsort(-use, kind="stable")[:SHOWN_SLOTS]
     reads = model.slot_reads(slots, featurizer.feature_shape)
-    images = featurizer.inverse(model.decoder(reads, training=False))
+    images = featurizer.inverse(model.decode(reads))
     return slots_figure("What slots decode to, and their share of the use", images, use[slots])
 
 

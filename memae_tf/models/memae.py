@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from memae_tf.models.folding import call_folded
+
 REDUCTIONS = ("sum", "mean")
 ERRORS = ("squared", "absolute")
 
@@ -76,10 +78,20 @@ class MemAE(keras.Model):
 
     def call(self, inputs, training=None):
         """Reconstructions of `inputs`, same shape."""
-        code = self.encoder(inputs, training=training)
+        code = self.encode(inputs, training)
         if self.memory is not None:
             code = self.memory(code)
-        return self.decoder(code, training=training)
+        return self.decode(code, training)
+
+    def encode(self, inputs, training=None):
+        """Encodings of `inputs`, (batch, ..., C): what the memory is asked."""
+        return (
+            self.encoder(inputs, training=True) if training else call_folded(self.encoder, inputs)
+        )
+
+    def decode(self, reads, training=None):
+        """Reconstructions from what the memory answers."""
+        return self.decoder(reads, training=True) if training else call_folded(self.decoder, reads)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
@@ -184,7 +196,7 @@ class MemAE(keras.Model):
     def slot_reads(self, slots, sample_shape: tuple[int, ...]) -> np.ndarray:
         """What the decoder gets when a sample reads one slot alone, at each of its positions.
 
-        `decoder(slot_reads(slots, shape), training=False)` shows what slots have memorised.
+        `decode(slot_reads(slots, shape))` shows what slots have memorised.
 
         Args:
             slots: Integers (slots,).
@@ -238,7 +250,7 @@ class _View(keras.Model):
 
     def call(self, x):
         if self.name == "addressing":
-            code = self.model.encoder(x, training=False)
+            code = self.model.encode(x)
             return self.model.memory(code, return_addressing=True)[1]
         reconstruction = self.model(x, training=False)
         if self.name == "error":

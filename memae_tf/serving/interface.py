@@ -55,7 +55,7 @@ class Interface(ABC):
         detector, model = self.detector, self.detector.model
         answer = detector.explain_features(features)
         if model.memory is not None:
-            code = model.encoder(features, training=False)
+            code = model.encode(features)
             _, addressing = model.memory(code, return_addressing=True)
             slots = tf.math.top_k(addressing, min(NUM_TOP, model.memory.num_slots))
             answer["top_slots"], answer["top_weights"] = slots.indices, slots.values

@@ -102,12 +102,12 @@ def _random_inputs(sample_shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _answer(model: MemAE, features: tf.Tensor, error: str = "squared") -> dict[str, tf.Tensor]:
-    code = model.encoder(features, training=False)
+    code = model.encode(features)
     if model.memory is not None:
         # With the addressing the memory reads all queries at once, without the loop over blocks
         # of them that would make a slow ONNX model.
         code, _ = model.memory(code, return_addressing=True)
-    reconstruction = model.decoder(code, training=False)
+    reconstruction = model.decode(code)
     score = model.sample_error(features, reconstruction)
     if error != "squared":
         score = tf.reduce_mean(model.frame_error(features, reconstruction, error), axis=1)

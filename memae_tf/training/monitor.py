@@ -213,7 +213,7 @@ class Monitor:
             return None
 
         def address(x):
-            code = self.model.encoder(x, training=False)
+            code = self.model.encode(x)
             return self.model.memory(code, return_addressing=True)[1]
 
         return self._run(address, self.samples)
