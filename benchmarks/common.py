@@ -22,6 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("memae_tf", "tensorflow", "keras", "torch", "numpy")
 # Side of the matrices with which the peak is measured: large enough for the library's best.
 PEAK_SIZE = 2048
+# Seconds between two runs: the threads of a BLAS wait for more work, actively, and in the next
+# one's time.
+REST = 0.2
 
 
 class Worker:
@@ -100,6 +103,7 @@ def interleave(workers: dict[str, Worker], rounds: int, warmup: int = 1) -> dict
     seconds = {name: [] for name in workers}
     for _ in range(warmup + rounds):
         for name, worker in workers.items():
+            time.sleep(REST)
             seconds[name].append(worker.run()[0])
     return {name: runs[warmup:] for name, runs in seconds.items()}
 

@@ -5,10 +5,11 @@
     python benchmarks/train_elsewhere.py finish configs/ped2_paper.yaml weights.npz \
         --workdir runs/ped2_paper
 
-The second command needs keras, jax, numpy, pydantic and PyYAML, and no video. Said again, it goes
-on from the last epoch that is in its output. The third one evaluates as `memae_tf.train` does and
-leaves the same files, but for checkpoints. The model, its loss and the samples are those of the
-package; an epoch is one program on the GPU, where all footage stays. Overrides of the configuration
+The second command needs keras, jax, numpy, pydantic and PyYAML, and no video; said again, it goes
+on from the last epoch in its output. `speed ped2.npz weights.npz` says there how many clips a
+second the net scores. The third command evaluates as `memae_tf.train` does and leaves the same
+files, but for checkpoints. The model, its loss and the samples are those of the package; an epoch
+is one program on the GPU, where all footage stays. Overrides of the configuration
 (dotted.key=value) stand before options.
 """
 
@@ -31,8 +32,10 @@ def main() -> None:
     finish = commands.add_parser("finish", help="make a run: threshold, evaluation, report")
     for command in (pack, finish):
         command.add_argument("config", help="YAML file of the experiment")
-    for command in (fit, finish):
+    speed = commands.add_parser("speed", help="time the scoring of clips on the GPU")
+    for command in (fit, speed, finish):
         command.add_argument("source", type=Path, help="file of the step before")
+    speed.add_argument("weights", type=Path, help="what `fit` wrote")
     for command in (pack, fit):
         command.add_argument("output", type=Path, help="where to write, .npz")
     fit.add_argument(
@@ -42,7 +45,8 @@ def main() -> None:
     for command in (pack, finish):
         command.add_argument("overrides", nargs="*", metavar="dotted.key=value")
     args = parser.parse_args()
-    {"pack": pack_frames, "fit": train, "finish": evaluate}[args.command](args)
+    functions = {"pack": pack_frames, "fit": train, "speed": time_scoring, "finish": evaluate}
+    functions[args.command](args)
 
 
 # A save takes a second or two.
@@ -204,6 +208,46 @@ class Epochs:
         ):
             variable.assign(value)
         return json.loads(str(kept["history"]))
+
+
+def time_scoring(args: argparse.Namespace) -> None:
+    """Prints what it takes to score clips whose frames are on the GPU."""
+    import jax
+    from jax_conv3d import install
+
+    from memae_tf.models import build_memae
+
+    config, samples = unpack(args.source)
+    weights = named(np.load(args.weights), "weights_")
+    resident = jax.device_put(samples.resident())
+    install()
+    for precision in ("mixed_bfloat16", "float32"):
+        model = build_memae(config.model, samples.shape[1:], precision)
+        model.set_weights(weights)
+        state = [
+            [v.value for v in variables]
+            for variables in (model.trainable_variables, model.non_trainable_variables)
+        ]
+        for batch in (1, 16):
+            places = np.linspace(0, len(samples) - 1, batch).astype("int64")
+            plan = samples.plan(places, seed=0, epoch=0)
+
+            @jax.jit
+            def score(state, resident, plan, model=model):
+                x, _, _ = samples.prepare(samples.gather(resident, plan))
+                reconstruction, _ = model.stateless_call(*state, x, training=False)
+                return model.frame_error(x, reconstruction, "absolute")
+
+            seconds = []
+            for _ in range(8):
+                start = time.perf_counter()
+                jax.block_until_ready(score(state, resident, plan))
+                seconds.append(time.perf_counter() - start)
+            # But for the first, which compiles.
+            median = float(np.median(seconds[1:]))
+            device = jax.devices()[0].device_kind
+            result = {"device": device, "precision": precision, "batch": batch}
+            print(json.dumps({**result, "seconds": median, "clips_per_second": batch / median}))
 
 
 def named(file, prefix: str) -> list[np.ndarray]:
