@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import keras
 from jax import lax
 
-# With fewer channels on one side, products over single pixels take the place of a 2-D convolution.
+# From fewer channels, a product over all that a position sees takes the place of a 2-D convolution.
 FEW_CHANNELS = 8
 
 
@@ -53,11 +53,7 @@ def conv3d(x, kernel, strides, padding):
             for n, k, s in zip(x.shape[1:4], kernel.shape[:3], strides, strict=True)
         ]
         margins = [(margin // 2, margin - margin // 2) for margin in margins]
-    else:
-        margins = [(0, 0)] * 3
-    if kernel.shape[-1] < FEW_CHANNELS:
-        return _to_few_channels(x, kernel, strides, margins)
-    x = jnp.pad(x, [(0, 0), *margins, (0, 0)])
+        x = jnp.pad(x, [(0, 0), *margins, (0, 0)])
     if kernel.shape[-2] < FEW_CHANNELS:
         return _from_few_channels(x, kernel, strides)
     return _over_frames(x, kernel, strides)
@@ -143,20 +139,3 @@ def _from_few_channels(x, kernel, strides):
         _strided(plane, tap, sizes, strides) for tap in _places(kernel.shape[:3]) for plane in x
     ]
     return jnp.einsum("k...,kf->...f", jnp.stack(seen), kernel.reshape(len(seen), -1))
-
-
-def _to_few_channels(x, kernel, strides, margins):
-    """One product of all positions with all taps, and the sum of what taps give to a position."""
-    *taps, channels, filters = kernel.shape
-    kernel = jnp.moveaxis(kernel, 3, -1).reshape(-1, channels)
-    given = jnp.einsum("...c,kc->k...", x, kernel)
-    given = jnp.pad(given, [(0, 0), (0, 0), *margins])
-    # The gradient of a split is one concatenation; that of as many slices, a sum of as many arrays.
-    planes = [plane[0] for plane in lax.split(given, [1] * len(given))]
-    sizes = _sizes(given.shape[2:], taps, strides)
-    sums = []
-    for first in range(filters):
-        parts = zip(planes[first::filters], _places(taps), strict=True)
-        seen = (_strided(plane, tap, sizes, strides).astype("float32") for plane, tap in parts)
-        sums.append(sum(seen))
-    return jnp.stack(sums, axis=-1).astype(x.dtype)

@@ -1,7 +1,8 @@
-"""The mirror of a strided 3-D convolution, to few channels, as a convolution without stride."""
+"""The mirror of a strided 3-D convolution, to few channels, as one product and sums."""
+
+import math
 
 import keras
-import numpy as np
 from keras import ops
 
 
@@ -13,9 +14,8 @@ class MirroredConv3D(keras.layers.Layer):
     half at each end, as a mirror of a convolution that pads by so much on both sides. To few
     channels it is several times faster on a CPU, where a transposed convolution is taken for the
     gradient of a convolution, whose code is made for many channels on both sides. This layer
-    makes all elements of the output that belong to one of the input as channels of a convolution
-    without stride, and puts them in their places (the sub-pixel convolution of
-    [Shi et al., 2016](https://arxiv.org/abs/1609.05158), section 3).
+    takes the product of all elements of the input with all taps of the kernel, planes of the size
+    of the input, and adds those up, shifted, that belong to the same element of the output.
 
     Args:
         filters: Channels of the output.
@@ -29,7 +29,8 @@ class MirroredConv3D(keras.layers.Layer):
         `(batch, frames * strides[0], height * strides[1], width * strides[2], filters)`
 
     Raises:
-        ValueError: If a side of the kernel is even.
+        ValueError: If a side of the kernel is even, or frames, height, width or channels of the
+            input are not known.
     """
 
     def __init__(self, filters: int, kernel_size, strides, **kwargs):
@@ -41,48 +42,36 @@ class MirroredConv3D(keras.layers.Layer):
         self.strides = tuple(strides)
 
     def build(self, input_shape):
+        if None in input_shape[1:]:
+            raise ValueError(
+                "All axes of the input but the first must be known. "
+                f"Received: input_shape={tuple(input_shape)}"
+            )
         shape = (*self.kernel_size, self.filters, input_shape[-1])
         self.kernel = self.add_weight(name="kernel", shape=shape, initializer="glorot_uniform")
         self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer="zeros")
 
     def compute_output_shape(self, input_shape):
-        sizes = (n and n * s for n, s in zip(input_shape[1:4], self.strides, strict=True))
+        sizes = (n * s for n, s in zip(input_shape[1:4], self.strides, strict=True))
         return (input_shape[0], *sizes, self.filters)
 
     def call(self, inputs):
-        outputs = ops.conv(inputs, self._as_convolution(), 1, "same", "channels_last")
-        # Channels are places * filters.
-        shape = ops.shape(inputs)[1:4]
-        outputs = ops.reshape(outputs, (-1, *shape, *self.strides, self.filters))
-        outputs = ops.transpose(outputs, (0, 1, 4, 2, 5, 3, 6, 7))
-        whole = [n * s for n, s in zip(shape, self.strides, strict=True)]
-        outputs = ops.reshape(outputs, (-1, *whole, self.filters))
+        size, channels = inputs.shape[1:4], inputs.shape[-1]
+        kernel = ops.reshape(ops.cast(self.kernel, self.compute_dtype), (-1, channels))
+        # Planes first: neighbours in memory are neighbours in a frame.
+        given = ops.einsum("nc,kc->kn", ops.reshape(inputs, (-1, channels)), kernel)
+        # So many terms are not to be added in half precision.
+        given = ops.cast(given, keras.backend.result_type(self.compute_dtype, "float32"))
+        outputs = [given]
+        for axis, (taps, stride) in enumerate(zip(self.kernel_size, self.strides, strict=True)):
+            behind = math.prod(size[axis + 1 :])
+            shape = (taps, -1, size[axis], behind)
+            outputs = [y for given in outputs for y in _added(ops.reshape(given, shape), stride)]
+        outputs = ops.reshape(ops.stack(outputs), (*self.strides, self.filters, -1, *size))
+        outputs = ops.transpose(outputs, (4, 5, 0, 6, 1, 7, 2, 3))
+        whole = [n * s for n, s in zip(size, self.strides, strict=True)]
+        outputs = ops.cast(ops.reshape(outputs, (-1, *whole, self.filters)), self.compute_dtype)
         return outputs + ops.cast(self.bias, outputs.dtype)
-
-    def _as_convolution(self):
-        """The kernel (*kernel_size, filters, channels) as (*reach, channels, places * filters).
-
-        An axis by itself: element q of the output gets tap t of the kernel from element i of the
-        input where q = i stride + t - half. With q = m stride + place, t - half - place is a
-        multiple d of the stride, and i = m - d: taps in the order of d and place, d backwards,
-        are the kernels of the places.
-        """
-        kernel = ops.cast(self.kernel, self.compute_dtype)
-        margins, split = [], []
-        for k, s in zip(self.kernel_size, self.strides, strict=True):
-            half = k // 2
-            behind, ahead = half // s, -(-half // s)
-            reach = behind + ahead + 1
-            before = ahead * s - half
-            margins.append((before, reach * s - k - before))
-            split += [reach, s]
-        kernel = ops.pad(kernel, [*margins, (0, 0), (0, 0)])
-        kernel = ops.reshape(kernel, (*split, *kernel.shape[3:]))
-        for axis in (0, 2, 4):  # one by one, as Keras 3.10 has it
-            kernel = ops.flip(kernel, axis)
-        kernel = ops.transpose(kernel, (0, 2, 4, 7, 1, 3, 5, 6))
-        places = int(np.prod(self.strides))
-        return ops.reshape(kernel, (*split[::2], kernel.shape[3], places * self.filters))
 
     def get_config(self):
         return {
@@ -91,3 +80,33 @@ class MirroredConv3D(keras.layers.Layer):
             "kernel_size": list(self.kernel_size),
             "strides": list(self.strides),
         }
+
+
+def _added(given, stride: int) -> list:
+    """What elements get along an axis, (before, elements, behind) for each of `stride` places.
+
+    Element q gets tap t of the kernel from element i of the input where q = i stride + t - half.
+    With q = m stride + place, t - half - place is a multiple d of the stride, and i = m - d.
+
+    Args:
+        given: What the taps of the axis give, (taps, before, elements, behind).
+        stride: From one element of the input to the next, in elements of the output.
+    """
+    # The gradient of a split is one array; that of as many slices, a sum of as many arrays.
+    taps = [ops.squeeze(tap, 0) for tap in ops.split(given, given.shape[0])]
+    places = [ops.zeros_like(taps[0])] * stride
+    for t, tap in enumerate(taps):
+        d, place = divmod(t - len(taps) // 2, stride)
+        places[place] = places[place] + _shifted(tap, d)
+    return places
+
+
+def _shifted(x, by: int):
+    """`x` with element i - `by` of its second axis in place i, and zeros where there is none."""
+    count = x.shape[1]
+    by = max(-count, min(by, count))
+    if by > 0:
+        return ops.pad(ops.split(x, [count - by], axis=1)[0], ((0, 0), (by, 0), (0, 0)))
+    if by < 0:
+        return ops.pad(ops.split(x, [-by], axis=1)[1], ((0, 0), (0, -by), (0, 0)))
+    return x

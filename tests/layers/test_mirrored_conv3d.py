@@ -19,6 +19,8 @@ RNG = np.random.default_rng(0)
         ((5, 7, 1), (2, 3, 2)),
         ((1, 3, 5), (1, 1, 1)),
         ((7, 3, 9), (4, 3, 5)),
+        # Some taps see nothing but what is outside.
+        ((9, 1, 11), (1, 1, 2)),
     ],
 )
 def test_middle_of_a_transposed_convolution(filters, kernel, strides):
@@ -52,3 +54,5 @@ def test_checks_of_a_layer():
     assert keras.backend.standardize_dtype(mixed.kernel.dtype) == "float32"
     with pytest.raises(ValueError, match=r"must be odd. Received: kernel_size=\(2, 3, 3\)"):
         MirroredConv3D(1, (2, 3, 3), (1, 2, 2))
+    with pytest.raises(ValueError, match=r"must be known. Received: input_shape=\(None, None, 3"):
+        MirroredConv3D(1, (3, 3, 3), (1, 2, 2)).build((None, None, 3, 4, 5))
