@@ -49,7 +49,7 @@ def main() -> None:
     functions[args.command](args)
 
 
-# A save takes a second or two.
+# Epochs; a save takes a second or two.
 SAVE_EVERY = 10
 
 
@@ -99,7 +99,7 @@ def unpack(path: Path):
 
 
 def train(args: argparse.Namespace) -> None:
-    """Trains; writes the state after each epoch: weights, what else a next one needs, history."""
+    """Trains; writes all that more epochs need, and the history, now and then and in the end."""
     started = time.monotonic()
     import keras
     from jax_conv3d import install
@@ -120,7 +120,7 @@ def train(args: argparse.Namespace) -> None:
     while len(history) < training.epochs and time.monotonic() - started < args.seconds:
         history.append(epochs.run(len(history)))
         print(json.dumps(history[-1]), flush=True)
-        if len(history) % SAVE_EVERY == 0 or len(history) == training.epochs:
+        if len(history) % SAVE_EVERY == 0:
             epochs.save(args.output, history)
     epochs.save(args.output, history)
 
