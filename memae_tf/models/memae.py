@@ -84,14 +84,16 @@ class MemAE(keras.Model):
         return self.decode(code, training)
 
     def encode(self, inputs, training=None):
-        """Encodings of `inputs`, (batch, ..., C): what the memory is asked."""
-        return (
-            self.encoder(inputs, training=True) if training else call_folded(self.encoder, inputs)
-        )
+        """What the memory is asked: inputs (batch, ...) to encodings (batch, ..., C)."""
+        if training:
+            return self.encoder(inputs, training=True)
+        return call_folded(self.encoder, inputs)
 
     def decode(self, reads, training=None):
-        """Reconstructions from what the memory answers."""
-        return self.decoder(reads, training=True) if training else call_folded(self.decoder, reads)
+        """Reconstructions (batch, ...) from what the memory answers, (batch, ..., C)."""
+        if training:
+            return self.decoder(reads, training=True)
+        return call_folded(self.decoder, reads)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
