@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from memae_tf.layers import MirroredConv3D
+from memae_tf.layers import Cropping3D, MirroredConv3D
 
 # What PyTorch has. With Keras's defaults (0.99, 1e-3) the moving averages lag behind what leaves
 # the memory, and errors at inference are many times those in training.
@@ -62,7 +62,7 @@ def transposed_layers(
 ) -> list[keras.layers.Layer]:
     """The mirror of `conv_layers`: from spatial `size` to exactly `target`."""
     rank = len(kernel)
-    crop = {2: keras.layers.Cropping2D, 3: keras.layers.Cropping3D}[rank]
+    crop = {2: keras.layers.Cropping2D, 3: Cropping3D}[rank]
     if rank == 3 and filters <= FEW_CHANNELS:
         layers = [MirroredConv3D(filters, kernel, stride, dtype=dtype)]
         margins = [(0, n * s - wanted) for n, s, wanted in zip(size, stride, target, strict=True)]
