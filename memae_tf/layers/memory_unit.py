@@ -1,6 +1,7 @@
 """The memory of a MemAE as a Keras layer."""
 
 import math
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -9,11 +10,23 @@ from keras import ops
 # Inside norms, where 0 would give NaN values or gradients.
 EPSILON = 1e-12
 
-# Addressing weights that inference computes at a time: 16 MB.
-BLOCK = 2**22
+# Addressing weights that inference computes at a time: 8 MB, which caches of a CPU still hold.
+BLOCK = 2**21
 
 SIMILARITIES = ("cosine", "dot")
 FALLBACKS = ("softmax", "zero")
+
+
+class _Slots(NamedTuple):
+    """The memory in the compute dtype.
+
+    Attributes:
+        keys: (C, N), of which a product with scaled queries gives the logits.
+        values: (N, C), what is read.
+    """
+
+    keys: Any
+    values: Any
 
 
 @keras.saving.register_keras_serializable(package="memae_tf")
@@ -200,14 +213,16 @@ class MemoryUnit(keras.layers.Layer):
 
     def call(self, queries, training=None, return_addressing=False):
         warmth = self._warmth(training)
-        keys = self._keys()
+        # Weights are read here, once: what reads one is computed even where nobody asks for it.
+        slots = self._slots()
+        scaled = self._scaled(queries)
         if return_addressing:
-            weights, total, entropy = self._address(queries, keys, warmth)
-            read = self._read(weights, total)
+            weights, total, entropy = self._address(scaled, slots, warmth)
+            read = self._read(weights, total, slots)
         elif training:
-            read, entropy = self._recall(queries, keys, warmth)
+            read, entropy = self._recall(scaled, slots, warmth)
         else:
-            read, entropy = self._recall_in_blocks(queries, keys, warmth)
+            read, entropy = self._recall_in_blocks(scaled, slots, warmth)
         if self.entropy_weight > 0:
             self.add_loss(self.entropy_weight * warmth * ops.mean(entropy))
         return (read, weights / total) if return_addressing else read
@@ -221,7 +236,7 @@ class MemoryUnit(keras.layers.Layer):
             self.steps.assign(ops.minimum(self.steps + 1, self.warmup_steps))
         return warmth
 
-    def _recall_in_blocks(self, queries, keys, warmth):
+    def _recall_in_blocks(self, queries, slots, warmth):
         """`_recall`, of so many queries at a time that their weights fit `BLOCK`.
 
         Without it, memory grows with queries x slots, several times over.
@@ -231,7 +246,7 @@ class MemoryUnit(keras.layers.Layer):
         num_blocks = _divide_up(ops.shape(queries)[0], max(BLOCK // self.num_slots, 1))
 
         def recall(block):
-            return self._recall(block, keys, warmth)
+            return self._recall(block, slots, warmth)
 
         if isinstance(num_blocks, int):
             in_one = num_blocks <= 1
@@ -251,19 +266,18 @@ class MemoryUnit(keras.layers.Layer):
             )
         return ops.reshape(read, shape), entropy
 
-    def _recall(self, queries, keys, warmth):
-        """Reads of queries (..., C), and the entropies (..., 1) of their addressing."""
-        weights, total, entropy = self._address(queries, keys, warmth)
-        return self._read(weights, total), entropy
+    def _recall(self, queries, slots, warmth):
+        """Reads of scaled queries (..., C), and the entropies (..., 1) of their addressing."""
+        weights, total, entropy = self._address(queries, slots, warmth)
+        return self._read(weights, total, slots), entropy
 
-    def _read(self, weights, total):
+    def _read(self, weights, total, slots):
         # Normalising after the product costs (queries x C) instead of (queries x N).
-        memory = ops.cast(self.memory, self.compute_dtype)
-        read = ops.matmul(ops.cast(weights, self.compute_dtype), memory)
+        read = ops.matmul(ops.cast(weights, self.compute_dtype), slots.values)
         return ops.cast(ops.cast(read, "float32") / total, self.compute_dtype)
 
-    def _address(self, queries, keys, warmth):
-        """Unnormalised addressing, all float32.
+    def _address(self, queries, slots, warmth):
+        """Unnormalised addressing by scaled queries, all float32.
 
         Softmax weights are exp(logit - max) / S, so that "w > l" is "exp(...) > l * S" and the
         largest weight survives exactly where l * S < 1.
@@ -271,7 +285,7 @@ class MemoryUnit(keras.layers.Layer):
         Returns:
             Weights (..., N), their sum (..., 1), and the entropy (..., 1) of weights / sum.
         """
-        logits = ops.cast(ops.matmul(self._scaled(queries), keys), "float32")
+        logits = ops.cast(ops.matmul(queries, slots.keys), "float32")
         logits = logits - ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
         weights = ops.exp(logits)
         if self.shrink > 0:
@@ -293,13 +307,14 @@ class MemoryUnit(keras.layers.Layer):
             threshold = ops.where(threshold < 1.0, threshold, -1.0)
         return ops.where(weights > threshold, weights, 0.0)
 
-    def _keys(self):
-        """The slots as (C, N), of which a product with `_scaled(queries)` gives the logits."""
-        memory = ops.cast(self.memory, "float32")
-        if self.similarity == "cosine":
-            memory = _unit(memory)
-        # The product is the bulk of the work: in the compute dtype where that is a smaller one.
-        return ops.transpose(ops.cast(memory, self.compute_dtype))
+    def _slots(self):
+        values = ops.cast(self.memory, "float32")
+        keys = _unit(values) if self.similarity == "cosine" else values
+        # The products are the bulk of the work: in the compute dtype where that is a smaller one.
+        return _Slots(
+            ops.transpose(ops.cast(keys, self.compute_dtype)),
+            ops.cast(values, self.compute_dtype),
+        )
 
     def _scaled(self, queries):
         queries = ops.cast(queries, "float32")

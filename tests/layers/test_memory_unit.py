@@ -392,6 +392,18 @@ def test_exported_blocks_take_any_batch(tmp_path):
 
 
 @ON_TENSORFLOW
+@pytest.mark.usefixtures("small_blocks")
+def test_entropy_is_left_out_where_nobody_asks_for_the_losses():
+    import tensorflow as tf
+
+    unit = make(np.eye(6), scale="learned", entropy_weight=1.0)
+    read = tf.function(unit, input_signature=[tf.TensorSpec((None, 6))]).get_concrete_function()
+    # A branch that reads a weight would be stateful, and TensorFlow would run it in any case.
+    branches = {op.type for op in read.graph.get_operations() if op.type.endswith("If")}
+    assert branches == {"StatelessIf"}
+
+
+@ON_TENSORFLOW
 def test_empty_batch_under_xla():
     import tensorflow as tf
 
