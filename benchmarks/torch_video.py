@@ -33,15 +33,23 @@ class VideoMemAE(nn.Module):
         memory = config.memory
         self.slots = nn.Parameter(torch.empty(memory.num_slots, config.filters[-1]).uniform_(-1, 1))
         self.threshold = memory.shrink / memory.num_slots
+        self.entropy_weight = memory.entropy_weight
 
     def score(self, clips):
         """Mean squared error of clips, uint8 (batch, 1, frames, height, width)."""
         x = clips.to(self.slots.dtype) / 127.5 - 1
-        code = self.encoder(x)
-        queries = code.movedim(1, -1)
+        return (x - self._reconstruct(x)[0]).square().mean(dim=(1, 2, 3, 4))
+
+    def loss(self, x):
+        """Loss of a step with clips in [-1, 1], (batch, 1, frames, height, width)."""
+        reconstruction, weights = self._reconstruct(x)
+        entropy = -(weights * (weights + 1e-12).log()).sum(-1).mean()
+        return (x - reconstruction).square().mean() + self.entropy_weight * entropy
+
+    def _reconstruct(self, x):
+        queries = self.encoder(x).movedim(1, -1)
         weights = functional.linear(queries, self.slots).softmax(dim=-1)
         excess = weights - self.threshold
         weights = functional.relu(excess) * weights / (excess.abs() + 1e-12)
         weights = functional.normalize(weights, p=1, dim=-1)
-        read = (weights @ self.slots).movedim(-1, 1)
-        return (x - self.decoder(read)).square().mean(dim=(1, 2, 3, 4))
+        return self.decoder((weights @ self.slots).movedim(-1, 1)), weights

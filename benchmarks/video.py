@@ -19,6 +19,10 @@ SYSTEMS = {
     "torch": "PyTorch, float32",
     "torch bfloat16": "PyTorch, bfloat16",
 }
+TRAINING = {
+    "training": "memae_tf's training loop, float32",
+    "torch training": "PyTorch, training, float32",
+}
 # Clips per second are to be at least so many times PyTorch's in float32.
 TARGETS = {"float32": 2.0, "bfloat16": 3.0}
 # Frames per second, from file to scores, with a clip at every 16th frame: the paper's on a GPU.
@@ -52,6 +56,11 @@ def clips(size: int, batch_size: int, seed: int):
     return np.random.default_rng(seed).integers(0, 256, shape, "uint8")
 
 
+def scaled(size: int, batch_size: int, seed: int):
+    """Clips as the network sees them."""
+    return clips(size, batch_size, seed).astype("float32") / 127.5 - 1
+
+
 # What is timed.
 
 
@@ -72,6 +81,45 @@ def torch_network(size: int, batch_size: int, seed: int, precision: str):
     def run() -> float:
         with torch.inference_mode():
             return float(model.score(x)[0])
+
+    return run
+
+
+def training(size: int, batch_size: int, seed: int):
+    """One step of the package's loop."""
+    import keras
+
+    from memae_tf.config import TrainingConfig
+    from memae_tf.models import build_memae
+    from memae_tf.training.loop import TrainingLoop
+    from memae_tf.training.strategy import make_strategy
+
+    keras.utils.set_random_seed(seed)
+    x = scaled(size, batch_size, seed)
+    strategy = make_strategy()
+    with strategy.scope():
+        model = build_memae(model_config(), x.shape[1:])
+    config = TrainingConfig(epochs=1000, batch_size=batch_size, learning_rate=1e-4, seed=seed)
+    loop = TrainingLoop(model, x, config, strategy)
+    epochs = itertools.count()
+    return lambda: loop.run_epoch(next(epochs))["loss"]
+
+
+def torch_training(size: int, batch_size: int, seed: int):
+    import torch
+    from torch_video import VideoMemAE
+
+    torch.manual_seed(seed)
+    model = VideoMemAE(model_config())
+    x = torch.from_numpy(scaled(size, batch_size, seed)).movedim(-1, 1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+
+    def run() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        loss = model.loss(x)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
 
     return run
 
@@ -147,6 +195,8 @@ def measure(options, video: str) -> dict:
         workers[precision] = common.Worker(network, *shared, precision)
     workers["torch"] = common.Worker(torch_network, *shared, "float32")
     workers["torch bfloat16"] = common.Worker(torch_network, *shared, "bfloat16")
+    workers["training"] = common.Worker(training, *shared)
+    workers["torch training"] = common.Worker(torch_training, *shared)
     arguments = options.size, options.seed
     for precision in ("float32", "bfloat16"):
         name = f"end to end, {precision}"
@@ -156,17 +206,19 @@ def measure(options, video: str) -> dict:
     for worker in workers.values():
         worker.close()
     peak = common.peak_flops(seconds.pop("matmul"))
-    speed = {system: options.batch_size / common.median(seconds[system]) for system in SYSTEMS}
+    networks = SYSTEMS | TRAINING
+    speed = {system: options.batch_size / common.median(seconds[system]) for system in networks}
     frames = {
         name: options.frames / common.median(runs)
         for name, runs in seconds.items()
-        if name not in SYSTEMS
+        if name not in networks
     }
     return {
         "seconds": seconds,
         "clips_per_second": speed,
         "frames_per_second": frames,
         "ratios": {system: speed[system] / speed["torch"] for system in TARGETS},
+        "training_ratio": speed["training"] / speed["torch training"],
         "peak_gflops": peak / 1e9,
         "share_of_peak": speed["float32"] * flops_per_clip(options.size) / peak,
         "gflop_per_clip": flops_per_clip(options.size) / 1e9,
@@ -178,19 +230,20 @@ def report(result: dict) -> str:
     for system, target in TARGETS.items():
         ratio = result["ratios"][system]
         lines.append(f"  {system} / torch float32 {ratio:>8.2f}   (target: {target:g})")
+    lines.append(f"  training / torch training {result['training_ratio']:>6.2f}")
     lines.append(
         f"  share of the peak, float32 {result['share_of_peak']:>5.0%}   "
         f"({result['gflop_per_clip']:.0f} GFLOP a clip, {result['peak_gflops']:.0f} GFLOP/s)"
     )
-    for system, name in SYSTEMS.items():
+    for system, name in (SYSTEMS | TRAINING).items():
         runs = result["seconds"][system]
         lines.append(
-            f"  {name:<28}{result['clips_per_second'][system]:>8.2f} clips/s   a batch "
+            f"  {name:<34}{result['clips_per_second'][system]:>8.2f} clips/s   a batch "
             f"{common.median(runs):.3f} s ({min(runs):.3f} to {max(runs):.3f})"
         )
     for name, speed in result["frames_per_second"].items():
         target = f"   (target: {END_TO_END_TARGET:g})" if name.startswith("end") else ""
-        lines.append(f"  {name:<28}{speed:>8.1f} frames/s{target}")
+        lines.append(f"  {name:<34}{speed:>8.1f} frames/s{target}")
     return "\n".join(lines)
 
 
