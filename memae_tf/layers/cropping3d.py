@@ -10,9 +10,25 @@ class Cropping3D(keras.layers.Cropping3D):
 
     Keras crops by a strided slice, whose gradient TensorFlow computes on one core: a fifth of a
     training step of the net of `configs/ped2.yaml`. That of a plain slice is a padding.
+
+    Args:
+        cropping: As of `keras.layers.Cropping3D`: what to cut off before and after, for each of
+            the three axes.
+        data_format: `"channels_last"` (the default) or `"channels_first"`.
+
+    Input shape:
+        `(batch, frames, height, width, channels)`, of any dtype
+
+    Output shape:
+        The same, less what is cut off.
+
+    Raises:
+        ValueError: If nothing would be left of an axis.
     """
 
     def call(self, inputs):
+        # Raises where nothing would be left.
+        self.compute_output_shape(inputs.shape)
         axes = slice(1, 4) if self.data_format == "channels_last" else slice(2, 5)
         start, shape = [0] * 5, list(ops.shape(inputs))
         start[axes] = [before for before, _ in self.cropping]

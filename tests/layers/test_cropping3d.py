@@ -31,6 +31,11 @@ def test_in_a_model_of_any_batch():
     np.testing.assert_array_equal(model.predict(X, batch_size=1, verbose=0), X[INSIDE])
 
 
+def test_nothing_left_is_an_error():
+    with pytest.raises(ValueError, match="should be smaller than the corresponding spatial"):
+        Cropping3D(((2, 2), (0, 0), (0, 0)))(X)
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="by TensorFlow's tape")
 def test_gradient_is_a_padding():
     import tensorflow as tf
