@@ -8,8 +8,8 @@ from keras import ops
 class Cropping3D(keras.layers.Cropping3D):
     """`keras.layers.Cropping3D` that trains faster on a CPU, with the same values and gradients.
 
-    Keras crops by a strided slice, whose gradient TensorFlow computes on one core: a fifth of a
-    training step of the net of `configs/ped2.yaml`. That of a plain slice is a padding.
+    Keras crops by a strided slice, whose gradient TensorFlow computes on one core, while
+    the others wait. That of a plain slice is a padding.
 
     Args:
         cropping: As of `keras.layers.Cropping3D`: what to cut off before and after, for each of
