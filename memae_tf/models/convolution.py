@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from memae_tf.layers import Cropping3D, MirroredConv3D
+from memae_tf.layers import BatchNormalization, Cropping3D, MirroredConv3D
 
 # What PyTorch has. With Keras's defaults (0.99, 1e-3) the moving averages lag behind what leaves
 # the memory, and errors at inference are many times those in training.
@@ -81,4 +81,4 @@ def transposed_layers(
 def _norm_and_activation(activation: Callable | None, dtype) -> list[keras.layers.Layer]:
     if activation is None:
         return []
-    return [keras.layers.BatchNormalization(**BATCH_NORM, dtype=dtype), activation(dtype=dtype)]
+    return [BatchNormalization(**BATCH_NORM, dtype=dtype), activation(dtype=dtype)]
