@@ -1,6 +1,6 @@
 """Records as people have them in Python, as columns of the dtypes that a detector takes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
@@ -8,20 +8,25 @@ from memae_tf.errors import UserError
 
 
 def columns_of(
-    records: Mapping[str, Iterable] | Iterable[Mapping], dtypes: Mapping[str, str]
+    records: Mapping[str, Iterable] | Iterable[Mapping],
+    dtypes: Mapping[str, str],
+    categories: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
     """The fields of records as columns; other fields are left out.
 
     Args:
         records: A dict of columns, a pandas DataFrame, an array with named fields, or a list of
-            dicts. `None` and NaN are missing values; so is what a dict of the list lacks.
+            dicts. `None`, NaN and pandas's NA are missing values; so is what a dict of the list
+            lacks.
         dtypes: The dtype of every field, "float32" or "string".
+        categories: Numeric fields whose numbers are categories, of which text is none.
 
     Returns:
-        Arrays (records,) by field: float32, or objects of str.
+        Arrays (records,) by field: float32, NaN where missing; or objects of str, "" where missing.
 
     Raises:
-        UserError: If a field is missing, a numeric one holds text, or columns differ in length.
+        UserError: If a field is missing, a numeric one holds text, columns differ in length, or
+            are no columns.
     """
     if isinstance(records, np.ndarray) and records.dtype.names:
         records = {name: records[name] for name in records.dtype.names}
@@ -39,28 +44,62 @@ def columns_of(
             raise UserError(
                 f"The records lack the field '{name}'. Received: fields={sorted(records)}"
             )
-        columns[name] = _column(name, records[name], dtype)
+        columns[name] = _column(name, records[name], dtype, name in categories)
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise UserError(f"The columns are of different lengths. Received: lengths={lengths}")
     return columns
 
 
-def _column(name: str, values, dtype: str) -> np.ndarray:
+def word(value: object) -> str:
+    """A category as text: the same for 80, 80.0 and "80", and nothing for a missing value."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, str):
+        return value
+    if _is_missing(value):
+        return ""
+    if isinstance(value, (float, np.floating)) and value.is_integer():
+        # What pandas makes of whole numbers where one of them is missing.
+        return str(int(value))
+    return str(value)
+
+
+def _column(name: str, values, dtype: str, is_category: bool) -> np.ndarray:
     """One field as a float32 array or an array of str."""
     values = np.asarray(values)
+    if values.ndim != 1:
+        raise UserError(
+            f"The field '{name}' should be a column with a value for each record; one record is a "
+            f"list of one dict. Received: shape={values.shape}"
+        )
     if dtype == "float32" and values.dtype.kind in "biuf":
         return values.astype("float32")
     values = values.astype(object)
-    missing = np.array([v is None or v != v for v in values.flat], dtype=bool)
     if dtype == "string":
-        words = [
-            "" if gone else v.decode() if isinstance(v, bytes) else str(v)
-            for v, gone in zip(values.flat, missing, strict=True)
-        ]
-        return np.array(words, dtype=object)
-    numbers = np.where(missing, np.nan, values)
+        return np.array([word(value) for value in values], dtype=object)
     try:
-        return numbers.astype("float64").astype("float32")
+        return np.array([_number(value, is_category) for value in values], "float64").astype(
+            "float32"
+        )
     except (TypeError, ValueError) as error:
         raise UserError(f"The numeric field '{name}' holds text: {error}.") from None
+
+
+def _number(value: object, is_category: bool) -> float:
+    if _is_missing(value):
+        return np.nan
+    try:
+        return float(value)
+    except ValueError:
+        if is_category:
+            return np.nan
+        raise
+
+
+def _is_missing(value: object) -> bool:
+    try:
+        return value is None or bool(value != value)
+    except TypeError:
+        # pandas's NA is neither equal nor not.
+        return True

@@ -120,7 +120,9 @@ def _score_records(args: argparse.Namespace, detector) -> None:
     with contextlib.ExitStack() as stack:
         write = stack.enter_context(output.opened(args.output))
         display = _display(args, stack)
-        batches = records.batches(Path(args.input), detector.fields, args.batch_size)
+        batches = records.batches(
+            Path(args.input), detector.fields, args.batch_size, detector.coded_fields
+        )
         for answer in detector.answers(batches, args.threshold, args.explain):
             write(lines(total + 1, answer))
             total += len(answer["score"])

@@ -1,21 +1,34 @@
 """Tables in files, CSV or Parquet, with errors that a person can act on."""
 
+import bz2
+import codecs
 import contextlib
+import csv
 import difflib
+import gzip
+import io
+import itertools
 import lzma
+import os
+import select
 import sys
 import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pandas as pd
 
+from memae_tf.columns import word
 from memae_tf.errors import UserError
 
-DAMAGED = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+DAMAGED = (
+    *(EOFError, OSError, ValueError, csv.Error),
+    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile),
+)
 LARGEST_NUMBER = float(np.finfo("float32").max)
 # What every reading of a CSV file has in common.
 CSV_OPTIONS = {
@@ -24,14 +37,20 @@ CSV_OPTIONS = {
     "na_values": ["", "nan", "NaN"],
     "skipinitialspace": True,
 }
+MISSING = frozenset(CSV_OPTIONS["na_values"])
+OTHER_DELIMITERS = ";\t|"
 STDIN = Path("-")
+# Bytes that are read from standard input at a time, at most.
+BLOCK = 2**16
+# Seconds without more of it, after which what came is not kept waiting.
+PAUSE = 0.05
 
 
 def read_table(path: Path) -> pd.DataFrame:
     """A CSV file (with a header, also compressed) or a Parquet file as a data frame.
 
     Raises:
-        UserError: If the file is missing, empty, cut off, or neither.
+        UserError: If the file is missing, empty, cut off, or neither; or a record is cut short.
     """
     with _reading(path):
         table = pd.read_parquet(path) if _is_parquet(path) else _read_csv(path)
@@ -42,6 +61,30 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
+def read_words(path: Path, column: str) -> np.ndarray:
+    """The cells of one column of a file that `read_table` takes as `word` has them.
+
+    What it makes of numbers depends on the other cells: of codes, one empty cell makes fractions,
+    and zeros in front are gone.
+
+    Returns:
+        An array of str (records,).
+    """
+    with _reading(path):
+        if _is_parquet(path):
+            import pyarrow.parquet
+
+            names = pyarrow.parquet.read_schema(path).names
+            place = _names(path, names).index(column)
+            table = pyarrow.parquet.read_table(path, columns=[names[place]])
+            cells = table.to_pandas(integer_object_nulls=True).iloc[:, 0]
+        else:
+            header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
+            place = _names(path, header.iloc[0]).index(column)
+            cells = pd.read_csv(path, usecols=[place], dtype=str, **CSV_OPTIONS).iloc[:, 0]
+    return np.array([word(cell) for cell in cells], dtype=object)
+
+
 def read_batches(path: Path, batch_size: int, layout: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
     """The records of a file of any size, some at a time.
 
@@ -50,7 +93,8 @@ def read_batches(path: Path, batch_size: int, layout: Sequence[str] = ()) -> Ite
 
     Args:
         path: As `read_table` takes it; `-` is standard input, as CSV.
-        batch_size: Records a data frame; the last one may have fewer.
+        batch_size: Records a data frame. The last one may have fewer, and so may any where
+            standard input makes a pause.
         layout: The columns of a file without a header. It is taken for one where the first line
             has none of these names, and as many cells or more.
 
@@ -89,8 +133,10 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except ImportError:
-        raise UserError(f"{path}: reading Parquet needs pyarrow; pip install pyarrow") from None
+    except ImportError as error:
+        # Its message names the package.
+        needed = "pyarrow" if "pyarrow" in str(error) else "zstandard"
+        raise UserError(f"{path}: reading it needs {needed}; pip install {needed}") from None
     except pd.errors.EmptyDataError:
         raise UserError(f"{name}: is empty; it should have a header and records") from None
     except DAMAGED as error:
@@ -112,30 +158,106 @@ def _parquet_batches(path: Path, batch_size: int) -> Iterator[pd.DataFrame]:
 
     with pyarrow.parquet.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size):
-            table = batch.to_pandas()
+            # Whole numbers stay what they are in a batch with empty cells.
+            table = batch.to_pandas(integer_object_nulls=True)
             yield table.set_axis(_names(path, table.columns), axis=1)
 
 
 def _csv_batches(path: Path, batch_size: int, layout: Sequence[str]) -> Iterator[pd.DataFrame]:
-    source = sys.stdin.buffer if path == STDIN else path
-    with pd.read_csv(source, header=None, dtype=str, iterator=True, **CSV_OPTIONS) as reader:
-        first = reader.get_chunk(1)
-        cells = first.iloc[0].fillna("").str.strip().tolist()
+    records = _csv_records(path, layout)
+    names = next(records)
+    # A blank record: nothing to wait with.
+    for is_whole, group in itertools.groupby(records, key=bool):
+        if is_whole:
+            while batch := list(itertools.islice(group, batch_size)):
+                yield pd.DataFrame(batch, columns=names, dtype=object)
+
+
+def _csv_records(path: Path, layout: Sequence[str] = ()) -> Iterator[list[str | float]]:
+    """The names of a CSV file's columns, then the cells of its records, NaN where they are empty.
+
+    An empty list is no record: standard input makes a pause.
+    """
+    name = source_name(path)
+    with _opened(path) as lines:
+        reader = csv.reader(lines, skipinitialspace=True, strict=True)
+        rows = (row for row in reader if not _is_blank(row))
+        first = next(filter(None, rows), None)
+        if first is None:
+            raise pd.errors.EmptyDataError
+        cells = [cell.strip() for cell in first]
         if layout and len(cells) >= len(layout) and not set(cells) & set(layout):
             names = [*layout, *(f"column {n + 1}" for n in range(len(layout), len(cells)))]
-            # The rest of the first batch, if there is more.
-            rest = next(_chunks(reader, batch_size - 1), first[:0]) if batch_size > 1 else first[:0]
-            yield pd.concat([first, rest]).set_axis(names, axis=1)
+            rows = itertools.chain([first], rows)
         else:
-            names = _names(source_name(path), cells)
-        for table in _chunks(reader, batch_size):
-            yield table.set_axis(names, axis=1)
+            names = _names(name, cells)
+        yield names
+        for row in rows:
+            if row and len(row) != len(names):
+                raise UserError(
+                    f"{name}: line {reader.line_num} has {len(row)} cells and the header "
+                    f"{len(names)}; is it cut off, or a comma in a cell without quotes?"
+                )
+            yield [np.nan if cell in MISSING else cell for cell in row]
 
 
-def _chunks(reader, size: int) -> Iterator[pd.DataFrame]:
-    with contextlib.suppress(StopIteration):
-        while True:
-            yield reader.get_chunk(size)
+def _is_blank(row: list[str]) -> bool:
+    """Whether it is a line of blanks; a pause has no cell at all."""
+    return len(row) == 1 and not row[0].strip()
+
+
+def _opened(path: Path) -> contextlib.AbstractContextManager:
+    """The lines of a CSV file, decompressed as its name says."""
+    if path == STDIN:
+        return contextlib.nullcontext(_arriving(sys.stdin.fileno()))
+    text = {"encoding": "utf-8-sig", "newline": ""}
+    match path.suffix:
+        case ".gz":
+            return gzip.open(path, "rt", **text)
+        case ".bz2":
+            return bz2.open(path, "rt", **text)
+        case ".xz":
+            return lzma.open(path, "rt", **text)
+        case ".zst":
+            import zstandard
+
+            return zstandard.open(path, "rt", **text)
+        case ".zip":
+            return _opened_zip(path, text)
+        case _:
+            return path.open(**text)
+
+
+@contextlib.contextmanager
+def _opened_zip(path: Path, text: dict[str, str]) -> Iterator[TextIO]:
+    with zipfile.ZipFile(path) as archive:
+        members = archive.namelist()
+        if len(members) != 1:
+            raise UserError(f"{path}: has {len(members)} files; it should have one, of records")
+        with archive.open(members[0]) as file:
+            yield io.TextIOWrapper(file, **text)
+
+
+def _arriving(descriptor: int) -> Iterator[str]:
+    """Lines of text as they come; an empty one where the next is not there yet."""
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    rest = ""
+    while block := os.read(descriptor, BLOCK):
+        *lines, rest = (rest + decoder.decode(block)).split("\n")
+        for line in lines:
+            yield f"{line}\n"
+        if _pauses(descriptor):
+            yield ""
+    yield rest + decoder.decode(b"", final=True)
+
+
+def _pauses(descriptor: int) -> bool:
+    """Whether nothing more comes for a moment."""
+    try:
+        return not select.select([descriptor], [], [], PAUSE)[0]
+    except OSError:
+        # Windows asks sockets only.
+        return False
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
@@ -146,18 +268,29 @@ def _read_csv(path: Path) -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            return pd.read_csv(path, index_col=False, low_memory=False, **CSV_OPTIONS)
+            table = pd.read_csv(path, index_col=False, low_memory=False, **CSV_OPTIONS)
         except pd.errors.ParserWarning:
             raise UserError(f"{path}: records have more cells than the header has names") from None
+    if table.iloc[:, -1].isna().any():
+        # An empty cell, or a record that is cut short, which pandas fills up.
+        for _ in _csv_records(path):
+            pass
+    return table
 
 
 def _names(path: Path | str, columns) -> list[str]:
     """The names of columns without blanks around them.
 
     Raises:
-        UserError: If one stands there twice.
+        UserError: If one stands there twice, or a single one looks like several.
     """
     names = [str(name).strip() for name in columns]
+    found = [mark for mark in OTHER_DELIMITERS if mark in names[0]] if len(names) == 1 else []
+    if found:
+        raise UserError(
+            f"{path}: has one column, {names[0]!r}; cells should be separated by commas, and are "
+            f"by {found[0]!r}"
+        )
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise UserError(f"{path}: has the column '{repeated[0]}' twice; rename or delete one")

@@ -10,10 +10,21 @@ from memae_tf.data import splits
 from memae_tf.data.dataset import Dataset, Records, take
 from memae_tf.errors import UserError
 from memae_tf.layers import RecordFeaturizer
-from memae_tf.tables import as_float32, missing_column, near, not_a_number, read_table
+from memae_tf.tables import (
+    as_float32,
+    missing_column,
+    near,
+    not_a_number,
+    read_table,
+    read_words,
+)
 
 # A text column of which this share or more are numbers was meant to be numeric.
 MOSTLY_NUMERIC = 0.5
+# A text column with more different ones than this, and this share of its records or more, names
+# records (addresses, times, keys) and has no categories.
+MOST_CATEGORIES = 256
+MOSTLY_DIFFERENT = 0.5
 # Above it float32 does not keep all whole numbers apart.
 LARGEST_CODE = 2**24
 
@@ -116,7 +127,7 @@ def _infer_kind(config: TabularData, column: pd.Series) -> str:
 
     Raises:
         UserError: If it is text but mostly numbers: a stray word would otherwise turn a numeric
-            column into a categorical one, silently.
+            column into a categorical one, silently. Or if hardly any text comes twice.
     """
     types = pd.api.types
     if _is_boolean(column):
@@ -132,6 +143,14 @@ def _infer_kind(config: TabularData, column: pd.Series) -> str:
         return "numeric"
     if len(given) and numbers.notna().mean() >= MOSTLY_NUMERIC:
         raise not_a_number(config.train, column, numbers, "or declare it in data.categorical")
+    different = given.nunique()
+    if different > max(MOST_CATEGORIES, MOSTLY_DIFFERENT * len(given)):
+        raise UserError(
+            f"{config.train}: column '{column.name}' has {different:,} different texts in "
+            f"{len(given):,} records, which are hardly categories; leave it out with "
+            f"data.drop=[{','.join([*config.drop, str(column.name)])}], or declare it in "
+            "data.categorical"
+        )
     return "categorical"
 
 
@@ -157,11 +176,7 @@ def _column(config: TabularData, column: pd.Series, kind: str, path: Path) -> np
         return column.astype("boolean").to_numpy(dtype="float32", na_value=np.nan)
     if pd.api.types.is_numeric_dtype(column) and column.abs().max() <= LARGEST_CODE:
         return column.to_numpy(dtype="float32", na_value=np.nan)
-    return _text(column)
-
-
-def _text(column: pd.Series) -> np.ndarray:
-    return np.array(["" if pd.isna(value) else str(value) for value in column], dtype=object)
+    return read_words(path, column.name)
 
 
 def _numbers(config: TabularData, column: pd.Series, path: Path) -> np.ndarray:
@@ -199,7 +214,7 @@ def _test_file(
     for name, column in records.items():
         # Of categories that are text in one file and numbers in the other, none is a known one.
         if train[name].dtype == object and column.dtype != object:
-            records[name] = _text(table[name])
+            records[name] = read_words(config.test, name)
         elif train[name].dtype != object and column.dtype == object:
             numbers = pd.to_numeric(table[name], errors="coerce")
             records[name] = numbers.to_numpy(dtype="float32", na_value=np.nan)

@@ -12,6 +12,8 @@ SCALINGS = ("log", "standard", "minmax")
 # What `inverse` calls a field without a category; a word that `call` takes for an unseen one.
 NO_CATEGORY = "(none)"
 BATCH_SIZE = 8192
+# What a look-up calls an unseen category; Keras's own "[UNK]" may well be somebody's.
+UNSEEN = "\0unseen"
 
 
 @keras.saving.register_keras_serializable(package="memae_tf")
@@ -112,7 +114,9 @@ class RecordFeaturizer(keras.layers.Layer):
 
     def _make_lookups(self):
         self.lookups = {
-            name: keras.layers.StringLookup(vocabulary=vocabulary, num_oov_indices=1)
+            name: keras.layers.StringLookup(
+                vocabulary=vocabulary, num_oov_indices=1, oov_token=UNSEEN
+            )
             for name, vocabulary in self.categorical.items()
             if self._is_text(name)
         }
@@ -158,6 +162,11 @@ class RecordFeaturizer(keras.layers.Layer):
     def input_dtypes(self) -> dict[str, str]:
         """The dtype, "float32" or "string", of every field."""
         return {name: "string" if self._is_text(name) else "float32" for name in self.field_names}
+
+    @property
+    def coded_fields(self) -> list[str]:
+        """The names of the categorical fields whose categories are numbers."""
+        return [name for name in self.categorical if not self._is_text(name)]
 
     def adapt(self, records: Mapping[str, np.ndarray]) -> None:
         """Learns scales and vocabularies from training records.
@@ -233,13 +242,13 @@ class RecordFeaturizer(keras.layers.Layer):
 
         Args:
             records: A dict of columns, a pandas DataFrame, an array with named fields, or a list of
-                dicts. `None` and NaN are missing values; other fields than the layer's own are left
-                out.
+                dicts. `None` and NaN are missing values; so is text in a field whose categories
+                are numbers. Other fields than the layer's own are left out.
 
         Raises:
             UserError: If a field is missing or a numeric one holds text.
         """
-        return columns_of(records, self.input_dtypes())
+        return columns_of(records, self.input_dtypes(), self.coded_fields)
 
     def count(self, records: Mapping[str, np.ndarray]) -> int:
         """The number of records in columns."""

@@ -78,6 +78,11 @@ class LocalDetector:
         """The dtype of every field of records, "float32" or "string"."""
         return self.featurizer.input_dtypes()
 
+    @property
+    def coded_fields(self) -> list[str]:
+        """The numeric fields of records whose numbers are categories."""
+        return self.featurizer.coded_fields
+
     def answers(
         self, batches: Iterable, threshold: float | None, explain: bool = False
     ) -> Iterator[Answer]:
@@ -156,6 +161,22 @@ class ServedDetector:
 
     def __exit__(self, *_) -> None:
         self._client.close()
+
+    @cached_property
+    def coded_fields(self) -> list[str]:
+        """The numeric fields of records whose numbers are categories."""
+        try:
+            features = self._client.describe()["input"]["feature_names"]
+        except RequestError as error:
+            if "has no signature" not in str(error):
+                raise
+            # An export of a former version.
+            return []
+        return [
+            name
+            for name, dtype in self.fields.items()
+            if dtype == "float32" and name not in features
+        ]
 
     @cached_property
     def featurizer(self) -> "ClipFeaturizer":

@@ -1,7 +1,7 @@
 """Records in CSV and Parquet files, as the batches that a detector is asked about."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from memae_tf import tables
+from memae_tf.columns import word
 
 TRUTH = {"true": 1.0, "false": 0.0}
 
 
 def batches(
-    path: Path, fields: Mapping[str, str], batch_size: int
+    path: Path, fields: Mapping[str, str], batch_size: int, categories: Collection[str] = ()
 ) -> Iterator[dict[str, np.ndarray]]:
     """The fields of a file's records, batch by batch, so that it may be of any size.
 
@@ -24,10 +25,11 @@ def batches(
     Args:
         path: A CSV or Parquet file; `-` is standard input.
         fields: The dtype of every field, "float32" or "string".
-        batch_size: Records a batch.
+        batch_size: Records a batch, at most.
+        categories: Numeric fields whose numbers are categories, of which text is none.
 
     Yields:
-        Arrays (records,) by field: float32, or objects of str, NaN where missing.
+        Arrays (records,) by field: float32, NaN where missing; or objects of str, "" where missing.
 
     Raises:
         UserError: If the file lacks a field, has text for a number, or is damaged.
@@ -36,7 +38,10 @@ def batches(
     layout = kddcup99 if set(fields) == set(kddcup99) else ()
     name = tables.source_name(path)
     for table in tables.read_batches(path, batch_size, layout):
-        yield {field: _column(name, table, field, dtype) for field, dtype in fields.items()}
+        yield {
+            field: _column(name, table, field, dtype, field in categories)
+            for field, dtype in fields.items()
+        }
 
 
 def _kddcup99_fields() -> list[str]:
@@ -44,18 +49,20 @@ def _kddcup99_fields() -> list[str]:
     return json.loads(file.read_text())["fields"]
 
 
-def _column(name: Path | str, table: pd.DataFrame, field: str, dtype: str) -> np.ndarray:
+def _column(
+    name: Path | str, table: pd.DataFrame, field: str, dtype: str, is_category: bool
+) -> np.ndarray:
     if field not in table:
         raise tables.missing_column(name, field, "the detector takes", table)
     column = table[field]
     if dtype == "string":
-        return column.to_numpy(object)
+        return np.array([word(cell) for cell in column], dtype=object)
     numbers = pd.to_numeric(column, errors="coerce")
     text = numbers.isna() & column.notna()
     if text.any():
         # Booleans are numbers to a detector.
         numbers[text] = column[text].astype(str).str.lower().map(TRUTH)
-        if numbers[text].isna().any():
+        if numbers[text].isna().any() and not is_category:
             raise tables.not_a_number(
                 name, column, numbers.where(column.notna(), 0), "or leave it empty"
             )

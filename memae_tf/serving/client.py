@@ -7,10 +7,10 @@ import random
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 import numpy as np
 
@@ -283,7 +283,8 @@ class Client:
         """Scores or explains one batch after another, of any number, several at a time.
 
         Args:
-            batches: What `score` takes, again and again. It is read as answers are taken.
+            batches: What `score` takes, again and again. It is read in a thread, as answers are
+                taken.
             threshold: Replaces the detector's own.
             explain: Whether to do what `explain` does.
 
@@ -530,14 +531,35 @@ def _row_bytes(array: np.ndarray, rows: int) -> np.ndarray:
 
 
 def _in_order(function: Callable, items: Iterable) -> Iterator:
-    """The function of every item, in their order, `IN_FLIGHT` at a time."""
-    under_way: deque[Future] = deque()
-    for item in items:
-        under_way.append(_in_background(function, item))
-        while under_way and (len(under_way) == IN_FLIGHT or under_way[0].done()):
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()
+    """The function of every item, in their order, `IN_FLIGHT` at a time.
+
+    Items are read in a thread: what is there already does not wait for the next one.
+    """
+    under_way: SimpleQueue[Future | None] = SimpleQueue()
+    free = threading.Semaphore(IN_FLIGHT)
+    is_over = threading.Event()
+
+    def read() -> None:
+        try:
+            for item in items:
+                free.acquire()
+                if is_over.is_set():
+                    return
+                under_way.put(_in_background(function, item))
+            under_way.put(None)
+        except BaseException as error:
+            failed: Future = Future()
+            failed.set_exception(error)
+            under_way.put(failed)
+
+    threading.Thread(target=read, daemon=True).start()
+    try:
+        while (future := under_way.get()) is not None:
+            yield future.result()
+            free.release()
+    finally:
+        is_over.set()
+        free.release()
 
 
 def _in_background(function: Callable, item: object) -> Future:

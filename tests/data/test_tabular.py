@@ -9,6 +9,8 @@ import pytest
 from memae_tf.config import TabularData
 from memae_tf.data import tabular
 from memae_tf.errors import UserError
+from memae_tf.scoring.records import batches
+from memae_tf.tables import read_table
 
 FRAME = pd.DataFrame(
     {
@@ -309,6 +311,39 @@ def test_words_in_the_test_file_for_booleans_are_all_zeros(tmp_path):
     np.testing.assert_array_equal(one_hot, np.zeros((2, 2)))
 
 
+def counted_one_hot(dataset, records):
+    start = len(dataset.featurizer.numeric)
+    return features(dataset, records)[:, start:].sum(axis=1)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_long_codes_are_the_same_words_in_training_test_and_scoring(tmp_path, name):
+    """Whole numbers beyond float32, with an empty cell, of which pandas makes fractions."""
+    codes = pd.array([712345678, 2**60 + 1, None, 712345678, 4111111111], dtype="Int64")
+    frame = pd.DataFrame({"x": range(5), "code": codes, "label": [0, 0, 0, 0, 1]})
+    paths = {}
+    for part, rows in {"train": frame[:4], "test": frame}.items():
+        paths[part] = tmp_path / f"{part}_{name}"
+        to_file = rows.to_csv if paths[part].suffix == ".csv" else rows.to_parquet
+        to_file(paths[part], index=False)
+    dataset = load(paths["train"], label="label", test=paths["test"], categorical=["code"])
+    assert set(dataset.featurizer.categorical["code"]) == {"", "712345678", str(2**60 + 1)}
+    np.testing.assert_array_equal(counted_one_hot(dataset, dataset.test), [1, 1, 1, 1, 0])
+    fields = dataset.featurizer.input_dtypes()
+    for batch_size in (1, 2, 5):
+        found = list(batches(paths["test"], fields, batch_size))
+        one_hot = np.concatenate([counted_one_hot(dataset, batch) for batch in found])
+        np.testing.assert_array_equal(one_hot, [1, 1, 1, 1, 0])
+    known = dataset.featurizer.as_input(frame.head(4).assign(code=[712345678.0, np.nan, "", None]))
+    np.testing.assert_array_equal(counted_one_hot(dataset, known), 1)
+
+
+def test_zeros_in_front_of_long_codes_are_kept(tmp_path):
+    path = write(tmp_path / "a.csv", "x,code", "1,0123456789", "2,123456789", "3,0123456789")
+    dataset = load(path, categorical=["code"])
+    assert dataset.featurizer.categorical["code"] == ["0123456789", "123456789"]
+
+
 # files that cannot be read
 
 
@@ -380,6 +415,36 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path):
 def test_a_record_with_too_many_cells_is_named_by_its_line(tmp_path):
     path = write(tmp_path / "a.csv", "x,y", "1,2", "2,3,4", "3,4")
     assert_says(user_error(path), path, "line 3")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "csv.gz", "csv.bz2", "csv.xz", "csv.zip"])
+def test_an_empty_last_cell_is_no_cut_off_record(tmp_path, suffix):
+    frame = pd.DataFrame({"text": ['"a\nb"x,y', " b", "c"], "kind": ["u", None, "v"]})
+    path = tmp_path / f"a.{suffix}"
+    frame.to_csv(path, index=False)
+    assert read_table(path)["kind"].isna().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n\r\n"])
+def test_a_record_that_is_cut_short_is_named_by_its_line(tmp_path, end):
+    path = tmp_path / "a.csv"
+    path.write_text('text,kind\n"a\nb",u\nb,v\nc' + end, newline="")
+    assert_says(user_error(path), path, "line 5 has 1 cells and the header 2; is it cut off")
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_cells_that_are_not_separated_by_commas_are_no_single_column(tmp_path, mark):
+    path = write(tmp_path / "a.csv", mark.join("vw"), *(f"{i}{mark}{i}" for i in range(400)))
+    assert_says(user_error(path), path, "has one column", "separated by commas", repr(mark))
+
+
+def test_text_that_hardly_comes_twice_is_no_category(tmp_path):
+    rows = [f"{i},key {i % 400}" for i in range(700)]
+    path = write(tmp_path / "a.csv", "x,key", *rows)
+    message = user_error(path)
+    assert_says(message, path, "column 'key' has 400 different texts in 700", "data.drop=[key]")
+    assert kinds(load(path, categorical=["key"]))["categorical"] == ["key"]
+    assert kinds(load(write(path, "x,key", *rows, *rows)))["categorical"] == ["key"]
 
 
 def test_records_that_all_have_too_many_cells_are_not_shifted_under_other_names(tmp_path):

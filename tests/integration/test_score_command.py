@@ -160,6 +160,44 @@ def test_cells_mean_the_same_in_any_batch(place, tmp_path):
     np.testing.assert_allclose(outputs[0], outputs[2], rtol=1e-5)
 
 
+@pytest.mark.parametrize("detector", ["file", "grpc", "rest"])
+def test_text_is_an_unseen_one_of_categories_that_are_numbers(place, capsys, detector):
+    """`logged_in` is 0 or 1 in the training data."""
+    scores = []
+    for cell in ("A", "", "7"):
+        with_cell(place, "one.csv", 1, "logged_in", cell)
+        run(place, "one.csv", detector=detector)
+        scores.append(capsys.readouterr().out.splitlines()[1])
+    assert len(set(scores)) == 1
+
+
+def test_records_on_standard_input_are_scored_as_they_come(place):
+    """Each before the next is there, though a batch would have room for all."""
+    address, *options = place.options["grpc"]
+    header, *records = (place.folder / "records.csv").read_text().splitlines(keepends=True)
+    with subprocess.Popen(
+        [*COMMAND, address, "-", *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as command:
+        for number, record in enumerate(records[:3]):
+            # The first in two parts, of which one ends within a cell.
+            for part in (header, record[:9], record[9:]) if number == 0 else (record,):
+                command.stdin.write(part)
+                command.stdin.flush()
+            if number == 0:
+                assert command.stdout.readline() == "record,score,is_anomaly\n"
+            line = command.stdout.readline()
+            record, value, _ = line.split(",")
+            assert record == str(number + 1)
+            np.testing.assert_allclose(float(value), place.expected["score"][number], rtol=1e-5)
+        command.stdin.write("".join(records[3:]).rstrip("\n"))
+        command.stdin.close()
+        assert len(command.stdout.readlines()) == NUM_RECORDS - 3
+    assert command.returncode == 0
+
+
 # what is wrong
 
 
@@ -179,6 +217,10 @@ def wrong(place):
     lines = (place.folder / "records.csv").read_text().splitlines()
     lines[450] += ",1,2"
     (place.folder / "longer.csv").write_text("\n".join(lines))
+    lines = (place.folder / "records.csv").read_text().splitlines()
+    lines[699] = ",".join(lines[699].split(",")[:7])
+    (place.folder / "shorter.csv").write_text("\n".join(lines))
+    (place.folder / "other.csv").write_text("a;b\n1;2\n")
     (place.folder / "twice.csv").write_text(f"{lines[0]},flag\n")
     whole = (place.folder / "records.csv.gz").read_bytes()
     (place.folder / "cut.csv.gz").write_bytes(whole[: len(whole) // 2])
@@ -195,7 +237,9 @@ def wrong(place):
         ("renamed.csv", "renamed.csv: has no column 'duration', which the detector takes; did you"),
         ("header.csv", "header.csv: has a header but no records"),
         ("empty.csv", "empty.csv: is empty; it should have a header and records"),
-        ("longer.csv", "longer.csv: is damaged, cut off or of another format (Error tokenizing"),
+        ("longer.csv", "longer.csv: line 451 has 44 cells and the header 42; is it cut off, or a"),
+        ("shorter.csv", "shorter.csv: line 700 has 7 cells and the header 42; is it cut off"),
+        ("other.csv", "other.csv: has one column, 'a;b'; cells should be separated by commas"),
         ("twice.csv", "twice.csv: has the column 'flag' twice; rename or delete one"),
         ("cut.csv.gz", "cut.csv.gz: is damaged, cut off or of another format (Compressed file"),
         ("cut.parquet", "cut.parquet: is damaged, cut off or of another format ("),
@@ -282,6 +326,9 @@ def write_until_closed(file, first, rest):
         file.write(first)
         while True:
             file.write(rest)
+    # What could not be written is still in its buffer.
+    with contextlib.suppress(BrokenPipeError):
+        file.close()
 
 
 def test_nobody_reads_on(place):

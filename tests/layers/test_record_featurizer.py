@@ -1,9 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
+from memae_tf.errors import UserError
 from memae_tf.layers import RecordFeaturizer
 
 RECORDS = {
@@ -102,6 +104,45 @@ def test_only_the_most_frequent_categories_are_kept():
     assert featurizer.categorical["word"] == ["a", "c"]
     got = ops.convert_to_numpy(featurizer({"word": np.array(["b"], object)}))
     np.testing.assert_array_equal(got, [[0, 0]])
+
+
+@pytest.mark.parametrize("word", ["[UNK]", "(none)", "[MASK]"])
+def test_words_that_mean_something_elsewhere_are_categories_like_others(word):
+    featurizer = RecordFeaturizer(categorical=["c"])
+    featurizer.adapt({"c": np.array([word, "a", word], dtype=object)})
+    assert featurizer.feature_names == [f"c={word}", "c=a"]
+    found = featurizer({"c": np.array(["a", word, "b"], dtype=object)})
+    np.testing.assert_array_equal(found, [[0, 1], [1, 0], [0, 0]])
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA, pd.NaT, float("nan")])
+def test_missing_values_as_people_have_them(missing):
+    featurizer = RecordFeaturizer(numeric=["x"], categorical=["c", "k"])
+    featurizer.adapt(
+        {
+            "x": np.array([1.0, 3.0]),
+            "c": np.array(["a", "b"], dtype=object),
+            "k": np.array([1.0, 2.0], "float32"),
+        }
+    )
+    expected = featurizer({"x": [np.nan], "c": np.array([""], dtype=object), "k": [np.nan]})
+    for records in (
+        [{"x": missing, "c": missing, "k": missing}],
+        {"x": [missing], "c": [missing], "k": [missing]},
+        pd.DataFrame({"x": [missing], "c": [missing], "k": [missing]}, dtype=object),
+    ):
+        np.testing.assert_array_equal(featurizer(featurizer.as_input(records)), expected)
+    frame = pd.DataFrame({"x": [1], "c": ["a"], "k": [True]}).convert_dtypes()
+    given = {"x": [1.0], "c": np.array(["a"], dtype=object), "k": [1.0]}
+    as_given = featurizer(featurizer.as_input(frame))
+    np.testing.assert_array_equal(as_given, featurizer(given))
+    text = featurizer.as_input([{"x": 1, "c": "a", "k": "none of the numbers"}])
+    assert np.isnan(text["k"]).all()
+
+
+def test_one_record_is_no_column():
+    with pytest.raises(UserError, match=r"one record is a list of one dict. Received: shape=\(\)"):
+        RecordFeaturizer(numeric=["x"]).as_input({"x": 1.0})
 
 
 def test_names_and_dtypes():
