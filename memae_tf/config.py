@@ -218,7 +218,7 @@ class Conv2DModel(ModelSection):
     """The 2-D convolutional autoencoder, for images."""
 
     name: Literal["conv2d"]
-    filters: list[PositiveInt] = [16, 32, 64]
+    filters: Annotated[list[PositiveInt], Field(min_length=1)] = [16, 32, 64]
     kernels: list[PositiveInt] = [1, 3, 3]
     strides: list[PositiveInt] = [2, 2, 2]
     code: PositiveInt | None = None
@@ -229,7 +229,7 @@ class Conv3DModel(ModelSection):
     """The 3-D convolutional autoencoder, for clips."""
 
     name: Literal["conv3d"]
-    filters: list[PositiveInt] = [96, 128, 256, 256]
+    filters: Annotated[list[PositiveInt], Field(min_length=1)] = [96, 128, 256, 256]
 
 
 class BaselineSection(Section):
@@ -429,8 +429,8 @@ class BenchmarkConfig(Section):
     """A grid of experiments: every combination of one choice an axis, with every seed."""
 
     base: Path = Field(description="configuration that the choices change, beside this file")
-    seeds: list[Annotated[int, Field(ge=0)]]
-    axes: dict[str, dict[str, dict[str, Any]]] = Field(
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    axes: dict[str, Annotated[dict[str, dict[str, Any]], Field(min_length=1)]] = Field(
         description="axis: {choice: {dotted.key: value}}"
     )
     together: dict[str, dict[str, Any]] = Field(
@@ -500,7 +500,10 @@ def parse_config(raw: dict, overrides: Sequence[str] = (), source: str = "config
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError:
-            raise UserError(f"override '{override}': '{text}' is not a YAML value") from None
+            raise UserError(
+                f"override '{override}': '{text}' is not a YAML value (in a "
+                "shell, quotes go around all of it where there are blanks)"
+            ) from None
         raw = set_key(raw, key, value)
     return _validate(Config, raw, source)
 
@@ -568,6 +571,8 @@ def set_key(raw: dict, dotted: str, value: Any, prefix: str = "") -> dict:
 
 # How a run is carried out, not what it comes to.
 EXECUTION_KEYS = (
+    # Where the data are; which they are, the run directory knows by a checksum.
+    "data.dir",
     "data.cache",
     "training.replicas",
     "training.resident_mb",
@@ -657,6 +662,8 @@ def _locate(schema: type[BaseModel], location: tuple) -> tuple[list[str], type[B
 
 def _sections(annotation) -> list[type[BaseModel]]:
     """The sections that a field's type allows."""
+    if typing.get_origin(annotation) is Annotated:
+        return _sections(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (Union, types.UnionType):
         return [s for option in typing.get_args(annotation) for s in _sections(option)]
     if typing.get_origin(annotation) is not None:

@@ -49,6 +49,18 @@ def test_shipped_benchmarks_are_valid():
         ("training.epoch=3", "training.epoch: unknown key; did you mean training.epochs?"),
         ("epochs=3", "epochs: unknown key; did you mean training.epochs?"),
         ("model.memory.shrinkage=1", "did you mean model.memory.shrink?"),
+        (
+            "model={name: vae, net: {name: dense, hiden: [8]}}",
+            "model.net.hiden: unknown key; did you mean model.net.hidden?",
+        ),
+        (
+            "model={name: vae, net: {hidden: [8]}}",
+            "model.net.name: is required, one of dense, conv2d",
+        ),
+        (
+            "model={name: conv3d, filters: []}",
+            "model.filters: list should have at least 1 item",
+        ),
         ("training.xyz=1", "training.xyz: unknown key; training may have epochs"),
         ("training.epochs=ten", "training.epochs: input should be a valid integer"),
         (

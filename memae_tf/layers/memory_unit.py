@@ -49,7 +49,9 @@ class MemoryUnit(keras.layers.Layer):
     `entropy_weight` times the mean entropy of `v` over all queries is added to the losses, which
     drives the addressing towards few slots (section 3.3.2).
 
-    Addressing is computed in float32 under every dtype policy.
+    Under mixed precision the products of queries and slots are in half precision, which moves
+    weights by some percent; softmax, shrinkage, entropy and the sums of reads are in float32. A
+    mask is handed on; the entropy is the mean over all queries, masked ones too.
 
     Inference goes through the queries in blocks, so that its memory grows with the number of slots
     or that of queries, not with their product: 100,000 slots are fine. Training, and

@@ -12,6 +12,8 @@ SCALINGS = ("log", "standard", "minmax")
 # What `inverse` calls a field without a category; a word that `call` takes for an unseen one.
 NO_CATEGORY = "(none)"
 BATCH_SIZE = 8192
+# Of the size of a number, several times what float32 tells apart.
+SMALLEST_SPREAD = 1e-6
 # What a look-up calls an unseen category; Keras's own "[UNK]" may well be somebody's.
 UNSEEN = "\0unseen"
 
@@ -26,7 +28,8 @@ class RecordFeaturizer(keras.layers.Layer):
     - A **numeric** field is transformed (`scaling`), then clipped to [-clip, clip], so that no
       number, however far out of the range seen by `adapt`, gives more than `clip`; infinities
       become plus or minus `clip`. A missing number (NaN) becomes the field's mean feature.
-      A field that `adapt` saw constant has scale 1.
+      A field that `adapt` saw constant has scale 1. So has one that varies by less than float32
+      tells apart, or, where its numbers are large, the scale of that.
     - A **categorical** field has a 1 at its category. A category that `adapt` did not see, or a
       missing one ("" or NaN, unless seen by `adapt`), gives all zeros.
 
@@ -203,9 +206,10 @@ class RecordFeaturizer(keras.layers.Layer):
             offset, spread = values.min(), np.ptp(values)
         else:
             offset, spread = values.mean(), values.std()
-        # Rounding leaves a constant column a spread of about 1e-16 of its size.
-        if spread <= 1e-9 * max(1.0, abs(offset)):
-            spread = 1.0
+        # What varies by less than `call` can tell apart, in float32, is constant.
+        smallest = SMALLEST_SPREAD * max(1.0, abs(offset))
+        if spread <= smallest:
+            spread = max(1.0, smallest)
         features = np.clip((values - offset) / spread, -self.clip, self.clip)
         return offset, spread, features.mean()
 

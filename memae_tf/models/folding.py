@@ -9,9 +9,12 @@ costs a pass over the weights, so that they are never out of date.
 import keras
 from keras import ops
 
+from memae_tf.layers import BatchNormalization, Cropping3D
+
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv3D)
 TRANSPOSED = (keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
-CROPPINGS = (keras.layers.Cropping2D, keras.layers.Cropping3D)
+CROPPINGS = (keras.layers.Cropping2D, keras.layers.Cropping3D, Cropping3D)
+NORMS = (keras.layers.BatchNormalization, BatchNormalization)
 
 
 def call_folded(layer: keras.layers.Layer, x):
@@ -21,7 +24,8 @@ def call_folded(layer: keras.layers.Layer, x):
         layer: Keras layer or model.
         x: Its inputs, channels last.
     """
-    if not isinstance(layer, keras.Sequential):
+    # What subclasses do in their own `call` is not known.
+    if type(layer) is not keras.Sequential:
         return layer(x, training=False)
     rest = list(layer.layers)
     while rest:
@@ -47,9 +51,12 @@ def _foldable(layers: list[keras.layers.Layer]) -> int:
     ):
         return 0
     for place, layer in enumerate(others, start=1):
-        if isinstance(layer, keras.layers.BatchNormalization):
-            return place + 1 if layer.axis in (-1, len(first.kernel.shape) - 1) else 0
-        if not isinstance(layer, CROPPINGS):
+        if type(layer) in NORMS:
+            group = layers[: place + 1]
+            is_last_axis = layer.axis in (-1, len(first.kernel.shape) - 1)
+            regular = all(member.activity_regularizer is None for member in group)
+            return len(group) if is_last_axis and regular else 0
+        if type(layer) not in CROPPINGS:
             return 0
     return 0
 

@@ -80,7 +80,8 @@ class MemAE(keras.Model):
         """Reconstructions of `inputs`, same shape."""
         code = self.encode(inputs, training)
         if self.memory is not None:
-            code = self.memory(code)
+            # Said, as Keras's JAX trainer tells layers within layers nothing.
+            code = self.memory(code, training=training)
         return self.decode(code, training)
 
     def encode(self, inputs, training=None):
@@ -156,7 +157,16 @@ class MemAE(keras.Model):
             penalty = penalty + ops.cast(loss, "float32")
         return {"reconstruction": ops.mean(error), "penalty": penalty}
 
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        # Where `fit` gets no targets, the inputs are.
+        return super().compute_metrics(x, x if y is None else y, y_pred, sample_weight)
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if self.loss is not None:
+            raise ValueError(
+                "A MemAE has its own loss, the reconstruction error and what its layers add; leave "
+                f"it out of `compile`. Received: loss={self.loss}"
+            )
         terms = self.loss_terms(x if y is None else y, y_pred, sample_weight)
         for name, tracker in self.trackers.items():
             # Weighted, as Keras weighs the loss, so that a partial last batch counts as it should.

@@ -97,6 +97,14 @@ def test_constant_field_has_scale_one():
     np.testing.assert_allclose(got[:, 0], [0, 2], atol=1e-5)
 
 
+@pytest.mark.parametrize("scaling", ["log", "standard"])
+def test_a_field_that_varies_by_less_than_float32_tells_apart_is_constant(scaling):
+    times = 1.7e9 + np.random.default_rng(0).uniform(0, 600, 1000)
+    featurizer = RecordFeaturizer(["x"], scaling=scaling)
+    featurizer.adapt({"x": times})
+    assert np.abs(featurizer({"x": times.astype("float32")})).max() < 0.3
+
+
 def test_only_the_most_frequent_categories_are_kept():
     words = np.array(["a"] * 3 + ["b"] + ["c"] * 2, object)
     featurizer = RecordFeaturizer(categorical=["word"], max_categories=2)

@@ -97,6 +97,44 @@ def test_any_stack(stack):
     same(trained(model), samples(9, 8, 3))
 
 
+class Shifted(layers.BatchNormalization):
+    def call(self, inputs, *args, **kwargs):
+        return super().call(inputs, *args, **kwargs) + 1
+
+
+class Cropped(layers.Cropping2D):
+    def call(self, inputs):
+        return super().call(inputs) + 1
+
+
+class Doubled(keras.Sequential):
+    def call(self, inputs, *args, **kwargs):
+        return 2 * super().call(inputs, *args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        keras.Sequential([layers.Conv2D(3, 3), Shifted()]),
+        keras.Sequential([layers.Conv2D(3, 3), Cropped(1), layers.BatchNormalization()]),
+        Doubled([layers.Conv2D(3, 3), layers.BatchNormalization()]),
+    ],
+)
+def test_what_a_person_made_of_a_layer_is_called(model):
+    model.build((None, 6, 6, 2))
+    same(trained(model), samples(6, 6, 2))
+
+
+def test_losses_of_activities_are_those_of_the_layers():
+    stack = [layers.Conv2D(3, 3, activity_regularizer="l2"), layers.BatchNormalization()]
+    model = keras.Sequential([keras.Input((6, 6, 2)), *stack])
+    x = samples(6, 6, 2)
+    model(x)
+    (expected,) = map(float, model.losses)
+    call_folded(model, x)
+    assert float(model.losses[-1]) == pytest.approx(expected, rel=1e-5)
+
+
 def test_what_is_no_sequence_is_called():
     inputs = keras.Input((6, 6, 2))
     outputs = layers.BatchNormalization()(layers.Conv2D(3, 3)(inputs))

@@ -57,6 +57,34 @@ def test_loss_of_fit_is_the_reconstruction_error_and_the_entropy():
     assert model.evaluate(x, verbose=0, return_dict=True)["loss"] == pytest.approx(logs["loss"][0])
 
 
+def test_fit_tells_the_memory_that_it_trains():
+    encoder, decoder = dense(NUM_FEATURES, hidden=(16, 8), code=3)
+    model = MemAE(encoder, MemoryUnit(8, warmup_steps=100), decoder)
+    model.compile(keras.optimizers.SGD(0.0))
+    x = normal_data(19, seed=1)
+    logs = model.fit(x, batch_size=8, epochs=2, verbose=0).history
+    model.evaluate(x, verbose=0)
+    assert int(model.memory.steps) == 6
+    assert logs["penalty"][0] > 0
+
+
+def test_a_loss_of_its_own_is_refused():
+    model = make()
+    x = normal_data(16, seed=1)
+    model.compile("sgd", loss="mae")
+    with pytest.raises(ValueError, match=r"its own loss.* Received: loss=mae"):
+        model.fit(x, verbose=0)
+
+
+def test_metrics_compare_with_the_input():
+    model = make()
+    model.compile(keras.optimizers.SGD(0.0), metrics=["mae"])
+    x = normal_data(16, seed=1)
+    logs = model.fit(x, batch_size=16, verbose=0).history
+    expected = np.abs(x - ops.convert_to_numpy(model(x))).mean()
+    assert logs["mae"][0] == pytest.approx(expected, rel=1e-4)
+
+
 def test_fit_with_a_target_reconstructs_the_target():
     model = make("ae")
     model.compile(keras.optimizers.SGD(0.0))
