@@ -1,7 +1,9 @@
 """Ctrl-C and SIGTERM during training: what was learned is saved first."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 
 
 class Terminated(SystemExit):
@@ -18,6 +20,20 @@ class Terminated(SystemExit):
 def terminate(*_) -> None:
     """A handler of SIGTERM."""
     raise Terminated
+
+
+@contextlib.contextmanager
+def default_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM end the process at once, also in the middle of a call in C++."""
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handlers[number] = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 class DeferredSignals:

@@ -1,5 +1,6 @@
 """Trains a detector: `python -m memae_tf.train CONFIG [--workdir DIR] [dotted.key=value ...]`."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +36,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         metrics = run.read_json(run.metrics)
     else:
         from memae_tf.training.experiment import Progress, train
+        from memae_tf.training.strategy import other_workers
 
+        if others := other_workers():
+            print(f"waiting for {', '.join(others)}", file=sys.stderr, flush=True)
         with ProgressDisplay() as display:
 
             def show(progress: Progress) -> None:

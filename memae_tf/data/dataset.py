@@ -1,5 +1,7 @@
 """What every source of data gives."""
 
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +16,8 @@ Records = dict[str, np.ndarray]
 # of several sizes, or files of such.
 Images = np.ndarray | ImageFiles
 Samples = Records | Images | Clips
+# Samples by which data are known again.
+KNOWN_BY = 256
 
 
 @dataclass(frozen=True)
@@ -53,3 +57,30 @@ def take(samples: Samples, index: np.ndarray | slice) -> Samples:
     if isinstance(samples, dict):
         return {name: column[index] for name, column in samples.items()}
     return samples[index]
+
+
+def fingerprint(dataset: Dataset) -> dict[str, object]:
+    """By what training data are known again: source, number, and a checksum of some samples."""
+    total = count(dataset.train)
+    some = take(dataset.train, np.unique(np.linspace(0, total - 1, KNOWN_BY).astype(int)))
+    checksum = 0
+    for _, batch in dataset.featurizer.batches(some, KNOWN_BY):
+        for part in _bytes(batch):
+            checksum = zlib.crc32(part, checksum)
+    return {
+        "name": dataset.name,
+        "simulated": dataset.simulated,
+        "samples": total,
+        "checksum": checksum,
+    }
+
+
+def _bytes(batch: Records | np.ndarray) -> Iterator[bytes]:
+    if isinstance(batch, dict):
+        for name, column in batch.items():
+            yield name.encode()
+            yield from _bytes(column)
+    elif batch.dtype == object:
+        yield "\0".join(batch).encode()
+    else:
+        yield np.ascontiguousarray(batch).tobytes()

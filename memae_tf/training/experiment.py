@@ -4,11 +4,13 @@ import contextlib
 import importlib.metadata
 import math
 import platform
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,7 +20,7 @@ from memae_tf.baselines import build_baseline
 from memae_tf.config import Config, ModelSection, TrainingConfig
 from memae_tf.data import Dataset, load
 from memae_tf.data.clips import Clips
-from memae_tf.data.dataset import Samples, count, take
+from memae_tf.data.dataset import Samples, count, fingerprint, take
 from memae_tf.errors import UserError, WorkerLostError
 from memae_tf.evaluation.evaluate import (
     OnScored,
@@ -39,7 +41,7 @@ from memae_tf.training.feed import MB
 from memae_tf.training.loop import Position, TrainingDivergedError, TrainingLoop
 from memae_tf.training.memory_health import diagnose
 from memae_tf.training.monitor import Monitor, affordable
-from memae_tf.training.run_directory import RunDirectory, whole_file
+from memae_tf.training.run_directory import RunDirectory, whole_file, written
 from memae_tf.training.samples import ArraySamples, TrainingSamples
 from memae_tf.training.strategy import is_chief, make_strategy, worker
 
@@ -107,6 +109,7 @@ def train(
     # Only now that the data are good: a mistake in them leaves nothing behind.
     if is_chief(strategy):
         run.create(config)
+        run.require_same_data(fingerprint(dataset))
     detector, history = fit(config, dataset, run, strategy, on_progress)
     if not is_chief(strategy):
         return None
@@ -144,7 +147,10 @@ def fit(
     if run is not None:
         checkpoints = Checkpoints(run.checkpoints, training.keep_checkpoints)
         if is_chief(strategy):
-            monitor = Monitor(run.tensorboard, final, samples, training.seed, dataset.featurizer)
+            with _shown(run.tensorboard):
+                monitor = Monitor(
+                    run.tensorboard, final, samples, training.seed, dataset.featurizer
+                )
     course = _Course(config, loop, final, validation, checkpoints, monitor, on_progress)
     history = course.run()
     return Detector(dataset.featurizer, final, threshold=0.0), history
@@ -191,7 +197,8 @@ class _Course:
             self.loop.load_state(self.best.state)
         self.final.set_weights(self.loop.weights())
         if self.monitor is not None:
-            self.monitor.finish()
+            with _shown(self.monitor.directory):
+                self.monitor.finish()
         return self.history
 
     def _restore(self) -> None:
@@ -243,7 +250,8 @@ class _Course:
         self.position = Position(position.epoch + 1)
         self._save()
         if self.monitor is not None:
-            self.monitor.write(entry)
+            with _shown(self.monitor.directory):
+                self.monitor.write(entry)
 
     def _save(self) -> None:
         best = best_epoch(self.history, self.training)
@@ -255,6 +263,20 @@ class _Course:
             self.best = checkpoint
         if self.chief and self.checkpoints:
             self.checkpoints.save(checkpoint, best)
+
+
+@contextlib.contextmanager
+def _shown(directory: Path) -> Iterator[None]:
+    """Says that event files cannot be written; TensorFlow has errors of its own for that."""
+    try:
+        with written(directory):
+            yield
+    except tf.errors.OpError as error:
+        # Behind the names of operations and files.
+        reason = re.split(r"[;}] ?", error.message.partition(" [Op:")[0])[-1].strip()
+        raise UserError(
+            f"{directory}: cannot be written ({reason}); the same command goes on from here"
+        ) from None
 
 
 def is_over(history: list[dict], training: TrainingConfig) -> bool:
@@ -299,6 +321,11 @@ def hold_out(samples: Samples, share: float, seed: int) -> tuple[Samples, Sample
                 "clips apart; add footage, or set it to 0"
             )
         return kept, held_out
+    if count(samples) < 2:
+        raise UserError(
+            f"training.validation_share={share}: there is one training sample, and none to hold "
+            "out; set it to 0"
+        )
     order = np.random.default_rng(seed).permutation(count(samples))
     cut = min(max(1, round(len(order) * share)), len(order) - 1)
     return take(samples, np.sort(order[cut:])), take(samples, np.sort(order[:cut]))
@@ -409,6 +436,19 @@ def finish(
     scores = score_sets(detector, dataset, config.evaluation, on_scored)
     _require_finite(scores, config)
     set_threshold(detector, scores, dataset, config)
+    with _shown(run.path):
+        return _write(config, run, detector, dataset, history, scores)
+
+
+def _write(
+    config: Config,
+    run: RunDirectory,
+    detector: Detector,
+    dataset: Dataset,
+    history: list[dict],
+    scores: Scores,
+) -> dict:
+    """Detector, report and, last, metrics; gives these."""
     with whole_file(run.detector) as aside:
         # Keras judges a file by its suffix.
         saved = aside.with_suffix(".saving.keras")

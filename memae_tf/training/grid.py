@@ -197,6 +197,11 @@ def _finish(open_cells: list[Cell], workdir: Path, workers: int) -> Iterator[Cel
         for future in as_completed(futures):
             future.result()
             yield futures[future]
+    except BaseException:
+        # Whoever told this process to end did not tell them.
+        for process in multiprocessing.active_children():
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -216,7 +221,15 @@ def run_cell(cell: Cell, workdir: Path) -> None:
     from memae_tf.training.experiment import measure_system
 
     start = time.monotonic()
-    metrics = measure_system(cell.config)
+    path = _path(cell, workdir)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be written ({error.strerror})") from None
+    try:
+        metrics = measure_system(cell.config)
+    except UserError as error:
+        raise type(error)(f"{cell.name}: {error}") from None
     config = cell.config.model_dump(mode="json")
     if "cache" in config["data"]:
         # A place on this machine, which says nothing of the result.
@@ -228,8 +241,6 @@ def run_cell(cell: Cell, workdir: Path) -> None:
         "metrics": metrics,
         "cell_seconds": round(time.monotonic() - start, 1),
     }
-    path = _path(cell, workdir)
-    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as aside:
         aside.write_text(json.dumps(result, indent=1) + "\n")
     # Or the graphs of all cells would stay in memory.

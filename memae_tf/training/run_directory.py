@@ -17,6 +17,7 @@ class RunDirectory:
 
     Attributes:
         config: `config.yaml`, the resolved configuration.
+        data: `data.json`, by what the training data are known again.
         checkpoints: `checkpoints/`, what is needed to go on: after the last epochs and the best.
         tensorboard: `tensorboard/`, event files.
         history: `history.json`, losses and seconds of every epoch.
@@ -28,6 +29,7 @@ class RunDirectory:
     def __init__(self, path: str | Path):
         self.path = Path(path)
         self.config = self.path / "config.yaml"
+        self.data = self.path / "data.json"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
         self.history = self.path / "history.json"
@@ -59,12 +61,35 @@ class RunDirectory:
         if self.config.exists():
             self._remove_partial_files()
             return
-        try:
+        with written(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             with whole_file(self.config) as aside:
                 aside.write_text(config.to_yaml())
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+
+    def require_same_data(self, fingerprint: dict[str, object]) -> None:
+        """Refuses to go on with other training data than the run was begun with.
+
+        Args:
+            fingerprint: From `memae_tf.data.dataset.fingerprint`.
+
+        Raises:
+            UserError: Naming what is different, or if it cannot be written.
+        """
+        if not self.data.exists():
+            with written(self.data):
+                self.write_json(self.data, fingerprint)
+            return
+        begun = self.read_json(self.data)
+        different = [
+            f"{name} {begun.get(name)}, now {value}"
+            for name, value in fingerprint.items()
+            if begun.get(name) != value
+        ]
+        if different:
+            raise UserError(
+                f"{self.path}: was begun with other training data ({'; '.join(different)}); bring "
+                "those back, or choose another --workdir"
+            )
 
     def _remove_partial_files(self) -> None:
         """What a process that was killed was writing."""
@@ -108,6 +133,19 @@ class RunDirectory:
     def write_json(self, path: Path, value: object) -> None:
         with whole_file(path) as aside:
             aside.write_text(json.dumps(value, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Says what cannot be written, and why.
+
+    Raises:
+        UserError: In place of an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 @contextlib.contextmanager

@@ -8,6 +8,11 @@ import re
 import tensorflow as tf
 
 from memae_tf.errors import UserError
+from memae_tf.signals import default_signals
+
+ADDRESS = re.compile(r".+:\d+")
+# What TensorFlow raises for a cluster that it cannot start.
+NO_CLUSTER = (tf.errors.OpError, RuntimeError, TypeError, ValueError)
 
 
 def make_strategy(replicas: int | None = None) -> tf.distribute.Strategy:
@@ -60,17 +65,48 @@ def _make_logical_cpus(count: int) -> None:
 def _multi_worker(replicas: int | None) -> tf.distribute.Strategy:
     if replicas is not None:
         raise UserError("training.replicas: leave it out where TF_CONFIG names the workers")
+    workers, index = _workers()
+    try:
+        # It waits in C++, where no handler of Python's runs; there is nothing to save yet.
+        with default_signals():
+            return tf.distribute.MultiWorkerMirroredStrategy()
+    except NO_CLUSTER as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"TF_CONFIG: worker {index} cannot start at {workers[index]} ({reason})"
+        ) from None
+
+
+def other_workers() -> list[str]:
+    """The addresses of those that this process waits for, by `TF_CONFIG`.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    if "TF_CONFIG" not in os.environ:
+        return []
+    workers, index = _workers()
+    return workers[:index] + workers[index + 1 :]
+
+
+def _workers() -> tuple[list[str], int]:
+    """The addresses in `TF_CONFIG`, and which of them is this process."""
     try:
         spec = json.loads(os.environ["TF_CONFIG"])
-        workers = spec["cluster"]["worker"]
-        if spec["task"]["type"] != "worker" or not 0 <= spec["task"]["index"] < len(workers):
+        workers, task = spec["cluster"]["worker"], spec["task"]
+        if (
+            not isinstance(workers, list)
+            or not all(ADDRESS.fullmatch(address) for address in workers)
+            or task["type"] != "worker"
+            or not 0 <= task["index"] < len(workers)
+        ):
             raise ValueError
     except (ValueError, KeyError, TypeError):
         raise UserError(
             'TF_CONFIG: should be like {"cluster": {"worker": ["host:port", ...]}, '
             '"task": {"type": "worker", "index": 0}}'
         ) from None
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    return workers, task["index"]
 
 
 def own_losses(losses: list[tf.Tensor]) -> list[tf.Tensor]:

@@ -250,6 +250,41 @@ def test_a_workdir_that_is_taken_is_left_as_it_was(folder, occupy, fragment):
     assert snapshot(folder) == before
 
 
+def fewer(records):
+    return records[:50]
+
+
+def scaled(records):
+    return [[str(1000 * float(x)), *rest] for x, *rest in records]
+
+
+def another_category(records):
+    return [[*records[0][:2], "c", "normal"], *records[1:]]
+
+
+@pytest.mark.parametrize("change", [fewer, scaled, another_category])
+def test_a_run_does_not_go_on_with_other_data(folder, change):
+    assert run_train(folder).returncode == 0
+    # As if it had not come to its end.
+    (folder / "run" / "metrics.json").unlink()
+    write_records(folder / "records.csv", change(rows()))
+    assert_user_error(run_train(folder), "run: was begun with other training data (")
+    write_records(folder / "records.csv", rows())
+    assert run_train(folder).returncode == 0
+
+
+def test_event_files_that_cannot_be_written_are_one_line(folder):
+    new_run(folder / "run", load_config(folder / "config.yaml"))
+    (folder / "run" / "tensorboard").write_text("no folder")
+    assert_user_error(run_train(folder), "run/tensorboard: cannot be written (Not a directory)")
+
+
+def test_one_record_has_none_to_hold_out(folder):
+    write_records(folder / "records.csv", rows()[1:2])
+    words = ("data.label=null", "data.drop=[label]", "training.validation_share=0.5")
+    assert_user_error(run_train(folder, *words), "there is one training sample, and none to hold")
+
+
 # training that diverges
 
 

@@ -143,7 +143,8 @@ def test_asked_to_end_it_saves_and_says_so(config, whole, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def start_workers(config: Path, workdir: Path) -> list[subprocess.Popen]:
+def start_workers(config: Path, workdir: Path, count: int = 2) -> list[subprocess.Popen]:
+    """So many of two workers."""
     ports = []
     for _ in range(2):
         with socket.socket() as probe:
@@ -156,7 +157,7 @@ def start_workers(config: Path, workdir: Path) -> list[subprocess.Popen]:
             workdir,
             TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
         )
-        for index in range(2)
+        for index in range(count)
     ]
 
 
@@ -179,7 +180,39 @@ def test_two_workers_train_as_one_and_survive_the_loss_of_one(config, whole, tmp
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
 
 
-@pytest.mark.parametrize("value", ["{", '{"cluster": {}}', '{"cluster": {"worker": []}}'])
+def test_a_worker_that_waits_for_others_says_so_and_can_be_ended(config, tmp_path):
+    (worker,) = start_workers(config, tmp_path / "run", count=1)
+    assert worker.stderr.readline().startswith("waiting for localhost:")
+    worker.send_signal(signal.SIGTERM)
+    # By the handler, where it did not wait yet.
+    assert worker.wait(60) in (-signal.SIGTERM, 143)
+    worker.communicate()
+
+
+def test_an_address_that_is_taken_is_named(config, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        taken.listen()
+        address = f"localhost:{taken.getsockname()[1]}"
+        task = {"type": "worker", "index": 0}
+        setting = json.dumps({"cluster": {"worker": [address]}, "task": task})
+        process = start(config, tmp_path / "run", TF_CONFIG=setting)
+        _, err = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert err.splitlines()[-1].startswith(f"TF_CONFIG: worker 0 cannot start at {address} (")
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{",
+        '{"cluster": {}}',
+        '{"cluster": {"worker": []}}',
+        '{"cluster": {"worker": ["localhost"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": "localhost:1"}, "task": {"type": "worker", "index": 0}}',
+    ],
+)
 def test_tf_config_that_cannot_be_read(config, tmp_path, monkeypatch, value):
     monkeypatch.setenv("TF_CONFIG", value)
     # Determinism would stay in this process.

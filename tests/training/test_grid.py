@@ -1,4 +1,9 @@
 import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,6 +85,45 @@ def test_systems_of_all_kinds_run_cell_by_cell(grid_file, tmp_path):
 
 def cell(seed: int = 0, **choices: str) -> Cell:
     return Cell(tuple(choices.items()), seed, config=None)
+
+
+def test_a_cell_that_fails_is_named_and_one_that_cannot_be_written_does_not_run(
+    grid_file, tmp_path
+):
+    benchmark = load_benchmark(grid_file)
+    grid = select(cells(benchmark, grid_file), ["seed=1", "share=half", "system=ae"])
+    (tmp_path / "cells").write_text("no folder")
+    with pytest.raises(UserError, match="cells/ae/half: cannot be written"):
+        run_grid(grid, tmp_path)
+    grid = cells(benchmark, grid_file, ["training.learning_rate=1e30"])
+    with pytest.raises(UserError, match=r"^ae/half/seed-1: training diverged"):
+        run_grid(select(grid, ["seed=1", "share=half", "system=ae"]), tmp_path / "other")
+
+
+def test_whoever_ends_a_grid_ends_its_workers(grid_file, tmp_path):
+    """By a signal to the first process alone, as `kill` and Docker send it."""
+    words = [grid_file, "--workdir", tmp_path, "--workers", "2", "--only", "system=ae"]
+    deadline = time.monotonic() + 120
+    with subprocess.Popen(
+        [sys.executable, "-m", "memae_tf.benchmark", *words, "training.epochs=1000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
+        # Two workers, and the process that watches over what they share.
+        while len(children.read_text().split()) < 3:
+            assert command.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        workers = children.read_text().split()
+        command.send_signal(signal.SIGTERM)
+        _, err = command.communicate(timeout=120)
+    assert command.returncode == 143
+    assert err.splitlines()[-1] == "terminated; the same command goes on from here"
+    while [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_part_of_a_grid(grid_file):
