@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -23,6 +24,26 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         self.exit(USER_ERROR, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def bounded(kind: type[int] | type[float], lowest: float, highest: float = math.inf) -> Callable:
+    """A type of arguments: numbers from `lowest` to `highest`."""
+
+    def parse(text: str) -> int | float:
+        try:
+            number = kind(text)
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} should be {what}") from None
+        # NaN is nowhere.
+        if not lowest <= number <= highest:
+            to = f"from {lowest} to {highest}" if highest < math.inf else f"{lowest} or more"
+            if lowest == -math.inf:
+                to = "a number"
+            raise argparse.ArgumentTypeError(f"{text} should be {to}")
+        return number
+
+    return parse
 
 
 def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) -> None:

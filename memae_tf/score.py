@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memae_tf import console
-from memae_tf.console import Parser
+from memae_tf.console import Parser, bounded
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -75,13 +75,13 @@ def _parser() -> Parser:
     parser.add_argument(
         "--threshold",
         metavar="T",
-        type=float,
+        type=bounded(float, float("-inf")),
         help="scores above T are anomalies, not the detector's own threshold",
     )
     parser.add_argument(
         "--batch-size",
         metavar="N",
-        type=_positive,
+        type=bounded(int, 1),
         default=1024,
         help="records or images a step or request, at most (%(default)s)",
     )
@@ -99,7 +99,7 @@ def _parser() -> Parser:
     footage.add_argument(
         "--stride",
         metavar="N",
-        type=_positive,
+        type=bounded(int, 1),
         help="score a clip at every N-th frame, not as the detector has it: more is faster",
     )
     server = parser.add_argument_group("of a model server")
@@ -185,6 +185,11 @@ def _score_footage(args: argparse.Namespace, detector) -> None:
     for path in (args.output, args.overlay, args.plot):
         if path is not None:
             print(f"Wrote {path}: {out.text()}")
+    if out.frames and not out.scored and footage.damage is None:
+        raise UserError(
+            f"{footage.shown_source}: has {out.frames} frames, and a clip of the detector needs "
+            f"{scorer.span}: none has a score"
+        )
     if footage.damage is not None:
         raise UserError(f"{footage.shown_source}: {footage.damage}; what came before is scored")
 
@@ -208,13 +213,6 @@ def _require_options_of(parser: Parser, args: argparse.Namespace, kind: str) -> 
 
 
 SCORE = {"records": _score_records, "images": _score_images, "clips": _score_footage}
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive")
-    return number
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from memae_tf import console
-from memae_tf.console import Parser
+from memae_tf.console import Parser, bounded
 from memae_tf.errors import UserError
 
+LARGEST_PORT = 65535
 NOTICE = (
     "This server is for development. In production use TensorFlow Serving itself "
     "(https://www.tensorflow.org/tfx/guide/serving), which serves the same directories."
@@ -39,11 +40,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         "folder; may be given several times",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    port = bounded(int, 0, LARGEST_PORT)
     parser.add_argument(
-        "--port", type=int, default=8500, help="gRPC port, 0 for a free one (%(default)s)"
+        "--port", type=port, default=8500, help="gRPC port, 0 for a free one (%(default)s)"
     )
     parser.add_argument(
-        "--rest-port", type=int, default=8501, help="REST port, 0 for a free one (%(default)s)"
+        "--rest-port", type=port, default=8501, help="REST port, 0 for a free one (%(default)s)"
     )
     parser.add_argument("--no-rest", action="store_true", help="serve gRPC only")
     parser.add_argument(
@@ -58,19 +60,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--poll-seconds",
-        type=float,
+        type=bounded(float, 0),
         default=1.0,
         help="how often to look for new versions, 0 for never (%(default)s)",
     )
     parser.add_argument(
         "--max-load-retries",
-        type=int,
+        type=bounded(int, 0),
         default=5,
         help="how often a version that fails to load is tried again (%(default)s)",
     )
     parser.add_argument(
         "--load-retry-seconds",
-        type=float,
+        type=bounded(float, 0),
         default=1.0,
         help="time between two such attempts (%(default)s)",
     )
@@ -84,19 +86,19 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--rest-timeout-ms",
-        type=int,
+        type=bounded(int, 1),
         default=30000,
         help="how long a REST request may run (%(default)s)",
     )
     parser.add_argument(
         "--max-request-mib",
-        type=float,
+        type=bounded(float, 0.001),
         default=256.0,
         help="largest request, in MiB (%(default)s)",
     )
     parser.add_argument(
         "--threads",
-        type=int,
+        type=bounded(int, 1),
         default=16,
         help="how many requests of either kind to work on at a time (%(default)s)",
     )
@@ -105,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument(
         "--drain-seconds",
-        type=float,
+        type=bounded(float, 0),
         default=30.0,
         help="how long requests under way may take after SIGTERM (%(default)s)",
     )
@@ -179,7 +181,9 @@ def _models(args: argparse.Namespace, exports: Path | None) -> list:
         models.append(ModelConfig(name, str(exports / name)))
     for base in args.bases:
         name, separator, path = base.partition("=")
-        models.append(model_config(path, name) if separator else model_config(base))
+        # A directory may have the sign in its own name.
+        is_named = separator and "/" not in name and not Path(base).is_dir()
+        models.append(model_config(path, name) if is_named else model_config(base))
     if args.model_config_file:
         models += read_model_config_file(args.model_config_file)
     names = [model.name for model in models]

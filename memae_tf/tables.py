@@ -15,7 +15,7 @@ import sys
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -25,10 +25,7 @@ import pandas as pd
 from memae_tf.columns import word
 from memae_tf.errors import UserError
 
-DAMAGED = (
-    *(EOFError, OSError, ValueError, csv.Error),
-    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile),
-)
+DAMAGED = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 LARGEST_NUMBER = float(np.finfo("float32").max)
 # What every reading of a CSV file has in common.
 CSV_OPTIONS = {
@@ -179,8 +176,7 @@ def _csv_records(path: Path, layout: Sequence[str] = ()) -> Iterator[list[str | 
     An empty list is no record: standard input makes a pause.
     """
     name = source_name(path)
-    with _opened(path) as lines:
-        reader = csv.reader(lines, skipinitialspace=True, strict=True)
+    with _opened(path) as lines, _naming_lines(name, lines) as reader:
         rows = (row for row in reader if not _is_blank(row))
         first = next(filter(None, rows), None)
         if first is None:
@@ -199,6 +195,16 @@ def _csv_records(path: Path, layout: Sequence[str] = ()) -> Iterator[list[str | 
                     f"{len(names)}; is it cut off, or a comma in a cell without quotes?"
                 )
             yield [np.nan if cell in MISSING else cell for cell in row]
+
+
+@contextlib.contextmanager
+def _naming_lines(name: Path | str, lines: Iterable[str]) -> Iterator:
+    """A reader of CSV whose errors say where."""
+    reader = csv.reader(lines, skipinitialspace=True, strict=True)
+    try:
+        yield reader
+    except csv.Error as error:
+        raise UserError(f"{name}: line {reader.line_num} is no CSV ({error})") from None
 
 
 def _is_blank(row: list[str]) -> bool:

@@ -1,7 +1,7 @@
 """Frames of video files and of folders of images, one by one."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -68,9 +68,23 @@ def frame_rate(path: Path) -> float | None:
     if path.is_dir():
         return None
     av = require_av()
+    return frame_rate_of(lambda: av.open(str(path)))
+
+
+def frame_rate_of(opened: Callable) -> float | None:
+    """The frames a second of a video that has an end, `None` where it does not say.
+
+    Args:
+        opened: Opens its container.
+
+    Raises:
+        DamagedVideoError: If it cannot be opened.
+    """
+    av = require_av()
     try:
-        with av.open(str(path)) as container:
-            rate = _stream(container).average_rate
+        with opened() as container:
+            stream = _stream(container)
+            rate = stream.average_rate if stream.frames or container.duration else None
     except av.FFmpegError as error:
         raise DamagedVideoError(reason(error)) from None
     return float(rate) if rate else None
@@ -78,7 +92,7 @@ def frame_rate(path: Path) -> float | None:
 
 def frame_files(folder: Path) -> list[Path]:
     """The images of a folder, in the order of the numbers in their names."""
-    suffixes = Image.registered_extensions()
+    suffixes = images.image_suffixes()
     files = (
         path
         for path in folder.iterdir()
@@ -191,15 +205,30 @@ def decode(container, channels: int, shown: bool = False) -> Iterator[Frame]:
 
 def _read_file(path: Path, channels: int, shown: bool) -> Iterator[Frame]:
     av = require_av()
+    yield from decode_whole(lambda: av.open(str(path)), channels, shown)
+
+
+def decode_whole(opened: Callable, channels: int, shown: bool = False) -> Iterator[Frame]:
+    """The frames of a video that says how many it has, all of them.
+
+    Args:
+        opened: Opens its container of PyAV's.
+        channels, shown: As of `read_frames`.
+
+    Raises:
+        DamagedVideoError: If it cannot be read, or not to its end.
+    """
+    av = require_av()
     number = declared = 0
     try:
-        with av.open(str(path)) as container:
+        with opened() as container:
             declared = _stream(container).frames
             for frame in decode(container, channels, shown):
                 yield frame
                 number += 1
     except av.FFmpegError as error:
-        raise DamagedVideoError(f"after {number} frames: {reason(error)}") from None
+        when = f"after {number} frames: " if number else ""
+        raise DamagedVideoError(f"{when}{reason(error)}") from None
     if number < declared - max(TOLERATED_FRAMES, TOLERATED_SHARE * declared):
         raise DamagedVideoError(f"is cut off: has {number} of {declared} frames")
 

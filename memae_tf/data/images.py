@@ -1,12 +1,13 @@
 """What the sources of images share: reading files, and the featurizer that suits the images."""
 
+import functools
 import struct
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from memae_tf.config import ImageData
 from memae_tf.errors import UserError
@@ -118,9 +119,26 @@ def complaint(damaged: Sequence[tuple[Path, str]], total: int) -> str:
     )
 
 
+@functools.cache
+def image_suffixes() -> frozenset[str]:
+    """The suffixes of files that Pillow can open as a picture, such as ".png".
+
+    It knows more: what it writes only (PDF), and what others must decode (HDF5, MPEG).
+    """
+    kinds = {suffix: kind for suffix, kind in Image.registered_extensions().items()}
+    openers = {kind: Image.OPEN[kind][0] for kind in set(kinds.values()) & set(Image.OPEN)}
+    pictures = {
+        kind
+        for kind, opener in openers.items()
+        if kind != "MPEG"
+        and not (isinstance(opener, type) and issubclass(opener, ImageFile.StubImageFile))
+    }
+    return frozenset(suffix for suffix, kind in kinds.items() if kind in pictures)
+
+
 def files_in(folder: Path) -> list[Path]:
     """The files in a folder and below whose suffix is that of an image, in order of their names."""
-    suffixes = Image.registered_extensions()
+    suffixes = image_suffixes()
     return sorted(
         path
         for path in folder.rglob("*")

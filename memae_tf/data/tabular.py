@@ -1,5 +1,6 @@
 """A person's own records: CSV or Parquet files, with a label column or without."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -135,7 +136,7 @@ def _infer_kind(config: TabularData, column: pd.Series) -> str:
     if types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column):
         raise UserError(
             f"{config.train}: column '{column.name}' holds times, which are no feature as they "
-            f"are; leave it out with data.drop=[{','.join([*config.drop, str(column.name)])}]"
+            f"are; leave it out with {_drop(config, column.name)}"
         )
     given = column.dropna()
     numbers = pd.to_numeric(given, errors="coerce")
@@ -148,8 +149,7 @@ def _infer_kind(config: TabularData, column: pd.Series) -> str:
         raise UserError(
             f"{config.train}: column '{column.name}' has {different:,} different texts in "
             f"{len(given):,} records, which are hardly categories; leave it out with "
-            f"data.drop=[{','.join([*config.drop, str(column.name)])}], or declare it in "
-            "data.categorical"
+            f"{_drop(config, column.name)}, or declare it in data.categorical"
         )
     return "categorical"
 
@@ -249,8 +249,13 @@ def _check(
     if constant and num_records > 1:
         raise UserError(
             f"{config.train}: constant in the training records: {', '.join(constant)}; "
-            f"leave out with data.drop=[{','.join([*config.drop, *constant])}]"
+            f"leave out with {_drop(config, *constant)}"
         )
+
+
+def _drop(config: TabularData, *names: str) -> str:
+    """The override that leaves columns out as well, as a shell takes it."""
+    return shlex.quote(f"data.drop=[{','.join([*config.drop, *map(str, names)])}]")
 
 
 def _is_constant(column: np.ndarray) -> bool:

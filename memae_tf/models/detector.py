@@ -1,5 +1,8 @@
 """A detector: everything between raw input and a decision, in one Keras model."""
 
+import json
+import re
+import zipfile
 from pathlib import Path
 
 import keras
@@ -15,6 +18,8 @@ from memae_tf.models.memae import MemAE
 
 # JAX has no 64-bit integers unless told to.
 DECISION_DTYPE = "int32" if keras.backend.backend() == "jax" else "int64"
+# Characters of what Keras says of a file that it cannot load.
+MOST_SAID = 300
 
 
 @keras.saving.register_keras_serializable(package="memae_tf")
@@ -212,7 +217,24 @@ def load_detector(path: str | Path) -> Detector:
     try:
         detector = keras.saving.load_model(path)
     except Exception as error:  # Keras raises whatever its reader met: zip, JSON, HDF5, ...
-        raise UserError(f"{path}: cannot be read as a detector ({error})") from error
+        raise UserError(f"{path}: cannot be read as a detector ({_why(path, error)})") from error
     if not isinstance(detector, Detector):
         raise UserError(f"{path}: holds a {type(detector).__name__}, not a Detector")
     return detector
+
+
+def _why(path: Path, error: Exception) -> str:
+    """Why Keras cannot load a file: that it is of a newer one, or what Keras says, in short."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            version = json.loads(archive.read("metadata.json"))["keras_version"]
+        if _release(version) > _release(keras.__version__):
+            return f"it was saved by Keras {version}, and this is {keras.__version__}"
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        pass
+    # Of an error within another, in front of which the whole configuration stands.
+    return str(error).rpartition("Exception encountered: ")[2][:MOST_SAID]
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.match(r"(\d+)\.(\d+)", version).groups())

@@ -63,14 +63,14 @@ class FootageScorer:
         self.threshold = detector.threshold if threshold is None else threshold
         self.explain = explain
         featurizer = detector.featurizer
-        self._span = span(featurizer.length, featurizer.frame_stride)
+        self.span = span(featurizer.length, featurizer.frame_stride)
         self._start_piece()
 
     def _start_piece(self) -> None:
         featurizer = self.detector.featurizer
         self._scorer = FrameScorer(featurizer.length, featurizer.frame_stride, self.scoring)
         self._heat = _Heat(featurizer.frame_stride)
-        self._ring: deque[np.ndarray] = deque(maxlen=self._span)
+        self._ring: deque[np.ndarray] = deque(maxlen=self.span)
         self._count = 0
         self._last_start: int | None = None
         # Clips to be scored: their starts and frames.
@@ -103,7 +103,7 @@ class FootageScorer:
         self._ring.append(frame.pixels)
         self._waiting.append(frame)
         self._count += 1
-        start = self._count - self._span
+        start = self._count - self.span
         if start >= 0 and start % self.scoring.clip_stride == 0:
             self._add_clip(start)
 
@@ -125,7 +125,7 @@ class FootageScorer:
             yield from self._give(scores)
 
     def _end_piece(self) -> Iterator[ScoredFrame]:
-        last = self._count - self._span
+        last = self._count - self.span
         if self._last_start is not None and last > self._last_start:
             self._add_clip(last)
         yield from self._score_clips()

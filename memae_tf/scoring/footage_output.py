@@ -45,7 +45,7 @@ class FootageOutput:
         footage: Footage,
         scorer: FootageScorer,
     ):
-        self.frames = self.anomalies = 0
+        self.frames = self.anomalies = self.scored = 0
         self._footage = footage
         self._lines, self._overlay, self._plot = lines, overlay, plot
         self._scorer = scorer
@@ -96,10 +96,13 @@ class FootageOutput:
             self._curve.add(scored)
         self.frames += 1
         self.anomalies += bool(scored.is_anomaly)
+        self.scored += scored.is_anomaly is not None
 
     def text(self) -> str:
         """How many frames there were, and what they are."""
-        return f"{self.frames:,} frames, {self.anomalies:,} abnormal"
+        without = self.frames - self.scored
+        unscored = f", {without:,} without a score" if without else ""
+        return f"{self.frames:,} frames, {self.anomalies:,} abnormal{unscored}"
 
     def _values(self, scored: ScoredFrame) -> dict[str, object]:
         frame, has_score = scored.frame, not math.isnan(scored.score)

@@ -101,7 +101,9 @@ class Footage:
         if self.featurizer.frame_rate is not None:
             return self.featurizer.frame_rate
         try:
-            return decoding.frame_rate(Path(self.source)) if self._is_file else None
+            if self._is_file:
+                return decoding.frame_rate(Path(self.source))
+            return None if self.is_live else decoding.frame_rate_of(self._open)
         except DamagedVideoError:
             return None
 
@@ -131,14 +133,18 @@ class Footage:
         if self._is_file:
             yield from decoding.read_frames(Path(self.source), channels, self.shown)
             return
+        if not self.is_live:
+            yield from decoding.decode_whole(self._open, channels, self.shown)
+            return
         av = decoding.require_av()
         try:
-            with self._open(av) as container:
+            with self._open() as container:
                 yield from decoding.decode(container, channels, self.shown)
         except av.FFmpegError as error:
             raise DamagedVideoError(decoding.reason(error)) from None
 
-    def _open(self, av):
+    def _open(self):
+        av = decoding.require_av()
         if self.source == STANDARD_INPUT:
             # Not buffered: its lock, held while nothing comes, would be in the way of an end.
             return av.open(sys.stdin.buffer.raw)

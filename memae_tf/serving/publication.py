@@ -99,13 +99,15 @@ def publish(
     interface = interface_of(source.detector)
     signatures = saved_model.signatures_of(interface)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_writing(base))
+        directory = stack.enter_context(_whole_directory(target))
+        # What is entered later is there first: without the file there is no version, either.
         if onnx_file is not None:
             encoded = signatures["score_encoded"].sample["features"]
             proto = onnx.detector_to_onnx(source.detector, encoded)
             stack.enter_context(_writing(onnx_file))
             stack.enter_context(whole_file(onnx_file)).write_bytes(proto.SerializeToString())
-        stack.enter_context(_writing(base))
-        _write(source, interface, signatures, stack.enter_context(_whole_directory(target)))
+        _write(source, interface, signatures, directory)
     return target
 
 

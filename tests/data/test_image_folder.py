@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 from memae_tf.config import ImageFolderData
 from memae_tf.data import image_folder
 from memae_tf.data.dataset import count, take
-from memae_tf.data.images import open_files, read_image
+from memae_tf.data.images import files_in, image_suffixes, open_files, read_image
 from memae_tf.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -91,6 +91,13 @@ def test_corrupt_files_are_named(root):
     assert "a text.png (cannot identify image file" in message
     assert "scratch/1.png (" in message
     assert "\n" not in message
+
+
+def test_only_pictures_count_as_images(root):
+    for name in ("report.pdf", "features.h5", "film.mpg", "fields.grib", "notes.txt"):
+        (root / "train" / name).write_text("no picture")
+    assert not {path.suffix for path in files_in(root / "train")} & {".pdf", ".h5", ".mpg", ".grib"}
+    assert {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif"} <= image_suffixes()
 
 
 def test_missing_folders_are_named(root):

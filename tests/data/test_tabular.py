@@ -432,6 +432,13 @@ def test_a_record_that_is_cut_short_is_named_by_its_line(tmp_path, end):
     assert_says(user_error(path), path, "line 5 has 1 cells and the header 2; is it cut off")
 
 
+def test_a_quote_that_does_not_end_is_named_by_its_line(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('x,kind\n1,a\n2,"b\n3,c\n')
+    with pytest.raises(UserError, match=r"a\.csv: line 4 is no CSV \(unexpected end of data\)"):
+        list(batches(path, {"x": "float32", "kind": "string"}, 2))
+
+
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
 def test_cells_that_are_not_separated_by_commas_are_no_single_column(tmp_path, mark):
     path = write(tmp_path / "a.csv", mark.join("vw"), *(f"{i}{mark}{i}" for i in range(400)))

@@ -279,7 +279,9 @@ def test_mistakes(place, words, message):
     [
         (["localhost:1", "x"], "--model is needed: which model of localhost:1?"),
         (["detector.keras", "x", "--model", "m"], "are for the address of a server"),
-        (["localhost:1", "x", "--batch-size", "0"], "0 is not positive"),
+        (["localhost:1", "x", "--batch-size", "0"], "0 should be 1 or more"),
+        (["localhost:1", "x", "--batch-size", "many"], "'many' should be a whole number"),
+        (["detector.keras", "x", "--threshold", "nan"], "nan should be a number"),
         (["detector.keras", "{input}", "-o", "{input}"], "scores.csv: is the input itself; give"),
     ],
 )

@@ -1,6 +1,7 @@
 """`python -m memae_tf.score` of footage: files, folders of frames, streams, what is wrong."""
 
 import csv
+import http.server
 import io
 import json
 import signal
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +22,7 @@ from PIL import Image
 
 from memae_tf.config import FrameScoring, parse_config
 from memae_tf.data import load
+from memae_tf.data.decoding import frame_rate
 from memae_tf.evaluation.frames import score_videos
 from memae_tf.models import load_detector
 from memae_tf.training.experiment import train
@@ -137,8 +140,36 @@ def test_plot_alone_needs_no_colours(run, folder, tmp_path):
 
 def test_shorter_than_a_clip(run, tmp_path):
     video = footage.write_video(tmp_path / "short.mkv", footage.scene(7, 0))
-    table = rows(run_here("score", run.path, video).stdout)
+    done = run_here("score", run.path, video, "-o", tmp_path / "short.csv")
+    assert done.returncode == 2
+    assert f"{video}: has 7 frames, and a clip of the detector needs" in done.stderr
+    assert "7 frames, 0 abnormal, 7 without a score" in done.stdout
+    table = rows((tmp_path / "short.csv").read_text())
     assert [(row["score"], row["is_anomaly"]) for row in table] == [("", "")] * 7
+
+
+@pytest.fixture
+def web(tmp_path):
+    """The address of a web server of a folder."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_file_on_a_web_server_is_one_that_may_be_cut_off(run, tmp_path, web):
+    whole = footage.write_video(tmp_path / "whole.avi", footage.scene(60, 0), "mjpeg", rate=5)
+    (tmp_path / "cut.avi").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    here, there = tmp_path / "here.csv", tmp_path / "there.csv"
+    assert run_here("score", run.path, whole, "-o", here).returncode == 0
+    words = ["-o", there, "--overlay", tmp_path / "there.mp4"]
+    assert run_here("score", run.path, f"{web}/whole.avi", *words).returncode == 0
+    assert there.read_text() == here.read_text()
+    assert frame_rate(tmp_path / "there.mp4") == 5
+    done = run_here("score", run.path, f"{web}/cut.avi")
+    assert done.returncode == 2
+    assert "cut.avi: is cut off: has" in done.stderr
 
 
 def test_frame_rate_is_the_detector_s(run, tmp_path):
@@ -313,7 +344,7 @@ def test_damage_ends_with_what_came_before_it(run, wrong, tmp_path):
     ("source", "message"),
     [
         ("no.mp4", "no.mp4: there is no such file; footage may be a video file, a folder of fr"),
-        ("text.mp4", "text.mp4: cannot be read (after 0 frames: Invalid data"),
+        ("text.mp4", "text.mp4: cannot be read (Invalid data"),
         ("empty", "empty: has no frames (images); a video is scored by its file's name"),
         ("tcp://me:secret@127.0.0.1:9", "tcp://127.0.0.1:9: cannot be read (Connection refused)"),
         ("http://me:no@127.0.0.1:9/a.mp4", "http://127.0.0.1:9/a.mp4: cannot be read (Connection"),
@@ -339,7 +370,7 @@ def test_input_that_is_wrong(run, wrong, tmp_path, source, message):
         (["--plot", "out.txt"], "out.txt: should end in .png, .svg or .pdf"),
         (["-o", "out.txt"], "out.txt: should end in .csv or .jsonl"),
         (["--explain"], "--explain is for records; --overlay shows where errors are in footage"),
-        (["--stride", "0"], "0 is not positive"),
+        (["--stride", "0"], "0 should be 1 or more"),
         (["--overlay", "{input}"], "a.mkv: is the input itself; give another name"),
     ],
 )

@@ -1,9 +1,13 @@
+import json
+import zipfile
+
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 from keras import ops
 
+from memae_tf.errors import UserError
 from memae_tf.layers import MemoryUnit, RecordFeaturizer
 from memae_tf.models import Detector, MemAE, dense, load_detector
 
@@ -133,6 +137,24 @@ def test_file_that_is_no_detector_is_refused(detector, tmp_path):
     cut.write_bytes((tmp_path / "whole.keras").read_bytes()[:-200])
     with pytest.raises(ValueError, match=r"cut\.keras: cannot be read as a detector"):
         load_detector(cut)
+    # As if a later version had written what this one does not know.
+    newer = tmp_path / "newer.keras"
+    with (
+        zipfile.ZipFile(tmp_path / "whole.keras") as whole,
+        zipfile.ZipFile(newer, "w") as archive,
+    ):
+        for name in whole.namelist():
+            content = whole.read(name)
+            if name == "metadata.json":
+                content = json.dumps({**json.loads(content), "keras_version": "99.1.0"})
+            elif name == "config.json":
+                content = content.replace(b'"num_slots"', b'"number_of_slots"')
+            archive.writestr(name, content)
+    with pytest.raises(UserError) as caught:
+        load_detector(newer)
+    assert str(caught.value).endswith(
+        f"detector (it was saved by Keras 99.1.0, and this is {keras.__version__})"
+    )
     detector.model.save(tmp_path / "model.keras")
     with pytest.raises(ValueError, match="holds a MemAE, not a Detector"):
         load_detector(tmp_path / "model.keras")

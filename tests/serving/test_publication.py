@@ -143,6 +143,15 @@ def test_onnx_file_appears_with_the_version_only(source, tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["detector.onnx", "models"]
 
 
+def test_without_the_onnx_file_there_is_no_version(source, tmp_path):
+    pytest.importorskip("tf2onnx")
+    taken = tmp_path / "detector.onnx"
+    taken.mkdir()
+    with pytest.raises(UserError, match=r"detector\.onnx: cannot be written"):
+        publish(source, tmp_path / "models", onnx_file=taken)
+    assert [path.name for path in tmp_path.rglob("*") if path.name.isdigit()] == []
+
+
 def test_missing_protocol_is_named(source, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_serving.apis.prediction_log_pb2", None)
     with pytest.raises(UserError, match=r"tensorflow-serving-api .*pip install .*\[serving\]"):

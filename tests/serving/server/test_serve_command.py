@@ -65,6 +65,14 @@ def test_pretrained_detector_is_exported_served_and_cleared_away(tmp_path, monke
     [
         ([], "nothing to serve"),
         (["no/such/directory"], "no/such/directory is no directory"),
+        # No name, but a folder.
+        (["no/lr=0.1/kdd"], "no/lr=0.1/kdd is no directory"),
+        (["{base}", "--port", "70000"], "--port: 70000 should be from 0 to 65535"),
+        (["{base}", "--rest-port", "-1"], "--rest-port: -1 should be from 0 to 65535"),
+        (["{base}", "--threads", "0"], "--threads: 0 should be 1 or more"),
+        (["{base}", "--poll-seconds", "-1"], "--poll-seconds: -1 should be 0 or more"),
+        (["{base}", "--poll-seconds", "nan"], "--poll-seconds: nan should be 0 or more"),
+        (["{base}", "--max-request-mib", "0"], "--max-request-mib: 0 should be 0.001 or more"),
         (["{base}/1"], "is a version itself"),
         (
             ["--pretrained", "cifar"],
@@ -75,7 +83,7 @@ def test_pretrained_detector_is_exported_served_and_cleared_away(tmp_path, monke
         (["--model-config-file", "nothing.config"], "is no model config"),
         (["--model-config-file", "{bad}"], "is no model config"),
         (["--model-config-file", "{relative}"], "absolute path"),
-        (["{base}", "--port", "x"], "invalid int value"),
+        (["{base}", "--port", "x"], "'x' should be a whole number"),
     ],
 )
 def test_mistakes_are_told_in_one_line(everything, tmp_path, arguments, message):
