@@ -227,8 +227,7 @@ def decode_whole(opened: Callable, channels: int, shown: bool = False) -> Iterat
                 yield frame
                 number += 1
     except av.FFmpegError as error:
-        when = f"after {number} frames: " if number else ""
-        raise DamagedVideoError(f"{when}{reason(error)}") from None
+        raise DamagedVideoError(f"after {number} frames: {reason(error)}") from None
     if number < declared - max(TOLERATED_FRAMES, TOLERATED_SHARE * declared):
         raise DamagedVideoError(f"is cut off: has {number} of {declared} frames")
 

@@ -159,7 +159,7 @@ def web(tmp_path):
 
 
 def test_a_file_on_a_web_server_is_one_that_may_be_cut_off(run, tmp_path, web):
-    whole = footage.write_video(tmp_path / "whole.avi", footage.scene(60, 0), "mjpeg", rate=5)
+    whole = footage.write_video(tmp_path / "whole.avi", footage.scene(60, 0), rate=5)
     (tmp_path / "cut.avi").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     here, there = tmp_path / "here.csv", tmp_path / "there.csv"
     assert run_here("score", run.path, whole, "-o", here).returncode == 0
@@ -344,10 +344,13 @@ def test_damage_ends_with_what_came_before_it(run, wrong, tmp_path):
     ("source", "message"),
     [
         ("no.mp4", "no.mp4: there is no such file; footage may be a video file, a folder of fr"),
-        ("text.mp4", "text.mp4: cannot be read (Invalid data"),
+        ("text.mp4", "text.mp4: cannot be read (after 0 frames: Invalid data"),
         ("empty", "empty: has no frames (images); a video is scored by its file's name"),
         ("tcp://me:secret@127.0.0.1:9", "tcp://127.0.0.1:9: cannot be read (Connection refused)"),
-        ("http://me:no@127.0.0.1:9/a.mp4", "http://127.0.0.1:9/a.mp4: cannot be read (Connection"),
+        (
+            "http://me:no@127.0.0.1:9/a.mp4",
+            "http://127.0.0.1:9/a.mp4: cannot be read (after 0 frames: Con",
+        ),
         ("/dev/video99", "/dev/video99: "),
     ],
 )
