@@ -71,7 +71,7 @@ def _multi_worker(replicas: int | None) -> tf.distribute.Strategy:
         with default_signals():
             return tf.distribute.MultiWorkerMirroredStrategy()
     except NO_CLUSTER as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"TF_CONFIG: worker {index} cannot start at {workers[index]} ({reason})"
         ) from None
