@@ -1,6 +1,6 @@
 """Keras layers: the memory of MemAE, the featurizers, and what the convolutional nets need.
 
-On every Keras backend: `keras.ops` only, but for one operation of BatchNormalization.
+On every Keras backend: `keras.ops` only.
 """
 
 from memae_tf.layers.batch_normalization import BatchNormalization

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from memae_tf.fused import HAS_FUSED_BATCH_NORM, fused_batch_norm
+
 
 @keras.saving.register_keras_serializable(package="memae_tf")
 class BatchNormalization(keras.layers.BatchNormalization):
@@ -28,7 +30,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         if not training or mask is not None or not self._is_fusible(inputs):
             return super().call(inputs, training=training, mask=mask)
-        outputs, mean, variance = _fused_batch_norm(inputs, self.gamma, self.beta, self.epsilon)
+        outputs, mean, variance = fused_batch_norm(inputs, self.gamma, self.beta, self.epsilon)
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + value * (1.0 - self.momentum))
         return ops.cast(outputs, self.compute_dtype)
@@ -38,7 +40,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         rank = len(inputs.shape)
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         return (
-            keras.backend.backend() == "tensorflow"
+            HAS_FUSED_BATCH_NORM
             and self.trainable
             and rank >= 4
             and self.axis in (-1, rank - 1)
@@ -48,26 +50,3 @@ class BatchNormalization(keras.layers.BatchNormalization):
             # Older versions of Keras do not have it.
             and not getattr(self, "renorm", False)
         )
-
-
-def _fused_batch_norm(inputs, gamma, beta, epsilon: float):
-    """What `inputs` (..., height, width, channels) become, and their mean and variance."""
-    import tensorflow as tf
-
-    channels = inputs.shape[-1]
-    # The operation knows images only.
-    images = tf.reshape(inputs, tf.concat([[-1], tf.shape(inputs)[-3:]], axis=0))
-    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
-        x=images,
-        scale=tf.ones(channels) if gamma is None else tf.convert_to_tensor(gamma),
-        offset=tf.zeros(channels) if beta is None else tf.convert_to_tensor(beta),
-        mean=tf.zeros(0),
-        variance=tf.zeros(0),
-        epsilon=epsilon,
-        is_training=True,
-    )
-    # The operation normalises by the variance of the batch, but gives the estimate of that of all
-    # data, by n - 1, which PyTorch has in its moving average and Keras has not.
-    count = tf.cast(tf.size(inputs) // channels, "float32")
-    variance *= tf.maximum(count - 1, 1) / count
-    return tf.reshape(outputs, tf.shape(inputs)), mean, variance
