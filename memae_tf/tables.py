@@ -76,8 +76,7 @@ def read_words(path: Path, column: str) -> np.ndarray:
             table = pyarrow.parquet.read_table(path, columns=[names[place]])
             cells = table.to_pandas(integer_object_nulls=True).iloc[:, 0]
         else:
-            header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
-            place = _names(path, header.iloc[0]).index(column)
+            place = _header(path).index(column)
             cells = pd.read_csv(path, usecols=[place], dtype=str, **CSV_OPTIONS).iloc[:, 0]
     return np.array([word(cell) for cell in cells], dtype=object)
 
@@ -269,8 +268,7 @@ def _pauses(descriptor: int) -> bool:
 def _read_csv(path: Path) -> pd.DataFrame:
     # pandas would rename a repeated column, and take the first column as an index where records
     # have one cell more than the header, under wrong names from then on.
-    header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
-    _names(path, header.iloc[0])
+    _header(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
@@ -282,6 +280,12 @@ def _read_csv(path: Path) -> pd.DataFrame:
         for _ in _csv_records(path):
             pass
     return table
+
+
+def _header(path: Path) -> list[str]:
+    """The names of a CSV file's columns as they stand there."""
+    header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
+    return _names(path, header.iloc[0])
 
 
 def _names(path: Path | str, columns) -> list[str]:

@@ -237,4 +237,4 @@ def _why(path: Path, error: Exception) -> str:
 
 
 def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.match(r"(\d+)\.(\d+)", version).groups())
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])

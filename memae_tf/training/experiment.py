@@ -147,7 +147,7 @@ def fit(
     if run is not None:
         checkpoints = Checkpoints(run.checkpoints, training.keep_checkpoints)
         if is_chief(strategy):
-            with _shown(run.tensorboard):
+            with _writing_results(run.tensorboard):
                 monitor = Monitor(
                     run.tensorboard, final, samples, training.seed, dataset.featurizer
                 )
@@ -197,7 +197,7 @@ class _Course:
             self.loop.load_state(self.best.state)
         self.final.set_weights(self.loop.weights())
         if self.monitor is not None:
-            with _shown(self.monitor.directory):
+            with _writing_results(self.monitor.directory):
                 self.monitor.finish()
         return self.history
 
@@ -250,7 +250,7 @@ class _Course:
         self.position = Position(position.epoch + 1)
         self._save()
         if self.monitor is not None:
-            with _shown(self.monitor.directory):
+            with _writing_results(self.monitor.directory):
                 self.monitor.write(entry)
 
     def _save(self) -> None:
@@ -266,12 +266,15 @@ class _Course:
 
 
 @contextlib.contextmanager
-def _shown(directory: Path) -> Iterator[None]:
-    """Says that event files cannot be written; TensorFlow has errors of its own for that."""
+def _writing_results(directory: Path) -> Iterator[None]:
+    """Says what cannot be written; TensorFlow has errors of its own for its event files."""
     try:
         with written(directory):
             yield
     except tf.errors.OpError as error:
+        if "Summary" not in error.message:
+            # No matter of files.
+            raise
         # Behind the names of operations and files.
         reason = re.split(r"[;}] ?", error.message.partition(" [Op:")[0])[-1].strip()
         raise UserError(
@@ -436,8 +439,10 @@ def finish(
     scores = score_sets(detector, dataset, config.evaluation, on_scored)
     _require_finite(scores, config)
     set_threshold(detector, scores, dataset, config)
-    with _shown(run.path):
-        return _write(config, run, detector, dataset, history, scores)
+    metrics = summarize(config, dataset, scores, history, memory_health(detector.model, dataset))
+    with _writing_results(run.path):
+        _write(config, run, detector, dataset, history, scores, metrics)
+    return metrics
 
 
 def _write(
@@ -447,8 +452,9 @@ def _write(
     dataset: Dataset,
     history: list[dict],
     scores: Scores,
-) -> dict:
-    """Detector, report and, last, metrics; gives these."""
+    metrics: dict,
+) -> None:
+    """Writes detector, report and, last, metrics."""
     with whole_file(run.detector) as aside:
         # Keras judges a file by its suffix.
         saved = aside.with_suffix(".saving.keras")
@@ -457,13 +463,11 @@ def _write(
             saved.replace(aside)
         finally:
             saved.unlink(missing_ok=True)
-    metrics = summarize(config, dataset, scores, history, memory_health(detector.model, dataset))
     run.write_json(run.history, history)
     write_evaluation(run.tensorboard, config, metrics, scores, dataset)
     with whole_file(run.report) as aside:
         write_report(aside, metrics, scores, history, detector, dataset)
     run.write_json(run.metrics, metrics)
-    return metrics
 
 
 def evaluate(config: Config, run: RunDirectory, on_videos: OnVideos = lambda *_: None) -> dict:

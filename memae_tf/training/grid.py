@@ -22,7 +22,7 @@ from memae_tf.config import (
 )
 from memae_tf.console import import_tensorflow
 from memae_tf.errors import UserError
-from memae_tf.training.run_directory import whole_file
+from memae_tf.training.run_directory import whole_file, written
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,10 +222,8 @@ def run_cell(cell: Cell, workdir: Path) -> None:
 
     start = time.monotonic()
     path = _path(cell, workdir)
-    try:
+    with written(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path.parent}: cannot be written ({error.strerror})") from None
     try:
         metrics = measure_system(cell.config)
     except UserError as error:
