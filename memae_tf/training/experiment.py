@@ -276,7 +276,7 @@ def _writing_results(directory: Path) -> Iterator[None]:
             # No matter of files.
             raise
         # Behind the names of operations and files.
-        reason = re.split(r"[;}] ?", error.message.partition(" [Op:")[0])[-1].strip()
+        reason = re.split(r"[;}] ?", error.message.splitlines()[0].partition(" [Op:")[0])[-1]
         raise UserError(
             f"{directory}: cannot be written ({reason}); the same command goes on from here"
         ) from None
