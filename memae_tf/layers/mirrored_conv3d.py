@@ -56,21 +56,7 @@ class MirroredConv3D(keras.layers.Layer):
         return (input_shape[0], *sizes, self.filters)
 
     def call(self, inputs):
-        size, channels = inputs.shape[1:4], inputs.shape[-1]
-        kernel = ops.reshape(ops.cast(self.kernel, self.compute_dtype), (-1, channels))
-        # Planes first: neighbours in memory are neighbours in a frame.
-        given = ops.einsum("nc,kc->kn", ops.reshape(inputs, (-1, channels)), kernel)
-        # So many terms are not to be added in half precision.
-        given = ops.cast(given, keras.backend.result_type(self.compute_dtype, "float32"))
-        outputs = [given]
-        for axis, (taps, stride) in enumerate(zip(self.kernel_size, self.strides, strict=True)):
-            behind = math.prod(size[axis + 1 :])
-            shape = (taps, -1, size[axis], behind)
-            outputs = [y for given in outputs for y in _added(ops.reshape(given, shape), stride)]
-        outputs = ops.reshape(ops.stack(outputs), (*self.strides, self.filters, -1, *size))
-        outputs = ops.transpose(outputs, (4, 5, 0, 6, 1, 7, 2, 3))
-        whole = [n * s for n, s in zip(size, self.strides, strict=True)]
-        outputs = ops.cast(ops.reshape(outputs, (-1, *whole, self.filters)), self.compute_dtype)
+        outputs = mirrored(inputs, ops.cast(self.kernel, self.compute_dtype), self.strides)
         return outputs + ops.cast(self.bias, outputs.dtype)
 
     def get_config(self):
@@ -80,6 +66,33 @@ class MirroredConv3D(keras.layers.Layer):
             "kernel_size": list(self.kernel_size),
             "strides": list(self.strides),
         }
+
+
+def mirrored(inputs, kernel, strides):
+    """The layer's outputs before its bias is added.
+
+    Args:
+        inputs: (batch, frames, height, width, channels)
+        kernel: (3-D taps, filters, channels), of the same dtype, which the outputs have, too.
+        strides: Three numbers.
+    """
+    *taps, filters, channels = kernel.shape
+    size = inputs.shape[1:4]
+    # Planes first: neighbours in memory are neighbours in a frame.
+    given = ops.einsum(
+        "nc,kc->kn", ops.reshape(inputs, (-1, channels)), ops.reshape(kernel, (-1, channels))
+    )
+    # So many terms are not to be added in half precision.
+    given = ops.cast(given, keras.backend.result_type(kernel.dtype, "float32"))
+    outputs = [given]
+    for axis, (count, stride) in enumerate(zip(taps, strides, strict=True)):
+        behind = math.prod(size[axis + 1 :])
+        shape = (count, -1, size[axis], behind)
+        outputs = [y for given in outputs for y in _added(ops.reshape(given, shape), stride)]
+    outputs = ops.reshape(ops.stack(outputs), (*strides, filters, -1, *size))
+    outputs = ops.transpose(outputs, (4, 5, 0, 6, 1, 7, 2, 3))
+    whole = [n * s for n, s in zip(size, strides, strict=True)]
+    return ops.cast(ops.reshape(outputs, (-1, *whole, filters)), kernel.dtype)
 
 
 def _added(given, stride: int) -> list:

@@ -12,6 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import jax_conv3d
 
+from memae_tf.layers import mirrored_conv3d
+
 
 def close(own, reference):
     for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(reference), strict=True):
@@ -56,6 +58,20 @@ def test_conv3d_transpose():
     check(
         lambda x, kernel: jax_conv3d.conv3d_transpose(x, kernel, strides),
         lambda x, kernel: ops.conv_transpose(x, kernel, strides, "valid", None, "channels_last"),
+        x,
+        kernel,
+    )
+
+
+@pytest.mark.parametrize(
+    ("taps", "strides"), [((3, 3, 3), (1, 2, 2)), ((5, 3, 7), (2, 3, 2)), ((3, 1, 3), (4, 1, 1))]
+)
+@pytest.mark.parametrize("filters", [1, 3])
+def test_mirrored(taps, strides, filters):
+    x, kernel = arrays((2, 3, 5, 4, 12), (*taps, filters, 12))
+    check(
+        lambda x, kernel: jax_conv3d.mirrored(x, kernel, strides),
+        lambda x, kernel: mirrored_conv3d.mirrored(x, kernel, strides),
         x,
         kernel,
     )
