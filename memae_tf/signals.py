@@ -1,9 +1,14 @@
-"""Ctrl-C and SIGTERM during training: what was learned is saved first."""
+"""Ctrl-C and SIGTERM: what was learned is saved first, and no wait misses them."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from queue import Empty, Queue, SimpleQueue
+
+# A signal that comes just before a wait begins, or to another thread, does not end it: the
+# interpreter looks for signals before the system call, and then no more until it returns.
+WAKE_SECONDS = 0.5
 
 
 class Terminated(SystemExit):
@@ -34,6 +39,19 @@ def default_signals() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def take(queue: Queue | SimpleQueue) -> object:
+    """`queue.get()` for the main thread, however long it takes: a signal always ends it."""
+    while True:
+        with contextlib.suppress(Empty):
+            return queue.get(timeout=WAKE_SECONDS)
+
+
+def wait(event: threading.Event) -> None:
+    """`event.wait()` for the main thread: a signal is always noticed."""
+    while not event.wait(WAKE_SECONDS):
+        pass
 
 
 class DeferredSignals:

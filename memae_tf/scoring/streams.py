@@ -20,6 +20,7 @@ from memae_tf.data import decoding
 from memae_tf.data.decoding import DamagedVideoError, Frame
 from memae_tf.errors import UserError
 from memae_tf.layers import ClipFeaturizer
+from memae_tf.signals import take
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
 STANDARD_INPUT = "-"
@@ -236,7 +237,7 @@ class Ahead:
                 item = self._queue.get_nowait()
             except Empty:
                 yield None
-                item = self._queue.get()
+                item = take(self._queue)
             if isinstance(item, _End):
                 if item.error is not None:
                     raise item.error

@@ -20,6 +20,7 @@ from memae_tf.serving.protocol import DataType, State
 from memae_tf.serving.server import tensors
 from memae_tf.serving.server.status import Code, ServingError
 from memae_tf.serving.transports import GrpcTransport, Model, RestTransport, Tensors
+from memae_tf.signals import take
 
 logger = logging.getLogger(__name__)
 
@@ -554,7 +555,7 @@ def _in_order(function: Callable, items: Iterable) -> Iterator:
 
     threading.Thread(target=read, daemon=True).start()
     try:
-        while (future := under_way.get()) is not None:
+        while (future := take(under_way)) is not None:
             yield future.result()
             free.release()
     finally:

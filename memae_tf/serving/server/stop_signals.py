@@ -5,6 +5,8 @@ import signal
 import threading
 from collections.abc import Callable
 
+from memae_tf.signals import wait
+
 
 class StopSignals:
     """Notes the first SIGTERM or SIGINT; a second one ends the process at once.
@@ -30,7 +32,7 @@ class StopSignals:
 
     def wait(self) -> None:
         """Waits for a signal."""
-        self._stopped.wait()
+        wait(self._stopped)
 
     def then(self, callback: Callable[[], None]) -> None:
         """Calls something when the signal comes, or now if it has come."""
