@@ -271,10 +271,10 @@ def evaluate(args: argparse.Namespace) -> None:
     trained = np.load(args.source)
     model.set_weights(named(trained, "weights_"))
     run = RunDirectory(args.workdir)
-    run.create(config)
     detector = Detector(dataset.featurizer, model, threshold=0.0)
     history = json.loads(str(trained["history"]))
-    print(summary(experiment.finish(config, run, detector, dataset, history)))
+    with run.begun(config):
+        print(summary(experiment.finish(config, run, detector, dataset, history)))
 
 
 if __name__ == "__main__":

@@ -107,13 +107,13 @@ def train(
     threshold_name(dataset, config.evaluation)
     _require_video(dataset, config.training)
     # Only now that the data are good: a mistake in them leaves nothing behind.
-    if is_chief(strategy):
-        run.create(config)
-        run.require_same_data(fingerprint(dataset))
-    detector, history = fit(config, dataset, run, strategy, on_progress)
     if not is_chief(strategy):
+        fit(config, dataset, run, strategy, on_progress)
         return None
-    return finish(config, run, detector, dataset, history, partial(on_videos, "scored"))
+    with run.begun(config):
+        run.require_same_data(fingerprint(dataset))
+        detector, history = fit(config, dataset, run, strategy, on_progress)
+        return finish(config, run, detector, dataset, history, partial(on_videos, "scored"))
 
 
 def fit(

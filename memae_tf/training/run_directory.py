@@ -1,6 +1,7 @@
 """What a run leaves on disk, and how it comes back to it."""
 
 import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -51,20 +52,46 @@ class RunDirectory:
         elif self.path.exists() and any(self.path.iterdir()):
             raise UserError(f"{self.path}: is neither empty nor a run; choose another --workdir")
 
-    def create(self, config: Config) -> None:
+    @contextlib.contextmanager
+    def begun(self, config: Config) -> Iterator[None]:
         """Makes the directory and `config.yaml`, or comes back to those of the same configuration.
 
+        While this is entered no other process may do so.
+
         Raises:
-            UserError: As `check` does, and if it cannot be written.
+            UserError: As `check` does, if it cannot be written, and if another process is at it.
         """
         self.check(config)
-        if self.config.exists():
-            self._remove_partial_files()
-            return
         with written(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            with whole_file(self.config) as aside:
-                aside.write_text(config.to_yaml())
+        with self._locked():
+            if self.config.exists():
+                self._require_same(config)
+                self._remove_partial_files()
+            else:
+                with written(self.path), whole_file(self.config) as aside:
+                    aside.write_text(config.to_yaml())
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The operating system takes the lock back from a process that is killed."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UserError(
+                f"{self.path}: another process is training here; wait for it, or choose another "
+                "--workdir"
+            ) from None
+        except OSError:
+            # Some network file systems have no locks.
+            pass
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def require_same_data(self, fingerprint: dict[str, object]) -> None:
         """Refuses to go on with other training data than the run was begun with.

@@ -58,8 +58,8 @@ def folder(tmp_path):
 
 def new_run(path, config):
     run = RunDirectory(path)
-    run.create(config)
-    return run
+    with run.begun(config):
+        return run
 
 
 def run_train(folder, *arguments, config="config.yaml"):

@@ -124,6 +124,25 @@ def test_killed_again_and_again_it_ends_with_the_same_bits(config, whole, tmp_pa
     assert not list(workdir.rglob(".partial-*"))
 
 
+def test_a_second_process_does_not_train_in_the_same_directory(config, whole, tmp_path):
+    workdir = tmp_path / "run"
+    first = start(config, workdir)
+    try:
+        wait_for_epoch(first, workdir, 1)
+        first.send_signal(signal.SIGSTOP)
+        second = start(config, workdir)
+        _, err = second.communicate(timeout=120)
+        assert second.returncode == 2
+        (line,) = err.splitlines()
+        assert line.startswith(f"{workdir}: another process is training here; ")
+        first.send_signal(signal.SIGCONT)
+        finish(first)
+    finally:
+        first.kill()
+    for a, b in zip(weights(workdir), weights(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_asked_to_end_it_saves_and_says_so(config, whole, tmp_path):
     workdir = tmp_path / "run"
     for number, status, said in (
