@@ -12,6 +12,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
 import numpy as np
 
 from memae_tf.config import VideoData
@@ -53,7 +54,7 @@ def prepare(
     videos: dict[Source, Video] = {}
     damaged: dict[str, str] = {}
     stop = threading.Event()
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(joblib.cpu_count()) as pool:
         futures = {pool.submit(_video, source, config, folder, stop): source for source in sources}
         try:
             for future in as_completed(futures):

@@ -3,13 +3,13 @@
 import itertools
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
 import numpy as np
 
 from memae_tf.config import (
@@ -188,7 +188,7 @@ def _finish(open_cells: list[Cell], workdir: Path, workers: int) -> Iterator[Cel
         # Forked processes would inherit a TensorFlow that has started its threads.
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_start_worker,
-        initargs=(max(1, (os.cpu_count() or 1) // workers),),
+        initargs=(max(1, joblib.cpu_count() // workers),),
     )
     try:
         futures: dict[Future, Cell] = {

@@ -1,11 +1,11 @@
 """The custom training loop: whole stretches of steps in one graph call."""
 
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+import joblib
 import keras
 import numpy as np
 import tensorflow as tf
@@ -109,7 +109,7 @@ class TrainingLoop:
         self._compiled = model.supports_jit and replicas == 1
         self._gradients, self._slices = self._compute_gradients, 1
         if model.supports_jit and stateless:
-            self._slices = max(1, _num_cores() // replicas)
+            self._slices = max(1, _cpu_threads() // replicas)
             if replicas > 1:
                 self._gradients = tf.function(self._compute_gradients, jit_compile=True)
         step_nbytes = self.samples.sample_nbytes * config.batch_size
@@ -318,11 +318,11 @@ class TrainingLoop:
         return weights
 
 
-def _num_cores() -> int:
-    """Of the CPU, as TensorFlow was told to use them; 1 where a GPU does the work."""
+def _cpu_threads() -> int:
+    """As many as TensorFlow works with; 1 where a GPU does the work."""
     if tf.config.list_logical_devices("GPU"):
         return 1
-    return tf.config.threading.get_inter_op_parallelism_threads() or os.cpu_count() or 1
+    return tf.config.threading.get_inter_op_parallelism_threads() or joblib.cpu_count()
 
 
 def _own_part(size: int) -> Part:
