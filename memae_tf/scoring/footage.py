@@ -40,9 +40,9 @@ class FootageScorer:
     """Scores frames as they come.
 
     The last frames are in a ring as long as a clip; a clip is scored when its last frame is there.
-    Frames are given out when no later clip can change their scores, at the latest one clip and the
-    smoothing behind. Before a gap, the footage ends, and it starts anew behind it: no clip spans
-    one.
+    Frames are given out when no later clip can change their scores or show them, at the latest one
+    clip and the smoothing behind. Before a gap, the footage ends, and it starts anew behind it: no
+    clip spans one.
 
     Args:
         detector: One of clips.
@@ -70,6 +70,8 @@ class FootageScorer:
         featurizer = self.detector.featurizer
         self._scorer = FrameScorer(featurizer.length, featurizer.frame_stride, self.scoring)
         self._heat = _Heat(featurizer.frame_stride)
+        # Scores of frames of which later clips may still say where their errors are.
+        self._scores: deque[np.float32] = deque()
         self._ring: deque[np.ndarray] = deque(maxlen=self.span)
         self._count = 0
         self._last_start: int | None = None
@@ -122,7 +124,8 @@ class FootageScorer:
             if self.explain:
                 self._heat.add(start, answer["heat_map"][i])
             _, scores = self._scorer.add(start, answer["score"][i], answer["frame_score"][i])
-            yield from self._give(scores)
+            self._scores.extend(scores)
+            yield from self._give(start + 1 if self.explain else self._count)
 
     def _end_piece(self) -> Iterator[ScoredFrame]:
         last = self._count - self.span
@@ -130,11 +133,14 @@ class FootageScorer:
             self._add_clip(last)
         yield from self._score_clips()
         if self._count:
-            yield from self._give(self._scorer.finish(self._count)[1])
+            self._scores.extend(self._scorer.finish(self._count)[1])
+            yield from self._give(self._count)
         self._start_piece()
 
-    def _give(self, scores: np.ndarray) -> Iterator[ScoredFrame]:
-        for score in scores:
+    def _give(self, stop: int) -> Iterator[ScoredFrame]:
+        """The frames before `stop` that have a score."""
+        while self._scores and self._first < stop:
+            score = self._scores.popleft()
             frame = self._waiting.popleft()
             heat = self._heat.take(self._first) if self.explain else None
             self._first += 1

@@ -36,8 +36,9 @@ def stream_frame(number: int, gap: float | None = None) -> StreamFrame:
     return StreamFrame(number, float(number), pixels, None, gap)
 
 
+@pytest.mark.parametrize("credit", ["clip", "frame", "center"])
 @pytest.mark.parametrize(("patient", "most_alive"), [(False, 40), (True, MOST_WAITING + 40)])
-def test_memory_is_bounded(detector, patient, most_alive):
+def test_memory_is_bounded(detector, patient, most_alive, credit):
     alive, most = weakref.WeakValueDictionary(), 0
 
     def frames():
@@ -50,16 +51,38 @@ def test_memory_is_bounded(detector, patient, most_alive):
                 most = max(most, len(alive))
             yield frame
 
-    scorer = FootageScorer(detector, FrameScoring(clip_stride=8, smoothing=2), None, explain=True)
-    count = 0
+    scoring = FrameScoring(clip_stride=8, smoothing=2, credit=credit)
+    scorer = FootageScorer(detector, scoring, None, explain=True)
+    count = maps = 0
     for scored in scorer.run(interleaved(frames()), patient):
         assert scored.frame.number == count
         count += 1
+        maps = max(maps, len(scorer._heat._sums))
         del scored
     assert count == 700
     # A clip spans 7 frames, the next starts 8 later, and the smoothing looks 6 ahead.
     assert most < most_alive
-    assert len(scorer._heat._sums) < most_alive
+    assert 0 < maps < most_alive
+
+
+@pytest.mark.parametrize("credit", ["clip", "frame", "center"])
+def test_heat_is_that_of_all_clips_that_show_a_frame(detector, credit):
+    frames = [stream_frame(number) for number in range(23)]
+    starts = range(0, 17, 2)
+    clips = np.stack(
+        [[frame.pixels for frame in frames[start : start + 7 : 2]] for start in starts]
+    )
+    maps = detector.detect(clips, explain=True)["heat_map"]
+    expected = [[] for _ in frames]
+    for start, own in zip(starts, maps, strict=True):
+        for i, heat in enumerate(own):
+            expected[start + 2 * i].append(heat)
+    scorer = FootageScorer(detector, FrameScoring(clip_stride=2, credit=credit), None, explain=True)
+    for scored, heats in zip(scorer.run(frames, patient=True), expected, strict=True):
+        if heats:
+            np.testing.assert_allclose(scored.heat, np.mean(heats, axis=0), rtol=1e-4)
+        else:
+            assert scored.heat is None
 
 
 def interleaved(frames):
