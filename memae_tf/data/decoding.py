@@ -1,7 +1,7 @@
 """Frames of video files and of folders of images, one by one."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -22,6 +22,8 @@ VIDEO_SUFFIXES = (
 LONGEST_STEP = 10.0  # seconds from one frame to the next
 # A container may count frames that its own edit list leaves out.
 TOLERATED_SHARE, TOLERATED_FRAMES = 0.01, 2
+# What FFmpeg calls containers that say in the beginning how long they are, and count no frames.
+DURATION_FORMATS = ("matroska,webm", "flv")
 
 
 class DamagedVideoError(Exception):
@@ -67,8 +69,7 @@ def frame_rate(path: Path) -> float | None:
     """
     if path.is_dir():
         return None
-    av = require_av()
-    return frame_rate_of(lambda: av.open(str(path)))
+    return frame_rate_of(lambda: open_container(str(path)))
 
 
 def frame_rate_of(opened: Callable) -> float | None:
@@ -169,6 +170,12 @@ def require_av():
     return av
 
 
+def open_container(source, **options):
+    """PyAV's container of a file, an address or an open file, to read from."""
+    # Titles and the like may be in any encoding, and are not for us.
+    return require_av().open(source, metadata_errors="replace", **options)
+
+
 def _read_folder(folder: Path, channels: int, shown: bool) -> Iterator[Frame]:
     for path in frame_files(folder):
         try:
@@ -195,17 +202,34 @@ def decode(container, channels: int, shown: bool = False) -> Iterator[Frame]:
         av.FFmpegError: If it cannot be read on.
     """
     stream = _stream(container)
+    yield from _decoded(container.demux(stream), stream, channels, shown)
+
+
+def _decoded(packets: Iterable, stream, channels: int, shown: bool) -> Iterator[Frame]:
     stream.thread_type = "AUTO"
-    start = None
-    for frame in container.decode(stream):
-        start = frame.time if start is None else start
-        colour = pixels_of(frame, 3) if shown else None
-        yield Frame(pixels_of(frame, channels), _since(start, frame.time), colour)
+    start = time = None
+    for packet in packets:
+        for frame in packet.decode():
+            time = _time(frame, stream, time)
+            start = time if start is None else start
+            colour = pixels_of(frame, 3) if shown else None
+            since = None if start is None or time is None else time - start
+            yield Frame(pixels_of(frame, channels), since, colour)
+
+
+def _time(frame, stream, last: float | None) -> float | None:
+    """When a frame of a stream is to be seen, in seconds; `last` is when the one before was."""
+    if "avi" not in stream.container.format.name:
+        return frame.time
+    # AVI says when frames are decoded only: those of the frames themselves would be out of order.
+    if frame.dts is not None:
+        return float(frame.dts * stream.time_base)
+    rate = stream.average_rate
+    return None if last is None or not rate else last + float(1 / rate)
 
 
 def _read_file(path: Path, channels: int, shown: bool) -> Iterator[Frame]:
-    av = require_av()
-    yield from decode_whole(lambda: av.open(str(path)), channels, shown)
+    yield from decode_whole(lambda: open_container(str(path)), channels, shown)
 
 
 def decode_whole(opened: Callable, channels: int, shown: bool = False) -> Iterator[Frame]:
@@ -219,17 +243,62 @@ def decode_whole(opened: Callable, channels: int, shown: bool = False) -> Iterat
         DamagedVideoError: If it cannot be read, or not to its end.
     """
     av = require_av()
-    number = declared = 0
+    number, whole = 0, None
     try:
         with opened() as container:
-            declared = _stream(container).frames
-            for frame in decode(container, channels, shown):
+            stream = _stream(container)
+            whole = _Whole(stream)
+            packets = whole.watched(container.demux(stream))
+            for frame in _decoded(packets, stream, channels, shown):
                 yield frame
                 number += 1
     except av.FFmpegError as error:
         raise DamagedVideoError(f"after {number} frames: {reason(error)}") from None
-    if number < declared - max(TOLERATED_FRAMES, TOLERATED_SHARE * declared):
-        raise DamagedVideoError(f"is cut off: has {number} of {declared} frames")
+    whole.check(number)
+
+
+class _Whole:
+    """Whether all of a video is there, as far as its container says what that would be.
+
+    Args:
+        stream: Its stream.
+    """
+
+    def __init__(self, stream):
+        container = stream.container
+        self._rate = stream.average_rate
+        self._frames: int = stream.frames
+        # Where frames are not counted, these say how long all is; others estimate it from what is
+        # there. That is the longest stream: with sound it may be another one.
+        says_duration = container.format.name in DURATION_FORMATS and len(container.streams) == 1
+        self._seconds = (container.duration or 0) / 1e6 if says_duration else 0
+        self._hidden, self._end = 0, 0.0
+
+    def watched(self, packets: Iterable) -> Iterator:
+        """The packets, noticed on their way to the decoder."""
+        for packet in packets:
+            # A file that was cut without encoding it anew has some frames before its first one.
+            self._hidden += packet.is_discard
+            if packet.pts is not None:
+                end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                self._end = max(self._end, float(end))
+            yield packet
+
+    def check(self, number: int) -> None:
+        """Complains if so many frames are not all of them.
+
+        Raises:
+            DamagedVideoError: Saying how many there are.
+        """
+        there = number + self._hidden
+        if there < self._frames - max(TOLERATED_FRAMES, TOLERATED_SHARE * self._frames):
+            raise DamagedVideoError(f"is cut off: has {there} of {self._frames} frames")
+        if not self._frames and self._rate:
+            tolerated = max(TOLERATED_FRAMES / float(self._rate), TOLERATED_SHARE * self._seconds)
+            if self._end < self._seconds - tolerated:
+                raise DamagedVideoError(
+                    f"is cut off: has {self._end:.1f} of {self._seconds:.1f} seconds"
+                )
 
 
 def _stream(container):
@@ -245,10 +314,6 @@ def pixels_of(frame, channels: int) -> np.ndarray:
         pixels = pixels[..., None]
     turns = round(Fraction(frame.rotation, 90)) % 4
     return np.rot90(pixels, turns) if turns else pixels
-
-
-def _since(start: float | None, time: float | None) -> float | None:
-    return None if start is None or time is None else time - start
 
 
 def reason(error: Exception) -> str:

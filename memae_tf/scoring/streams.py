@@ -148,7 +148,7 @@ class Footage:
         av = decoding.require_av()
         if self.source == STANDARD_INPUT:
             # Not buffered: its lock, held while nothing comes, would be in the way of an end.
-            return av.open(sys.stdin.buffer.raw)
+            return decoding.open_container(sys.stdin.buffer.raw)
         if self._is_camera:
             if "v4l2" not in av.formats_available:
                 raise UserError(
@@ -156,10 +156,10 @@ class Footage:
                     f"-i {self.source} -c:v mpeg2video -q:v 2 -f mpegts - | python -m "
                     "memae_tf.score DETECTOR -"
                 )
-            return av.open(self.source, format="v4l2", timeout=TIMEOUT)
+            return decoding.open_container(self.source, format="v4l2", timeout=TIMEOUT)
         # Packets that get lost would make the picture fall apart.
         options = {"rtsp_transport": "tcp"} if self.source.startswith("rtsp") else {}
-        return av.open(self.source, options=options, timeout=TIMEOUT)
+        return decoding.open_container(self.source, options=options, timeout=TIMEOUT)
 
     def _connections(self) -> Iterator[StreamFrame]:
         """The frames of a stream, connection after connection."""

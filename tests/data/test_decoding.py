@@ -30,12 +30,57 @@ def test_lossless_file_gives_its_frames_back(tmp_path):
     np.testing.assert_allclose(times, np.arange(12) / 10, atol=1e-3)
 
 
-@pytest.mark.parametrize(("suffix", "codec"), [("mp4", "libx264"), ("avi", "mpeg4")])
+# Some of them show frames in another order than they are decoded in.
+@pytest.mark.parametrize(
+    ("suffix", "codec"),
+    [("mp4", "libx264"), ("avi", "mpeg4"), ("avi", "libx264"), ("mkv", "libx264")],
+)
 def test_usual_files(tmp_path, suffix, codec):
     path = footage.write_video(tmp_path / f"a.{suffix}", FRAMES, codec)
     found = pixels_of(path)[..., 0].astype(float)
     assert found.shape == FRAMES.shape
     assert np.abs(found - FRAMES).mean() < 8
+    times = [frame.time for frame in read_frames(path, 1)]
+    np.testing.assert_allclose(times, np.arange(12) / 10, atol=1e-3)
+    assert len(list(at_rate(enumerate(read_frames(path, 1)), 5))) == 7
+
+
+def test_title_in_another_encoding(tmp_path):
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Einfahrt Sxd"
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+        for packet in stream.encode(av.VideoFrame.from_ndarray(FRAMES[0], format="gray")):
+            container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+    content = path.read_bytes()
+    assert b"Einfahrt Sxd" in content
+    path.write_bytes(content.replace(b"Einfahrt Sxd", "Einfahrt Süd".encode("latin-1")))
+    assert len(pixels_of(path)) == 1
+    assert frame_rate(path) == 10
+
+
+def test_file_that_was_cut_without_encoding_it_anew(tmp_path):
+    """Frames before the cut are in the file, for the decoder, and its edit list hides them."""
+    whole = footage.write_video(tmp_path / "a.mp4", footage.scene(100, seed=0), "libx264")
+    cut = tmp_path / "cut.mp4"
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
+        stream = source.streams.video[0]
+        template = target.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.pts -= int(4 / stream.time_base)
+                packet.dts -= int(4 / stream.time_base)
+                packet.stream = template
+                target.mux(packet)
+    with av.open(str(cut)) as container:
+        assert container.streams.video[0].frames == 100
+    np.testing.assert_array_equal(pixels_of(cut), pixels_of(whole)[40:])
+    cut.write_bytes(whole.read_bytes()[:-2000])
+    with pytest.raises(DamagedVideoError):
+        pixels_of(cut)
 
 
 def test_colours_and_grey(tmp_path):
@@ -83,6 +128,18 @@ def test_cut_off_file_says_so(tmp_path):
     cut.write_bytes(data[: len(data) // 2])
     with pytest.raises(DamagedVideoError, match=r"cut off: has \d+ of 60 frames|after \d+ frames"):
         pixels_of(cut)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("mkv", "mpeg4"), ("mkv", "libx264"), ("webm", "libvpx"), ("flv", "flv")]
+)
+def test_cut_off_file_that_counts_no_frames(tmp_path, suffix, codec):
+    whole = footage.write_video(tmp_path / f"a.{suffix}", footage.scene(60, seed=0), codec)
+    assert len(pixels_of(whole)) == 60
+    data = whole.read_bytes()
+    whole.write_bytes(data[: len(data) * 4 // 5])
+    with pytest.raises(DamagedVideoError, match=r"cut off: has \d\.\d of [56]\.\d seconds"):
+        pixels_of(whole)
 
 
 @pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
