@@ -1,7 +1,7 @@
 """Videos as prepared frames, and clips as windows over them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -84,7 +84,8 @@ class Clips:
     def hold_out(self, share: float, seed: int) -> tuple["Clips", "Clips"]:
         """These clips, and about a share of them apart that have no frame with them in common.
 
-        Whole videos are set apart, at random; of a single one, its end.
+        Whole videos are set apart, at random; of a single one, its end. The videos of the clips
+        that stay have no other frames than those.
         """
         video, start = self.places.T
         numbers = np.unique(video)
@@ -93,9 +94,17 @@ class Clips:
             sizes = np.cumsum([(video == number).sum() for number in order[:-1]])
             count = 1 + int(np.argmin(np.abs(sizes - share * len(self))))
             apart = np.isin(video, order[:count])
-            return self[~apart], self[apart]
+            kept = np.setdiff1d(numbers, order[:count])
+            videos = [self.videos[number] for number in kept]
+            places = np.stack([np.searchsorted(kept, video), start], axis=1)[~apart]
+            return Clips(videos, self.length, self.frame_stride, places), self[apart]
         cut = start[min(max(1, round(len(self) * (1 - share))), len(self) - 1)]
-        return self[start + span(self.length, self.frame_stride) <= cut], self[start >= cut]
+        kept = self[start + span(self.length, self.frame_stride) <= cut]
+        kept.videos = tuple(
+            replace(v, frames=v.frames[:cut], numbers=v.numbers[:cut]) if number in video else v
+            for number, v in enumerate(self.videos)
+        )
+        return kept, self[start >= cut]
 
 
 def span(length: int, frame_stride: int) -> int:

@@ -63,9 +63,10 @@ def read_image(path: Path) -> np.ndarray:
     with Image.open(path) as picture:
         picture = _upright(picture)
         if picture.mode.startswith("I"):
-            # 16 bits.
-            values = np.rint(np.clip(np.asarray(picture, "float64"), 0, 65535) / 257)
-            return values.astype("uint8")[..., None]
+            values = np.asarray(picture, "int64")
+            if values.min() < 0 or values.max() > 65535:
+                raise ValueError("holds pixel values of more than 16 bits")
+            return np.rint(values / 257).astype("uint8")[..., None]
         if picture.mode == "F":
             raise ValueError("holds floats, not pixel values of 8 or 16 bits")
         if picture.mode in ("1", "L", "LA"):

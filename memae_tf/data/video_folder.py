@@ -9,10 +9,11 @@ or folder in test/, with or without its suffix, and the numbers of the span's fi
 counted from 0. Videos without a line are normal.
 """
 
+import csv
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from memae_tf.config import VideoFolderData
 from memae_tf.data.clips import Video
@@ -45,44 +46,64 @@ def load(config: VideoFolderData, on_prepared: OnPrepared = lambda *_: None) -> 
         spans = _spans(path, test)
 
         def labels(video: Video) -> np.ndarray:
-            return _labels(path, video, spans)
+            return _labels(video, spans)
 
     return video_dataset(root.resolve().name, config, train, test, labels, on_prepared)
 
 
-def _spans(path: Path, test: list[Source]) -> pd.DataFrame:
+@dataclass(frozen=True)
+class _Span:
+    """A line of labels.csv: abnormal frames of a video, both counted."""
+
+    line: str
+    video: str
+    first: int
+    last: int
+
+
+def _spans(path: Path, test: list[Source]) -> list[_Span]:
     """The lines of labels.csv, their videos called as those in `test`."""
     try:
-        table = pd.read_csv(path, dtype={"video": str}, skipinitialspace=True)
-    except (OSError, ValueError) as error:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            header = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = header
+            rows = [(reader.line_num, row) for row in reader]
+    except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as CSV ({error})") from None
-    missing = [name for name in COLUMNS if name not in table]
+    missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise UserError(
             f"{path}: has no column {missing[0]}; its header should be video,first,last"
         )
     names = {source.path.name: source.name for source in test}
     names |= {source.name: source.name for source in test}
-    for row, (video, first, last) in enumerate(table[list(COLUMNS)].itertuples(index=False)):
-        line = f"{path}, line {row + 2}"
+    spans = []
+    for number, row in rows:
+        line = f"{path}, line {number}"
+        video, first, last = ((row[name] or "").strip() for name in COLUMNS)
+        if not (video or first or last):
+            continue
         if video not in names:
             raise UserError(f"{line}: there is no video '{video}' in test/")
-        if not all(isinstance(n, (int, np.integer)) for n in (first, last)) or first > last:
+        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise UserError(
                 f"{line}: first and last should be numbers of frames, first not above last, and "
-                f"are {first} and {last}"
+                f"are {first!r} and {last!r}"
             )
-    return table.assign(video=table["video"].map(names))
+        spans.append(_Span(line, names[video], int(first), int(last)))
+    return spans
 
 
-def _labels(path: Path, video: Video, spans: pd.DataFrame) -> np.ndarray:
+def _labels(video: Video, spans: list[_Span]) -> np.ndarray:
     labels = np.zeros(video.source_frames, bool)
-    own = spans[spans["video"] == video.name]
-    for row, first, last in own[["first", "last"]].itertuples():
-        if first < 0 or last >= len(labels):
+    for span in spans:
+        if span.video != video.name:
+            continue
+        if span.last >= len(labels):
             raise UserError(
-                f"{path}, line {row + 2}: {first} to {last} are not among the frames 0 to "
+                f"{span.line}: {span.first} to {span.last} are not among the frames 0 to "
                 f"{len(labels) - 1} of {video.name}"
             )
-        labels[first : last + 1] = True
+        labels[span.first : span.last + 1] = True
     return labels

@@ -23,6 +23,7 @@ import numpy as np
 
 from memae_tf.config import FrameScoring
 from memae_tf.data.clips import Clips, Video
+from memae_tf.errors import UserError
 from memae_tf.models import Detector
 
 
@@ -147,12 +148,21 @@ def score_videos(
         videos: Prepared footage.
         scoring: How frames are scored.
         on_scored: Is told how many videos are done.
+
+    Raises:
+        UserError: If a clip's score is not finite.
     """
     length, frame_stride = detector.featurizer.length, detector.featurizer.frame_stride
     scores = []
     for video in videos:
         clips = Clips.windows([video], length, frame_stride, scoring.clip_stride, to_the_end=True)
         answer = detector.detect(clips)
+        # From here on, NaN means that a frame has no score.
+        if not (np.isfinite(answer["score"]).all() and np.isfinite(answer["frame_score"]).all()):
+            raise UserError(
+                f"{video.name}: scores are not finite, so training has diverged; try a smaller "
+                "training.learning_rate"
+            )
         scorer = FrameScorer(length, frame_stride, scoring)
         rows = zip(clips.places[:, 1], answer["score"], answer["frame_score"], strict=True)
         parts = [scorer.add(start, score, own)[1] for start, score, own in rows]

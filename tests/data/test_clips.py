@@ -63,6 +63,11 @@ def test_what_is_held_out_shares_no_frame(share, seed, count):
     assert len(held_out)
     frames = [{f for i in range(len(c)) for f in c[i][:, 0, 0, 0]} for c in (kept, held_out)]
     assert not frames[0] & frames[1]
+    # Skipped frames and patches come from anywhere in the videos of the clips.
+    all_kept = {f for v in kept.videos for f in v.frames[:, 0, 0, 0]}
+    assert not all_kept & frames[1]
+    assert frames[0] <= all_kept
+    assert sum(len(v.frames) for v in kept.videos) == sum(len(v.numbers) for v in kept.videos)
     if count > 1:
         assert len(kept) + len(held_out) == len(clips)
 

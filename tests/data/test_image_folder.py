@@ -124,6 +124,8 @@ def test_modes_become_grey_or_colour_of_8_bits(tmp_path):
     assert read_image(tmp_path / "palette.gif").shape == (2, 3, 3)
     with pytest.raises(ValueError, match="holds floats"):
         read(np.zeros((2, 2), "float32"), suffix="tif")
+    with pytest.raises(ValueError, match="more than 16 bits"):
+        read(np.full((2, 2), 65536, "int32"), suffix="tif")
 
 
 def test_photographs_are_turned_upright(tmp_path):

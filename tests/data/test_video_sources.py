@@ -192,8 +192,10 @@ def test_without_labels_or_test_nothing_is_evaluated(camera):
     [
         ("dawn,1,2", r"labels\.csv, line 2: there is no video 'dawn' in test/"),
         ("night,15,20", r"line 2: 15 to 20 are not among the frames 0 to 19 of night"),
-        ("night,9,3", r"line 2: first and last should be numbers of frames, .* are 9 and 3"),
-        ("night,1.5,3", r"line 2: first and last should be numbers of frames, .* are 1\.5 and 3"),
+        ("night,9,3", r"line 2: first and last should be numbers of frames, .* are '9' and '3'"),
+        ("night,1.5,3", r"line 2: first and last should be numbers of frames, .* are '1\.5' and"),
+        ("night,1,3\n\nnight,5", r"line 4: first and last .* are '5' and ''"),
+        ("night,1,3,,\nnight,-5,6,by hand", r"line 3: first and last .* are '-5' and '6'"),
     ],
 )
 def test_labels_that_do_not_fit(camera, line, message):

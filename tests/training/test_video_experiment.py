@@ -93,6 +93,15 @@ def test_video_shorter_than_a_clip_has_no_scores(run, raw):
     assert np.isfinite(second).all()
 
 
+def test_scores_that_are_not_finite(run, raw):
+    video = load(parse_config(raw).data, 0).test.videos[0]
+    detector = load_detector(run.detector)
+    weights = detector.model.get_weights()
+    detector.model.set_weights([np.full_like(weight, np.inf) for weight in weights])
+    with pytest.raises(UserError, match=rf"{video.name}: scores are not finite"):
+        score_videos(detector, [video], FrameScoring())
+
+
 def test_absolute_errors(run, raw):
     config = parse_config(raw, ["evaluation.frames={error: absolute}"])
     before = run.metrics.read_text(), run.detector.read_bytes()
