@@ -274,11 +274,11 @@ class Batcher:
     def _lead(self, key: tuple, batch: _Batch, names: list[str]) -> None:
         """Waits for others to join a batch, and runs it."""
         batch.closed.wait(self._parameters.batch_timeout_micros / MICROSECONDS)
-        with self._lock:
-            if self._open.get(key) is batch:
-                del self._open[key]
         with self._threads:
+            # Until a thread takes it up, others may join.
             with self._lock:
+                if self._open.get(key) is batch:
+                    del self._open[key]
                 self._waiting -= 1
             try:
                 self._run(batch.tasks, names)

@@ -115,6 +115,22 @@ def test_full_queue(servable):
     assert error.value.code is Code.UNAVAILABLE
 
 
+def test_what_waits_for_a_thread_runs_together(servable):
+    client = Client(servable, max_batch_size=8, num_batch_threads=1, max_enqueued_batches=1)
+    client.runs.go_on.clear()
+    with ThreadPoolExecutor(9) as pool:
+        running = pool.submit(client, [0])
+        client.runs.entered.wait(60)
+        others = [pool.submit(client, [value]) for value in range(1, 9)]
+        # One batch waits, and is full.
+        while client.batcher._open or not client.batcher._waiting:
+            assert not any(other.done() for other in others)
+        client.runs.go_on.set()
+        answers = [future.result(60) for future in (running, *others)]
+    assert answers == [[[value]] for value in range(9)]
+    assert client.runs.sizes == [1, 8]
+
+
 def test_error_reaches_all_of_a_batch(servable):
     client = Client(servable, max_batch_size=2, batch_timeout_micros=LONG)
     with ThreadPoolExecutor(2) as pool:
