@@ -9,7 +9,8 @@ import re
 
 from memae_tf.serving.server.status import invalid_argument
 
-_STRING = r'"(?:[^"\\]|\\.)*"'
+# One that is not closed goes to the end: else every quote in it would begin another attempt.
+_STRING = r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)'
 _OTHER_CONSTANTS = re.compile(rf"{_STRING}|-?Inf(?:inity)?|-NaN", re.DOTALL)
 # Only with such exponents or so many digits can a number be too large for a double, or a Python
 # integer too long to be read. They are looked for among digits that are all made zeros: a regular

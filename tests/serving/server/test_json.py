@@ -64,6 +64,13 @@ def test_half_a_surrogate_pair(text):
         json_document.parse_object(f'{{"a": {text}}}'.encode())
 
 
+def test_string_that_is_not_closed():
+    """Looking for its end again at each quote would take minutes."""
+    for end in ("", "\\"):
+        with pytest.raises(ServingError, match="JSON Parse error"):
+            json_document.parse_object(b'{"Inf": 1, "a": "' + b'\\"' * 200_000 + end.encode())
+
+
 @pytest.mark.parametrize("number", ["1e309", "-1e400", "1" * 400, "9" * 250 + "e99"])
 def test_numbers_beyond_a_double(number):
     with pytest.raises(ServingError, match="too big"):
