@@ -75,6 +75,10 @@ class Model:
             logger.warning("Model %s: %s", self.config.name, message)
         self._warned = message
 
+    def serves(self, config: ModelConfig) -> bool:
+        """Whether something answers that was chosen as a config does."""
+        return self.config.policy == config.policy and bool(self.available())
+
     def available(self) -> list[int]:
         """Numbers of the versions that answer, oldest first."""
         return sorted(n for n, v in self.versions.items() if v.state is State.AVAILABLE)
@@ -199,21 +203,31 @@ class Registry:
         unloaded after that.
 
         Raises:
-            ServingError: If a model has no version that loads, or a label names none.
+            ServingError: If a model that is new or wants other versions than before has no version
+                that loads, or a label names none.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lifecycle:
             old = self._models
             new = {config.name: self._candidate(config) for config in configs}
-            wanted = {}
+            wanted: dict[str, set[int] | None] = {}
             try:
                 for config in configs:
-                    wanted[config.name] = self._settle(new[config.name], config, deadline)
+                    model = new[config.name]
+                    if model is old.get(config.name) and model.serves(config):
+                        # What a poll would do: a model that goes on as it was is no reason to
+                        # refuse the others.
+                        wanted[config.name] = self._load_wanted(model, config)
+                    else:
+                        wanted[config.name] = self._settle(model, config, deadline)
                 self._check_labels(new, configs, old)
             except BaseException:
                 for name, model in new.items():
                     if model is not old.get(name):
                         self._unload_unwanted(model, set())
+                with self._changed:
+                    for name, model in old.items():
+                        self._history.setdefault(name, {}).update(model.versions)
                 self.poll_once()
                 raise
             with self._changed:
@@ -224,7 +238,8 @@ class Registry:
                 if model is not new.get(name):
                     self._unload_unwanted(model, set())
             for name, model in new.items():
-                self._unload_unwanted(model, wanted[name])
+                if wanted[name] is not None:
+                    self._unload_unwanted(model, wanted[name])
 
     def check_labels(self) -> None:
         """Refuses labels of the first configuration that name no AVAILABLE version."""
@@ -316,8 +331,8 @@ class Registry:
                 available = models[config.name].available()
                 old = known[config.name].config.labels if config.name in known else {}
                 for label, number in config.labels.items():
-                    is_new = label not in old
-                    if number in available or (self._allow_unavailable_labels and is_new):
+                    moves = old.get(label, number) != number
+                    if number in available or (self._allow_unavailable_labels and not moves):
                         continue
                     raise failed_precondition(
                         f"Request to assign label to version {number} of model {config.name}, "

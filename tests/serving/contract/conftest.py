@@ -68,6 +68,8 @@ def _real(config: Path) -> Iterator[Target]:
             f"--port={target.grpc.split(':')[1]}",
             f"--rest_api_port={target.rest.split(':')[1]}",
             f"--model_config_file={config}",
+            # It reads the labels before it loads the versions.
+            "--allow_version_labels_for_unavailable_models",
         ],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -5,6 +5,7 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import clients
 import grpc
@@ -341,6 +342,45 @@ def test_reload_of_another_directory_under_the_same_name(serve, base, tmp_path):
         server.core.reload([config(other)])
         assert answer(server) == 99
     assert states(server) == {1: "AVAILABLE"}
+
+
+def test_refused_reload_of_another_directory_leaves_the_status(serve, base, tmp_path):
+    server = serve(config(base), max_load_retries=0)
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    break_graph(publish(bad, 1, 1))
+    with pytest.raises(ServingError, match="bad"):
+        server.core.reload([config(bad)], 60)
+    assert states(server) == {1: "AVAILABLE"}
+    assert answer(server) == 10
+
+
+def test_reload_is_not_refused_for_a_model_that_stays(serve, base, tmp_path):
+    """Neither for a new version of it that fails nor for a directory that is not there now."""
+    server = serve(config(base), max_load_retries=0)
+    break_graph(publish(base, 2, 20))
+    server.registry.poll_once()
+    other = tmp_path / "other"
+    other.mkdir()
+    publish(other, 1, 5)
+    server.core.reload([config(base), config(other, name="other")], 60)
+    assert server.registry.serving() == {"adder": [1], "other": [1]}
+    away = other.rename(tmp_path / "away")
+    server.core.reload([config(base), config(other, name="other"), config(away, name="third")], 60)
+    assert server.registry.serving() == {"adder": [1], "other": [1], "third": [1]}
+    # But versions that are asked for now should be there.
+    specific = VersionPolicy(specific=frozenset({2}))
+    with pytest.raises(ServingError, match="did not become available"):
+        server.core.reload([replace(config(base), policy=specific)], 60)
+    assert server.registry.serving() == {"adder": [1], "other": [1], "third": [1]}
+
+
+def test_label_of_a_version_to_come_may_be_repeated(serve, base):
+    labelled = replace(config(base), labels={"next": 2})
+    server = serve(labelled, allow_unavailable_labels=True)
+    server.core.reload([labelled], 60)
+    with pytest.raises(ServingError, match="assign label to version 3"):
+        server.core.reload([replace(labelled, labels={"next": 3})], 60)
 
 
 def test_server_waits_for_the_first_version(serve, tmp_path):
