@@ -35,8 +35,8 @@ def bounded(kind: type[int] | type[float], lowest: float, highest: float = math.
         except ValueError:
             what = "a whole number" if kind is int else "a number"
             raise argparse.ArgumentTypeError(f"{text!r} should be {what}") from None
-        # NaN is nowhere.
-        if not lowest <= number <= highest:
+        # NaN is nowhere, and infinity no number of anything.
+        if not lowest <= number <= highest or abs(number) == math.inf:
             to = f"from {lowest} to {highest}" if highest < math.inf else f"{lowest} or more"
             if lowest == -math.inf:
                 to = "a number"

@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import math
 import random
 import re
 import threading
@@ -126,8 +127,8 @@ class Client:
                 "http://localhost:8501 one of REST"
             )
         for name, value in {"timeout": timeout, "batch_size": batch_size}.items():
-            if not value > 0:
-                raise UserError(f"{name}={value}: should be positive")
+            if not 0 < value < math.inf:
+                raise UserError(f"{name}={value}: should be positive, and a number")
         if retries < 0:
             raise UserError(f"retries={retries}: should be 0 or more")
         self.address = address
@@ -382,13 +383,23 @@ class Client:
         return Metadata(version, signatures)
 
     def _deadline(self, timeout: float | None) -> float:
-        return time.monotonic() + (self.timeout if timeout is None else timeout)
+        seconds = self.timeout if timeout is None else timeout
+        if not math.isfinite(seconds):
+            raise UserError(f"timeout={seconds}: should be a number of seconds")
+        return time.monotonic() + seconds
 
     def _call(self, ask: Callable, deadline: float, signature: str | None = None):
         """What `ask`, told the seconds that are left, gives, after as many attempts as it takes."""
         for attempt in itertools.count():
+            if self._closed.is_set():
+                error = ServingError(Code.CANCELLED, "this client is closed")
+                raise RequestError(Code.CANCELLED.name, f"{self._where(signature)}: {error}")
             try:
                 return ask(deadline - time.monotonic())
+            except UnicodeEncodeError as error:
+                raise UserError(
+                    f"{self._where(signature)}: {error.object!r} is no text that can be sent"
+                ) from None
             except ServingError as error:
                 delay = min(FIRST_DELAY * 2**attempt, LONGEST_DELAY) * random.uniform(0.5, 1)
                 if (
@@ -526,7 +537,10 @@ def _row_bytes(array: np.ndarray, rows: int) -> np.ndarray:
     """About how many bytes each row of an input takes in a message."""
     if array.dtype != object:
         return np.full(rows, array.nbytes // rows)
-    texts = (value.encode() if isinstance(value, str) else value for value in array.flat)
+    texts = (
+        value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+        for value in array.flat
+    )
     lengths = [len(text) + STRING_BYTES for text in texts]
     return np.reshape(lengths, (rows, -1)).sum(axis=1)
 

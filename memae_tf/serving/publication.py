@@ -107,7 +107,8 @@ def publish(
             proto = onnx.detector_to_onnx(source.detector, encoded)
             stack.enter_context(_writing(onnx_file))
             stack.enter_context(whole_file(onnx_file)).write_bytes(proto.SerializeToString())
-        _write(source, interface, signatures, directory)
+        with _writing(base):
+            _write(source, interface, signatures, directory)
     return target
 
 

@@ -1,6 +1,7 @@
 """A detector as a SavedModel, with the signatures that TensorFlow Serving answers to."""
 
 import json
+import keyword
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -155,7 +156,8 @@ def argument_names(aliases: Iterable[str]) -> dict[str, str]:
     names, taken = {}, {"self"}
     for alias in aliases:
         name = re.sub(r"[^0-9A-Za-z_]", "_", alias)
-        name = name if name[:1].isalpha() else f"field_{name}"
+        if not name[:1].isalpha() or keyword.iskeyword(name):
+            name = f"field_{name}"
         names[alias] = free_name(name, taken)
         taken.add(names[alias])
     return names

@@ -50,7 +50,7 @@ class Model:
     """Which model to ask: its newest version, a certain one, or the one with a label.
 
     Raises:
-        UserError: If it has no name, or both a version and a label are given.
+        UserError: If it has no name, both a version and a label are given, or one cannot be sent.
     """
 
     name: str
@@ -64,6 +64,13 @@ class Model:
             raise UserError(
                 f"version {self.version} and label '{self.label}' of model {self.name}: give one"
             )
+        if self.version is not None and not 0 <= self.version < 2**63:
+            raise UserError(f"version {self.version}: should be from 0 to {2**63 - 1}")
+        for text in (self.name, self.label or ""):
+            try:
+                text.encode()
+            except UnicodeEncodeError:
+                raise UserError(f"{text!r}: is no text that can be sent") from None
 
     def __str__(self) -> str:
         chosen = "" if self.version is None else f" version {self.version}"

@@ -115,6 +115,11 @@ def test_full_disk_is_one_line_and_leaves_nothing(source, tmp_path, monkeypatch,
     with pytest.raises(UserError, match=r"models: cannot be written \(No space left on device\)"):
         publish(source, tmp_path / "models")
     assert paths(tmp_path) == []
+    # It is not the other file's fault.
+    pytest.importorskip("tf2onnx")
+    with pytest.raises(UserError, match=r"models: cannot be written"):
+        publish(source, tmp_path / "models", onnx_file=tmp_path / "detector.onnx")
+    assert paths(tmp_path) == []
 
 
 def test_version_that_someone_else_publishes_meanwhile_stays(source, tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import json
+import keyword
 
 import numpy as np
 import pytest
@@ -232,7 +233,7 @@ def test_outputs_of_16_bit_models_are_float32(tmp_path):
 
 def test_any_field_name_can_be_sent(tmp_path):
     numeric = ["Flow Duration", "Fwd IAT/s", "Fwd_IAT_s", "threshold", "inputs", "features"]
-    text = ["self", "1st", "_x", "ärt", "a:b"]
+    text = ["self", "1st", "_x", "ärt", "a:b", "class", "None"]
     rng = np.random.default_rng(0)
     records = {name: rng.normal(size=30).astype("float32") for name in numeric}
     records.update({name: rng.choice(["a", "b"], 30).astype(object) for name in text})
@@ -265,8 +266,9 @@ def test_one_field_is_enough(tmp_path, numeric, text):
 
 
 def test_argument_names_are_names_and_different():
-    aliases = ["a b", "a_b", "a/b", "self", "1", "", "_", "ok"]
+    aliases = ["a b", "a_b", "a/b", "self", "1", "", "_", "ok", "from", "field_from", "match"]
     names = saved_model.argument_names(aliases)
     assert names["ok"] == "ok"
     assert len(set(names.values())) == len(aliases)
     assert all(name.isidentifier() and name != "self" for name in names.values())
+    assert not any(keyword.iskeyword(name) for name in names.values())

@@ -314,6 +314,10 @@ def test_what_the_server_refuses_is_told_and_not_asked_again(serve, everything, 
         (("localhost:1", "m"), {"timeout": 0}, "timeout=0: should be positive"),
         (("localhost:1", "m"), {"retries": -1}, "retries=-1: should be 0 or more"),
         (("localhost:1", "m"), {"batch_size": 0}, "batch_size=0: should be positive"),
+        (("localhost:1", "m"), {"timeout": float("inf")}, "timeout=inf: should be positive, and a"),
+        (("localhost:1", "m", 2**63), {}, "version 9223372036854775808: should be from 0 to"),
+        (("http://localhost:1", "m", -1), {}, "version -1: should be from 0 to"),
+        (("localhost:1", "m", None, "\udcff"), {}, r"'\\udcff': is no text that can be sent"),
     ],
 )
 def test_arguments_out_of_range(arguments, options, message):
@@ -378,6 +382,22 @@ def test_nobody_there(transport):
         message = refused(RequestError, "UNAVAILABLE", client.status)
     assert len(messages) == 2
     assert "refused" in message
+
+
+@pytest.mark.parametrize("address", ["localhost:1", "http://localhost:1"])
+def test_closed_client_asks_no_more(address):
+    client = Client(address, "m")
+    client.close()
+    with pytest.raises(RequestError, match="CANCELLED: this client is closed") as error:
+        client.status()
+    assert error.value.code == "CANCELLED"
+    with pytest.raises(UserError, match="timeout=inf: should be a number of seconds"):
+        client.status(timeout=float("inf"))
+
+
+def test_text_that_cannot_be_sent(everything_client):
+    with pytest.raises((UserError, RequestError), match=r"no text that can be sent|surrogate"):
+        everything_client.predict({"x": np.array(["a", "\ud800"], object)}, "echo_string")
 
 
 def test_close_ends_the_waiting(transport):

@@ -72,6 +72,7 @@ def test_pretrained_detector_is_exported_served_and_cleared_away(tmp_path, monke
         (["{base}", "--threads", "0"], "--threads: 0 should be 1 or more"),
         (["{base}", "--poll-seconds", "-1"], "--poll-seconds: -1 should be 0 or more"),
         (["{base}", "--poll-seconds", "nan"], "--poll-seconds: nan should be 0 or more"),
+        (["{base}", "--max-request-mib", "inf"], "--max-request-mib: inf should be 0.001 or more"),
         (["{base}", "--max-request-mib", "0"], "--max-request-mib: 0 should be 0.001 or more"),
         (["{base}/1"], "is a version itself"),
         (
