@@ -274,6 +274,9 @@ class MemoryUnit(keras.layers.Layer):
         return self._read(weights, total, slots), entropy
 
     def _read(self, weights, total, slots):
+        if self.compute_dtype == "float16":
+            # The sum over all slots may be beyond its range, 65,504.
+            return ops.matmul(ops.cast(weights / total, "float16"), slots.values)
         # Normalising after the product costs (queries x C) instead of (queries x N).
         read = ops.matmul(ops.cast(weights, self.compute_dtype), slots.values)
         return ops.cast(ops.cast(read, "float32") / total, self.compute_dtype)
@@ -400,6 +403,11 @@ def _divide_up(a, b):
 
 
 def _unit(vectors):
-    """Vectors (..., C) at unit length; a zero vector stays zero, with a finite gradient."""
+    """Vectors (..., C) at unit length; a zero vector, which has no direction, stays zero.
+
+    It has no gradient either: the factor of the shortest vectors, 1e6, would make one of it that
+    drowns all others, in a network whose biases are still zero and that sees something black.
+    """
     squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
-    return vectors * ops.rsqrt(ops.maximum(squares, EPSILON))
+    factor = ops.where(squares > 0, ops.rsqrt(ops.maximum(squares, EPSILON)), 0.0)
+    return vectors * factor

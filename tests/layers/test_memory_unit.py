@@ -174,6 +174,29 @@ def test_zero_query_and_zero_slot_are_finite():
     assert np.isfinite(loss)
 
 
+def test_zero_query_has_no_gradient():
+    """It has no direction; as a very short one it would have the largest gradient of all."""
+    queries, memory = random_case(0, num_queries=6)
+    queries[[1, 4]] = 0.0
+    embedding = keras.layers.Embedding(6, queries.shape[1])
+    model = keras.Sequential([keras.Input((1,), dtype="int32"), embedding, make(memory)])
+    embedding.set_weights([queries])
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    model.train_on_batch(np.arange(6)[:, None], np.zeros((6, 1, queries.shape[1])))
+    change = embedding.get_weights()[0] - queries.astype("float32")
+    sizes = np.linalg.norm(change, axis=-1)
+    np.testing.assert_array_equal(sizes[[1, 4]], 0.0)
+    assert (sizes[[0, 2, 3, 5]] > 0).all()
+    assert sizes.max() < 100
+
+
+def test_read_of_many_slots_in_float16():
+    """Their sum, 120,000, is beyond its range; their mean is not."""
+    unit = make(np.full((2000, 3), 60.0), scale=1.0, shrink=0.0, dtype="mixed_float16")
+    read = unit(np.ones((4, 3), "float16"))
+    np.testing.assert_allclose(ops.convert_to_numpy(read), 60.0, rtol=1e-2)
+
+
 def test_shrinkage_is_relative_to_the_number_of_slots():
     for num_slots in (10, 1000):
         queries, memory = random_case(0, num_queries=64, num_slots=num_slots)
