@@ -1,5 +1,6 @@
 """Images of any size to normalised images of one size, as a Keras layer."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import keras
@@ -15,8 +16,10 @@ SCALINGS = ("unit", "symmetric", "standard", "image")
 FIXED = {"unit": (0.0, 255.0), "symmetric": (127.5, 127.5)}
 # Below it, an image is as good as even, and its noise is not blown up: one pixel value.
 LEAST_SPREAD = 1.0
-# Numbers of a batch of `Detector.detect`, and the most images.
+# Numbers of a batch of `Detector.detect` as the model takes them, and the most images.
 BATCH_NUMBERS, BATCH_IMAGES = 2**22, 1024
+# Of its images as they are.
+BATCH_BYTES = 2**25
 
 
 @keras.saving.register_keras_serializable(package="memae_tf")
@@ -153,7 +156,7 @@ class ImageFeaturizer(keras.layers.Layer):
             )
         x = ops.cast(images, "float32")[..., :3]
         if self.channels == 1 and x.shape[-1] == 3:
-            x = ops.sum(x * np.array(LUMA, "float32"), axis=-1, keepdims=True)
+            x = ops.sum(x * ops.convert_to_tensor(LUMA, "float32"), axis=-1, keepdims=True)
         if tuple(shape[1:3]) != self.size:
             x = ops.image.resize(
                 x, self.size, interpolation="bilinear", antialias=True, data_format="channels_last"
@@ -196,19 +199,26 @@ class ImageFeaturizer(keras.layers.Layer):
         return len(images)
 
     def batches(self, images, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The images in batches of one size each, with the places (batch,) that they have."""
-        for start in range(0, len(images), batch_size):
-            places = np.arange(start, min(start + batch_size, len(images)))
-            if isinstance(images, np.ndarray) and images.dtype != object:
-                yield places, images[start : start + batch_size]
-                continue
-            groups: dict[tuple, list] = {}
-            for place in places:
-                image = self._with_channels(np.asarray(images[int(place)]), self._one, self._axes)
-                groups.setdefault(image.shape, []).append((place, image))
-            for group in groups.values():
-                members, arrays = zip(*group, strict=True)
-                yield np.array(members), np.stack(arrays)
+        """The images in batches of one size each, with the places (batch,) that they have.
+
+        Large ones in smaller batches: their pixels are 32 MiB at a time, or one image.
+        """
+        if isinstance(images, np.ndarray) and images.dtype != object:
+            fitting = BATCH_BYTES // max(1, math.prod(images.shape[1:]))
+            step = max(1, min(batch_size, fitting))
+            for start in range(0, len(images), step):
+                yield np.arange(start, min(start + step, len(images))), images[start : start + step]
+            return
+        groups: dict[tuple, list] = {}
+        count = nbytes = 0
+        for place in range(len(images)):
+            image = self._with_channels(np.asarray(images[place]), self._one, self._axes)
+            groups.setdefault(image.shape, []).append((place, image))
+            count, nbytes = count + 1, nbytes + image.nbytes
+            if count == batch_size or nbytes >= BATCH_BYTES:
+                yield from _stacked(groups)
+                groups, count, nbytes = {}, 0, 0
+        yield from _stacked(groups)
 
     def empty(self) -> np.ndarray:
         """One image that says nothing."""
@@ -270,6 +280,12 @@ class ImageFeaturizer(keras.layers.Layer):
             "channels": self.channels,
             "scaling": self.scaling,
         }
+
+
+def _stacked(groups: dict[tuple, list]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for group in groups.values():
+        places, arrays = zip(*group, strict=True)
+        yield np.array(places), np.stack(arrays)
 
 
 def _image_moments(x):

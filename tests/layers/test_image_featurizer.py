@@ -95,6 +95,22 @@ def test_lists_of_any_sizes_keep_their_places():
         np.testing.assert_allclose(seen[place], run(featurizer, alone)[0], atol=1e-6)
 
 
+def test_large_images_come_in_small_batches():
+    """Their pixels are 32 MiB at a time, whatever the size that the model takes."""
+    featurizer = ImageFeaturizer((8, 8))
+    large = np.zeros((5, 4096, 4096, 1), "uint8")
+    for given_images in (large, list(large)):
+        batches = list(featurizer.batches(featurizer.as_input(given_images), batch_size=1024))
+        assert [len(batch) for _, batch in batches] == [2, 2, 1]
+        assert np.concatenate([places for places, _ in batches]).tolist() == [0, 1, 2, 3, 4]
+    sizes = [np.zeros((4096, 3000 + i), "uint8") for i in range(4)]
+    held = [len(batch) for _, batch in featurizer.batches(sizes, batch_size=1024)]
+    assert held == [1, 1, 1, 1]
+    small = np.zeros((1000, 28, 28), "uint8")
+    (batch,) = featurizer.batches(featurizer.as_input(small), batch_size=1024)
+    assert len(batch[0]) == 1000
+
+
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 99), scaling=st.sampled_from(["unit", "symmetric", "standard"]))
 def test_inverse_gives_the_image_back(seed, scaling):
