@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from memae_tf.columns import columns_of
+from memae_tf.columns import columns_of, word
 
 SCALINGS = ("log", "standard", "minmax")
 # What `inverse` calls a field without a category; a word that `call` takes for an unseen one.
@@ -54,15 +54,15 @@ class RecordFeaturizer(keras.layers.Layer):
             and the others count as unseen.
 
     Input shape:
-        A dict of name to tensor (batch,): float32 for numeric fields and for categorical fields
-        with numbers as categories, string for the others.
+        A dict of name to tensor (batch,) or (batch, 1): float32 for numeric fields and for
+        categorical fields with numbers as categories, string for the others.
 
     Output shape:
         `(batch, num_features)`, float32.
 
     Raises:
         ValueError: If an argument is out of its range, a field is missing from the input, or the
-            layer is used before `adapt`.
+            layer is used before `adapt`, or a field of the input has another shape.
     """
 
     def __init__(
@@ -215,8 +215,8 @@ class RecordFeaturizer(keras.layers.Layer):
 
     def call(self, records):
         self._require_fields(records)
-        if not self.is_adapted:
-            raise ValueError("RecordFeaturizer is used before `adapt`.")
+        self._require_adapted()
+        records = {name: _as_column(name, records[name]) for name in self.field_names}
         blocks = [self._numbers(records)] if self.numeric else []
         blocks += [self._one_hot(name, records[name]) for name in self.categorical]
         return ops.concatenate(blocks, axis=-1)
@@ -251,7 +251,9 @@ class RecordFeaturizer(keras.layers.Layer):
 
         Raises:
             UserError: If a field is missing or a numeric one holds text.
+            ValueError: If the layer is used before `adapt`, which takes columns as they are.
         """
+        self._require_adapted()
         return columns_of(records, self.input_dtypes(), self.coded_fields)
 
     def count(self, records: Mapping[str, np.ndarray]) -> int:
@@ -317,8 +319,7 @@ class RecordFeaturizer(keras.layers.Layer):
         Raises:
             ValueError: If the layer is used before `adapt`, or the features are of another shape.
         """
-        if not self.is_adapted:
-            raise ValueError("RecordFeaturizer is used before `adapt`.")
+        self._require_adapted()
         features = ops.convert_to_numpy(features).astype("float64")
         if features.ndim != 2 or features.shape[1] != self.num_features:
             raise ValueError(
@@ -351,6 +352,10 @@ class RecordFeaturizer(keras.layers.Layer):
         none = np.full((len(features), 1), 0.5)
         return words[np.concatenate([none, features], axis=1).argmax(axis=1)]
 
+    def _require_adapted(self):
+        if not self.is_adapted:
+            raise ValueError("RecordFeaturizer is used before `adapt`.")
+
     def _require_fields(self, records):
         absent = [name for name in self.field_names if name not in records]
         if absent:
@@ -374,10 +379,24 @@ class RecordFeaturizer(keras.layers.Layer):
         }
 
 
+def _as_column(name: str, values):
+    """The values (batch,) of a field that may have come as (batch, 1)."""
+    shape = tuple(getattr(values, "shape", (None,)))
+    if len(shape) == 2 and shape[1] == 1:
+        return values[:, 0]
+    if len(shape) != 1:
+        raise ValueError(
+            f"The field '{name}' must be of shape (batch,) or (batch, 1). Received: shape={shape}"
+        )
+    return values
+
+
 def _vocabulary(values: np.ndarray, limit: int) -> list:
     """The most frequent `limit` categories of a field, sorted; numbers stay numbers."""
     if values.dtype.kind in "biuf":
         values = values[np.isfinite(values)].astype("float32")
+    elif values.dtype == object:
+        values = np.array([word(value) for value in values])
     else:
         values = values.astype(str)
     words, counts = np.unique(values, return_counts=True)

@@ -244,6 +244,28 @@ def test_missing_field_is_named():
 def test_use_before_adapt_is_refused():
     with pytest.raises(ValueError, match="before `adapt`"):
         RecordFeaturizer(["bytes"], ["flag"])(RECORDS)
+    # It could not say which fields are text.
+    with pytest.raises(ValueError, match="before `adapt`"):
+        RecordFeaturizer(["bytes"], ["flag"]).as_input(RECORDS)
+
+
+def test_missing_categories_of_a_data_frame():
+    frame = pd.DataFrame({"c": ["a", None, "b", np.nan, 80, 80.0]})
+    featurizer = RecordFeaturizer(categorical=["c"])
+    featurizer.adapt(frame)
+    assert featurizer.feature_names == ["c=", "c=80", "c=a", "c=b"]
+    found = ops.convert_to_numpy(featurizer(featurizer.as_input(frame)))
+    np.testing.assert_array_equal(found.argmax(axis=1), [2, 0, 3, 0, 1, 1])
+
+
+def test_columns_with_an_axis_of_one():
+    """What Keras makes of a field of `keras.Input((1,))`."""
+    featurizer = make()
+    expected = ops.convert_to_numpy(featurizer(RECORDS))
+    columns = {name: values[:, None] for name, values in RECORDS.items()}
+    np.testing.assert_array_equal(ops.convert_to_numpy(featurizer(columns)), expected)
+    with pytest.raises(ValueError, match=r"'rate' must be of shape \(batch,\) or \(batch, 1\)"):
+        featurizer({**RECORDS, "rate": np.zeros((4, 2), "float32")})
 
 
 def test_no_records_are_refused():
