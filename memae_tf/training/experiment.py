@@ -542,9 +542,20 @@ def summarize(
         "final_loss": history[-1]["loss"],
         "memory": memory,
         "train_seconds": round(seconds, 3),
-        "samples_per_second": round(count(dataset.train) * len(history) / seconds, 1),
+        "samples_per_second": round(_trained(dataset, history) / seconds, 1),
         "versions": versions(),
     }
+
+
+def _trained(dataset: Dataset, history: list[dict]) -> float:
+    """Samples of all epochs; without those that are held out, of which baselines have none."""
+    everything = count(dataset.train)
+    return sum(
+        entry["samples_per_second"] * entry["seconds"]
+        if "samples_per_second" in entry
+        else everything
+        for entry in history
+    )
 
 
 def memory_health(model: MemAE, dataset: Dataset) -> dict | None:
@@ -555,11 +566,8 @@ def memory_health(model: MemAE, dataset: Dataset) -> dict | None:
     if model.memory is None:
         return None
     most = affordable(model, dataset.featurizer.feature_shape)
-    if isinstance(dataset.train, Clips):
-        # The first ones would all be of the first video.
-        part = slice(None, None, -(-len(dataset.train) // most))
-    else:
-        part = slice(most)
+    # The first ones would all be of the first video, or of one kind where a file is sorted.
+    part = slice(None, None, -(-count(dataset.train) // most))
     features = featurize(dataset.featurizer, take(dataset.train, part))
     health = model.memory.health(model.addressing(features))
     return {**health, "diagnosis": diagnose(health, model.memory.num_slots)}

@@ -2,15 +2,25 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 
 from memae_tf.config import TrainingConfig, parse_config
 from memae_tf.console import summary
+from memae_tf.data.dataset import Dataset
 from memae_tf.errors import UserError
-from memae_tf.models import load_detector
-from memae_tf.training.experiment import Progress, best_epoch, hold_out, is_over, train
+from memae_tf.layers import MemoryUnit, RecordFeaturizer
+from memae_tf.models import MemAE, load_detector
+from memae_tf.training.experiment import (
+    Progress,
+    best_epoch,
+    hold_out,
+    is_over,
+    memory_health,
+    train,
+)
 from memae_tf.training.run_directory import RunDirectory
 
 
@@ -233,3 +243,21 @@ def test_whole_file_leaves_the_old_one_when_writing_fails(tmp_path):
         fail()
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
+
+
+def test_memory_health_looks_at_all_kinds_of_a_sorted_file():
+    half = np.ones(5000, "float32")
+    records = {"x": np.concatenate([half, -half]), "y": np.concatenate([-half, half])}
+    featurizer = RecordFeaturizer(["x", "y"], scaling="standard")
+    featurizer.adapt(records)
+    identity = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="identity")]
+    )
+    memory = MemoryUnit(2, scale=10.0, shrink=0.0)
+    model = MemAE(identity, memory, keras.models.clone_model(identity))
+    model.build((None, 2))
+    memory.memory.assign([[1.0, -1.0], [-1.0, 1.0]])
+    dataset = Dataset("sorted", "given", False, featurizer, records, None, None, "train_quantile")
+    health = memory_health(model, dataset)
+    assert health["slots_used"] == 2
+    assert health["perplexity"] == pytest.approx(2.0, rel=1e-3)
