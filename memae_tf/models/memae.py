@@ -232,6 +232,10 @@ class MemAE(keras.Model):
         views = self.__dict__.setdefault("_views", {})
         if output not in views:
             views[output] = _View(self, output)
+        if len(x) == 0:
+            # Keras has no answer to it; that to one sample has the shape.
+            one = np.zeros((1, *np.shape(x)[1:]), "float32")
+            return self._predict(output, one, batch_size)[:0]
         return views[output].predict(x, batch_size=batch_size, verbose=0)
 
     def get_config(self):

@@ -142,6 +142,7 @@ def _lines(results: list[dict], over: str, mean_of: str | None, metric: str) -> 
 def _mean_std(values: list[float | None]) -> str:
     if None in values:
         return ""
+    # Of the population: these runs, no guess at others.
     return f"{np.mean(values):.4f} ± {np.std(values):.4f}"
 
 

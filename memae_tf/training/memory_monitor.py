@@ -31,7 +31,8 @@ class MemoryMonitor(keras.callbacks.Callback):
 
     Args:
         log_dir: For the files.
-        x: Array (samples, ...) of normal data to look at; of many samples, 4,096 at most are used.
+        x: Array (samples, ...) or DataFrame of normal data to look at; of many samples, 4,096 at
+            most are used.
         every: Integer, epochs from one look to the next. After the last epoch there always is one.
         seed: Of the choice of samples.
         featurizer: The adapted `RecordFeaturizer` that `x` is from, if it is; with it, records are
@@ -53,7 +54,7 @@ class MemoryMonitor(keras.callbacks.Callback):
         if every < 1:
             raise ValueError(f"`every` must be 1 or more. Received: every={every}")
         self.log_dir = Path(log_dir)
-        self.x = x
+        self.x = np.asarray(x)
         self.every = every
         self.seed = seed
         self.featurizer = featurizer

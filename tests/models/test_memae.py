@@ -125,6 +125,13 @@ def test_addressing_is_what_the_memory_used():
     np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_no_samples():
+    model, nothing = make(), normal_data(0, seed=1)
+    assert model.score(nothing).shape == (0,)
+    assert model.error(nothing).shape == (0, NUM_FEATURES)
+    assert model.addressing(nothing).shape == (0, 8)
+
+
 def test_autoencoder_has_no_addressing():
     with pytest.raises(ValueError, match="no addressing"):
         make("ae").addressing(normal_data(2, seed=0))

@@ -6,6 +6,7 @@ import warnings
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -57,6 +58,12 @@ def test_losses_and_memory_of_fit(tmp_path):
     expected = model.memory.health(model.addressing(X))["perplexity"]
     assert scalars(tmp_path, "memory/perplexity")[3] == pytest.approx(expected, rel=1e-4)
     assert (tmp_path / "projector_config.pbtxt").exists()
+
+
+def test_a_data_frame(tmp_path):
+    frame = pd.DataFrame(X)
+    make().fit(frame, verbose=0, callbacks=[MemoryMonitor(tmp_path, frame)])
+    assert list(scalars(tmp_path, "loss/total")) == [1]
 
 
 def test_every_second_epoch_and_the_last(tmp_path):
