@@ -36,8 +36,10 @@ def stream_frame(number: int, gap: float | None = None) -> StreamFrame:
     return StreamFrame(number, float(number), pixels, None, gap)
 
 
-@pytest.mark.parametrize("credit", ["clip", "frame", "center"])
-@pytest.mark.parametrize(("patient", "most_alive"), [(False, 40), (True, MOST_WAITING + 40)])
+@pytest.mark.parametrize(
+    ("patient", "most_alive", "credit"),
+    [(False, 40, "frame"), (False, 40, "center"), (True, MOST_WAITING + 40, "clip")],
+)
 def test_memory_is_bounded(detector, patient, most_alive, credit):
     alive, most = weakref.WeakValueDictionary(), 0
 
