@@ -155,9 +155,11 @@ class Detector(keras.Model):
             the clip's score; their `heat_map` is (clips, frames, height, width).
 
         Raises:
-            UserError: If a field is missing or a numeric one holds text.
+            UserError: If a field is missing, a numeric one holds text, or `threshold` is NaN.
             ValueError: If an image or a clip is none.
         """
+        if threshold is not None and np.isnan(threshold).any():
+            raise UserError("threshold=nan: should be a number; no score exceeds it")
         x = self.featurizer.as_input(x)
         total = self.featurizer.count(x)
         if total == 0:

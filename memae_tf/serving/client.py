@@ -259,7 +259,7 @@ class Client:
 
         Raises:
             RequestError, ServerError: As `predict` does.
-            UserError: If a field is missing or a numeric one holds text.
+            UserError: If a field is missing, a numeric one holds text, or `threshold` is NaN.
         """
         return self._detect(samples, _scoring(samples), threshold, timeout)
 
@@ -302,6 +302,8 @@ class Client:
     def _detect(
         self, samples: object, signature: str, threshold: float | None, timeout: float | None
     ) -> Tensors:
+        if threshold is not None and np.isnan(threshold).any():
+            raise UserError("threshold=nan: should be a number; no score exceeds it")
         deadline = self._deadline(timeout)
         definition = self._signature(signature, deadline)
         for alias in ("score", "is_anomaly", "threshold"):

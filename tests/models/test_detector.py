@@ -55,6 +55,8 @@ def test_threshold_of_a_call_replaces_the_own(detector):
     x = records(20, seed=1)
     score = detector.score(x)
     assert detector.detect(x, threshold=1e9)["is_anomaly"].sum() == 0
+    with pytest.raises(UserError, match="threshold=nan: should be a number"):
+        detector.detect(x, threshold=np.nan)
     # A score on its threshold is normal.
     assert detector.detect(x, threshold=float(score.max()))["is_anomaly"].sum() == 0
     per_record = {name: ops.convert_to_numpy(v) for name, v in detector(x, score - 1).items()}

@@ -114,6 +114,11 @@ def test_every_kind_of_records_gives_the_same(traffic, ask):
     np.testing.assert_array_equal(ask.score(lacking)["score"], expected)
 
 
+def test_threshold_that_is_no_number(ask):
+    with pytest.raises(UserError, match="threshold=nan: should be a number"):
+        ask.score({name: column[:2] for name, column in RECORDS.items()}, threshold=np.nan)
+
+
 def test_no_records(traffic, ask):
     none = {name: column[:0] for name, column in RECORDS.items()}
     for name, values in traffic.detector.detect(none, explain=True).items():
