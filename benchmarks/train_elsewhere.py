@@ -5,11 +5,11 @@
     python benchmarks/train_elsewhere.py finish configs/ped2_paper.yaml weights.npz \
         --workdir runs/ped2_paper
 
-The second command needs keras, jax, numpy, pydantic and PyYAML, and no video; said again, it goes
-on from the last epoch in its output. `speed ped2.npz weights.npz` says there how many clips a
-second the net scores. The third command evaluates as `memae_tf.train` does and leaves the same
-files, but for checkpoints. The model, its loss and the samples are those of the package; an epoch
-is one program on the GPU, where all footage stays. Overrides of the configuration
+The second command needs keras, jax, numpy, pandas, joblib, Pillow, pydantic and PyYAML, and no
+video; said again, it goes on from the last epoch in its output. `speed ped2.npz weights.npz` says
+there how many clips a second the net scores. The third command evaluates as `memae_tf.train` does
+and leaves the same files, but for checkpoints. The model, its loss and the samples are those of the
+package; an epoch is one program on the GPU, where all footage stays. Overrides of the configuration
 (dotted.key=value) stand before options.
 """
 

@@ -31,7 +31,7 @@ class RecordFeaturizer(keras.layers.Layer):
       A field that `adapt` saw constant has scale 1. So has one that varies by less than float32
       tells apart, or, where its numbers are large, the scale of that.
     - A **categorical** field has a 1 at its category. A category that `adapt` did not see, or a
-      missing one ("" or NaN, unless seen by `adapt`), gives all zeros.
+      missing one (NaN; "" unless `adapt` saw it), gives all zeros.
 
     No input gives NaN.
 
