@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     console.import_tensorflow()
     from memae_tf.training.grid import GridProgress, cells, finished, run_grid, select
-    from memae_tf.training.grid_results import curves_figure, mean_table, table, to_json
+    from memae_tf.training.grid_results import curves_figure, mean_table, provenance, table, to_json
     from memae_tf.training.run_directory import whole_file
 
     grid = cells(benchmark, path, args.overrides)
@@ -68,6 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         text = table(results, benchmark.published)
     else:
         text = mean_table(results, benchmark.published, benchmark.mean_of, "roc_auc")
+    text = provenance(results) + text
     with whole_file(workdir / "table.md") as aside:
         aside.write_text(text)
     if benchmark.curves_over is not None:

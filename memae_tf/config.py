@@ -571,13 +571,20 @@ def set_key(raw: dict, dotted: str, value: Any, prefix: str = "") -> dict:
 
 # How a run is carried out, not what it comes to.
 EXECUTION_KEYS = (
-    # Where the data are; which they are, the run directory knows by a checksum.
+    # Where the data are; which they are, the run directory knows by a checksum. For a grid, see
+    # `is_the_data`.
     "data.dir",
     "data.cache",
     "training.replicas",
     "training.resident_mb",
     "training.keep_checkpoints",
 )
+
+
+def is_the_data(section: BaseModel, key: str) -> bool:
+    """Whether a key of the `data` section says which data are meant, not only where they are."""
+    field = type(section).model_fields.get(key)
+    return field is not None and field.is_required()
 
 
 def differing_keys(a: Config, b: Config) -> list[str]:

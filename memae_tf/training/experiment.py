@@ -99,10 +99,7 @@ def train(
             f"model.name={config.model.name}: is a baseline, which memae_tf.benchmark runs; train "
             "takes dense, conv2d or conv3d"
         )
-    if config.training.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    # First of all: workers can only be connected before TensorFlow has done anything else.
-    strategy = make_strategy(config.training.replicas)
+    strategy = _prepared(config.training)
     dataset = load(config.data, config.training.seed, partial(on_videos, "ready"))
     threshold_name(dataset, config.evaluation)
     _require_video(dataset, config.training)
@@ -114,6 +111,13 @@ def train(
         run.require_same_data(fingerprint(dataset))
         detector, history = fit(config, dataset, run, strategy, on_progress)
         return finish(config, run, detector, dataset, history, partial(on_videos, "scored"))
+
+
+def _prepared(training: TrainingConfig) -> tf.distribute.Strategy:
+    """Sets TensorFlow up; before it has done anything else, or no workers can be connected."""
+    if training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    return make_strategy(training.replicas)
 
 
 def fit(
@@ -471,10 +475,17 @@ def _write(
 
 
 def evaluate(config: Config, run: RunDirectory, on_videos: OnVideos = lambda *_: None) -> dict:
-    """Evaluates a finished run's saved detector anew; writes metrics and report again."""
+    """Evaluates a finished run's saved detector anew; writes metrics and report again.
+
+    Raises:
+        UserError: If the data are at fault or not those of the run, or its history is not there.
+    """
+    history = run.read_json(run.history)
     detector = load_detector(run.detector)
     dataset = load(config.data, config.training.seed, partial(on_videos, "ready"))
-    history = run.read_json(run.history)
+    if run.data.exists():
+        # Of other data, some of those to test on may have been trained on.
+        run.require_same_data(fingerprint(dataset))
     return finish(config, run, detector, dataset, history, partial(on_videos, "scored"))
 
 
@@ -487,10 +498,11 @@ def measure_system(config: Config) -> dict:
     Raises:
         UserError: If data or configuration are at fault, or the training diverges.
     """
+    strategy = _prepared(config.training)
     dataset = load(config.data, config.training.seed)
     _require_video(dataset, config.training)
     if isinstance(config.model, ModelSection):
-        detector, history = fit(config, dataset)
+        detector, history = fit(config, dataset, strategy=strategy)
         set_frame_scoring(detector, config)
         scores = score_sets(detector, dataset, config.evaluation)
         memory = memory_health(detector.model, dataset)

@@ -16,6 +16,7 @@ from memae_tf.config import (
     BenchmarkConfig,
     Config,
     differing_keys,
+    is_the_data,
     parse_config,
     read_yaml,
     set_key,
@@ -57,8 +58,11 @@ def cells(benchmark: BenchmarkConfig, path: Path, overrides: Sequence[str] = ())
         overrides: `dotted.key=value`, for every cell.
 
     Raises:
-        UserError: If the base or a choice does not fit the schema of experiments.
+        UserError: If the base or a choice does not fit the schema of experiments, or an override
+            would give all cells one seed.
     """
+    if any(override.split("=")[0].strip() == "training.seed" for override in overrides):
+        raise UserError("training.seed: each cell has its own; --only seed=N runs those of one")
     base = read_yaml(path.parent / benchmark.base)
     grid = []
     axes = [
@@ -261,7 +265,10 @@ def _read(cell: Cell, workdir: Path) -> dict | None:
         raise UserError(f"{path}: is damaged; delete it to have the cell run again") from None
     try:
         # Through the schema: a key that the cell does not know yet has its default.
-        keys = differing_keys(parse_config(stored), cell.config)
+        own = parse_config(stored)
+        keys = differing_keys(own, cell.config)
+        if is_the_data(own.data, "dir") and own.data.dir != cell.config.data.dir:
+            keys.append("data.dir")
     except UserError:
         keys = ["keys that are no longer there"]
     if keys:

@@ -5,6 +5,10 @@ import json
 import numpy as np
 from matplotlib.figure import Figure
 
+from memae_tf.errors import UserError
+
+SIMULATED = "SIMULATED data: these figures are no results."
+
 
 def to_json(results: list[dict]) -> str:
     """Choices, seed and metrics of every cell, a line each, to be kept beside a table."""
@@ -13,6 +17,21 @@ def to_json(results: list[dict]) -> str:
         for result in results
     ]
     return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def provenance(results: list[dict]) -> str:
+    """What stands before the figures: of simulated data, that they are no results.
+
+    Raises:
+        UserError: If some cells are of simulated data and others of real ones.
+    """
+    simulated = {result["metrics"].get("simulated", False) for result in results}
+    if len(simulated) > 1:
+        raise UserError(
+            "some cells are of simulated data and others are not; delete the former in cells/, and "
+            "the same command runs them again"
+        )
+    return f"{SIMULATED}\n\n" if True in simulated else ""
 
 
 def table(results: list[dict], published: dict[str, dict[str, float]]) -> str:
@@ -115,6 +134,7 @@ def curves_figure(results: list[dict], over: str, mean_of: str | None, metric: s
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     axes.figure.axes[0].set_ylabel(metric)
+    figure.suptitle(provenance(results).strip() or None)
     if any(key[1:] for key in lines):
         # Beside the panels, where it hides no line.
         axes.figure.legend(

@@ -150,10 +150,12 @@ class RunDirectory:
         """What a JSON file of this run holds.
 
         Raises:
-            UserError: If it is damaged.
+            UserError: If it is not there or damaged.
         """
         try:
             return json.loads(path.read_text())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         except ValueError:
             raise UserError(f"{path}: is damaged; delete it to have it made again") from None
 

@@ -1,6 +1,7 @@
 """The commands as a user runs them, on KDDCUP99 or, without it, on simulated traffic."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,21 @@ def test_evaluate_gives_the_same_figures(workdir):
         assert after[name] == pytest.approx(before[name])
     assert after["threshold"] == pytest.approx(before["threshold"], rel=1e-5)
     assert after["train_seconds"] == before["train_seconds"]
+
+
+def test_evaluate_of_other_data_or_without_history_changes_nothing(workdir, tmp_path):
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    known = json.loads((copy / "data.json").read_text())
+    (copy / "data.json").write_text(json.dumps({**known, "checksum": 1}))
+    before = (copy / "metrics.json").read_text()
+    result = run_here("evaluate", copy)
+    assert result.returncode == 2
+    assert "was begun with other training data (checksum 1, now " in result.stderr
+    (copy / "history.json").unlink()
+    result = run_here("evaluate", copy)
+    assert result.returncode == 2
+    assert "history.json: cannot be read (No such file or directory)" in result.stderr
+    assert (copy / "metrics.json").read_text() == before
 
 
 def test_evaluate_of_no_run(tmp_path):

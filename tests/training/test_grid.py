@@ -16,11 +16,12 @@ from memae_tf.training.grid import (
     Cell,
     GridProgress,
     cells,
+    finished,
     run_grid,
     seconds_left,
     select,
 )
-from memae_tf.training.grid_results import curves_figure, mean_table
+from memae_tf.training.grid_results import curves_figure, mean_table, provenance
 from memae_tf.training.run_directory import RunDirectory
 
 
@@ -62,6 +63,37 @@ def grid_file(records, tmp_path_factory):
         "  kde: {roc_auc: 0.5}\n"
     )
     return path
+
+
+def test_cells_of_another_folder_are_no_results_of_this_one(tmp_path):
+    raw = {
+        "data": {"name": "image_folder", "dir": "bottle"},
+        "model": {"name": "kde"},
+        "training": {"epochs": 1},
+    }
+    cell = Cell((("system", "kde"),), 0, parse_config(raw))
+    path = tmp_path / "cells" / "kde" / "seed-0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"config": cell.config.model_dump(mode="json"), "metrics": {}}))
+    assert len(finished([cell], tmp_path)) == 1
+    other = Cell(cell.choices, 0, parse_config(raw, ["data.dir=cable"]))
+    with pytest.raises(UserError, match=r"another configuration, different in data\.dir"):
+        finished([other], tmp_path)
+
+
+def test_one_seed_for_all_cells_is_refused(grid_file):
+    with pytest.raises(UserError, match=r"training\.seed: each cell has its own"):
+        cells(load_benchmark(grid_file), grid_file, ["training.seed=5"])
+
+
+def test_simulated_figures_say_so():
+    def result(simulated):
+        return {"choices": {}, "seed": 0, "metrics": {"simulated": simulated}}
+
+    assert provenance([result(False), result(False)]) == ""
+    assert provenance([result(True)]).startswith("SIMULATED data")
+    with pytest.raises(UserError, match="some cells are of simulated data"):
+        provenance([result(True), result(False)])
 
 
 def test_systems_of_all_kinds_run_cell_by_cell(grid_file, tmp_path):
