@@ -122,11 +122,20 @@ def test_oldest_keras_reads_it(name):
 
 
 def test_wheel_contains_them(tmp_path):
-    for name in ("memae_tf", "setup.py", "pyproject.toml", "requirements.txt", "README.md"):
+    for name in (
+        *("memae_tf", "setup.py", "pyproject.toml", "requirements.txt", "README.md"),
+        *("MANIFEST.in", "CHANGELOG.md"),
+    ):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)
-    command = "-m pip wheel -q . --no-deps --no-build-isolation --no-index -w wheels"
-    subprocess.run([sys.executable, *command.split()], cwd=tmp_path, check=True, timeout=120)
+
+    def python(command):
+        subprocess.run([sys.executable, *command.split()], cwd=tmp_path, check=True, timeout=120)
+
+    # Of the source distribution: it, too, has to have all.
+    python("setup.py -q sdist")
+    (source,) = (tmp_path / "dist").iterdir()
+    python(f"-m pip wheel -q {source} --no-deps --no-build-isolation --no-index -w wheels")
     (wheel,) = (tmp_path / "wheels").iterdir()
     files = zipfile.ZipFile(wheel).namelist()
     for name in pretrained.names():
