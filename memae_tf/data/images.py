@@ -14,10 +14,10 @@ from memae_tf.errors import UserError
 from memae_tf.layers import ImageFeaturizer
 
 # What Pillow raises for files that are damaged, cut off, huge, or no images at all. The last three
-# of the first line come out of its readers: of TIFF and EXIF (a number that is text), and of DDS
-# (a kind of pixel that it does not know).
+# of the first line come out of its readers: of TIFF and EXIF (a number that is text), and of AVIF
+# (a damaged one) and DDS (a kind of pixel that it does not know).
 UNREADABLE = (
-    *(OSError, SyntaxError, ValueError, EOFError, TypeError, NotImplementedError, struct.error),
+    *(OSError, SyntaxError, ValueError, EOFError, TypeError, RuntimeError, struct.error),
     Image.DecompressionBombError,
 )
 ORIENTATION = 0x0112  # Of EXIF.

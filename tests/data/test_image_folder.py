@@ -3,12 +3,12 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from memae_tf.config import ImageFolderData
 from memae_tf.data import image_folder
 from memae_tf.data.dataset import count, take
-from memae_tf.data.images import files_in, image_suffixes, open_files, read_image
+from memae_tf.data.images import UNREADABLE, files_in, image_suffixes, open_files, read_image
 from memae_tf.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -109,6 +109,22 @@ def test_missing_folders_are_named(root):
         path.unlink()
     with pytest.raises(UserError, match="it has 0 normal ones and 4 anomalies"):
         load(root)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_damaged_avif_is_unreadable(tmp_path):
+    path = tmp_path / "x.avif"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 24, 3), "uint8")).save(path)
+    whole, unreadable = np.fromfile(path, "uint8"), 0
+    for seed in range(200):
+        content, rng = whole.copy(), np.random.default_rng(seed)
+        content[rng.integers(0, 400, 4)] = rng.integers(0, 256, 4)
+        content.tofile(path)
+        try:
+            read_image(path)
+        except UNREADABLE:
+            unreadable += 1
+    assert unreadable
 
 
 def test_modes_become_grey_or_colour_of_8_bits(tmp_path):
