@@ -51,6 +51,10 @@ def columns_of(
     return columns
 
 
+# Booleans are numbers to a detector, also as text.
+TRUTH = {"true": 1.0, "false": 0.0}
+
+
 def word(value: object) -> str:
     """A category as text: the same for 80, 80.0 and "80", and nothing for a missing value."""
     if isinstance(value, bytes):
@@ -92,9 +96,10 @@ def _number(value: object, is_category: bool) -> float:
     try:
         return float(value)
     except ValueError:
-        if is_category:
-            return np.nan
-        raise
+        truth = TRUTH.get(str(value).strip().lower())
+        if truth is None and not is_category:
+            raise
+        return np.nan if truth is None else truth
 
 
 def _is_missing(value: object) -> bool:

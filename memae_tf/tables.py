@@ -22,7 +22,7 @@ from typing import TextIO
 import numpy as np
 import pandas as pd
 
-from memae_tf.columns import word
+from memae_tf.columns import TRUTH, word
 from memae_tf.errors import UserError
 
 DAMAGED = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
@@ -284,7 +284,9 @@ def _read_csv(path: Path) -> pd.DataFrame:
 
 def _header(path: Path) -> list[str]:
     """The names of a CSV file's columns as they stand there."""
-    header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
+    header = pd.read_csv(
+        path, header=None, nrows=1, dtype=str, keep_default_na=False, skipinitialspace=True
+    )
     return _names(path, header.iloc[0])
 
 
@@ -292,7 +294,7 @@ def _names(path: Path | str, columns) -> list[str]:
     """The names of columns without blanks around them.
 
     Raises:
-        UserError: If one stands there twice, or a single one looks like several.
+        UserError: If one is missing or stands there twice, or a single one looks like several.
     """
     names = [str(name).strip() for name in columns]
     found = [mark for mark in OTHER_DELIMITERS if mark in names[0]] if len(names) == 1 else []
@@ -300,6 +302,11 @@ def _names(path: Path | str, columns) -> list[str]:
         raise UserError(
             f"{path}: has one column, {names[0]!r}; cells should be separated by commas, and are "
             f"by {found[0]!r}"
+        )
+    if "" in names:
+        raise UserError(
+            f"{path}: column {names.index('') + 1} of the header has no name; give it one or "
+            "delete it (pandas writes its row numbers so, unless told index=False)"
         )
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
@@ -325,6 +332,16 @@ def near(name: str, table: pd.DataFrame) -> str:
     """Which column may have been meant by a name that is not there."""
     close = difflib.get_close_matches(name, table.columns, 1, 0.6)
     return f"; did you mean '{close[0]}'?" if close else f"; it has {', '.join(table.columns[:20])}"
+
+
+def as_numbers(column: pd.Series) -> pd.Series:
+    """The numbers of a column, 1 and 0 for True and False in any spelling, NaN for other text."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    text = numbers.isna() & column.notna()
+    if text.any():
+        numbers = numbers.astype("float64")
+        numbers[text] = column[text].astype(str).str.lower().map(TRUTH)
+    return numbers
 
 
 def as_float32(values: np.ndarray) -> np.ndarray:

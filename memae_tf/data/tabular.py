@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from memae_tf.config import TabularData
 from memae_tf.data import splits
@@ -13,6 +14,7 @@ from memae_tf.errors import UserError
 from memae_tf.layers import RecordFeaturizer
 from memae_tf.tables import (
     as_float32,
+    as_numbers,
     missing_column,
     near,
     not_a_number,
@@ -120,7 +122,18 @@ def _feature_columns(config: TabularData, table: pd.DataFrame) -> dict[str, str]
     names = [name for name in table.columns if name not in left_out]
     if not names:
         raise UserError(f"{config.train}: has no columns besides the label and data.drop")
+    for name in set(names) & set(declared):
+        _require_values(config, table[name])
     return {name: declared.get(name) or _infer_kind(config, table[name]) for name in names}
+
+
+def _require_values(config: TabularData, column: pd.Series) -> None:
+    """Refuses cells of Parquet that hold many values."""
+    if column.dtype == object and any(isinstance(v, (list, dict, np.ndarray)) for v in column):
+        raise UserError(
+            f"{config.train}: column '{column.name}' holds lists or records, which are no feature; "
+            f"leave it out with {_drop(config, column.name)}"
+        )
 
 
 def _infer_kind(config: TabularData, column: pd.Series) -> str:
@@ -131,6 +144,7 @@ def _infer_kind(config: TabularData, column: pd.Series) -> str:
             column into a categorical one, silently. Or if hardly any text comes twice.
     """
     types = pd.api.types
+    _require_values(config, column)
     if _is_boolean(column):
         return "categorical"
     if types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column):
@@ -216,7 +230,7 @@ def _test_file(
         if train[name].dtype == object and column.dtype != object:
             records[name] = read_words(config.test, name)
         elif train[name].dtype != object and column.dtype == object:
-            numbers = pd.to_numeric(table[name], errors="coerce")
+            numbers = as_numbers(table[name])
             records[name] = numbers.to_numpy(dtype="float32", na_value=np.nan)
     return records, labels
 
@@ -255,7 +269,10 @@ def _check(
 
 def _drop(config: TabularData, *names: str) -> str:
     """The override that leaves columns out as well, as a shell takes it."""
-    return shlex.quote(f"data.drop=[{','.join([*config.drop, *map(str, names)])}]")
+    columns = [*config.drop, *map(str, names)]
+    # In YAML's quotes where a name would be a number, or several.
+    text = yaml.safe_dump(columns, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    return shlex.quote(f"data.drop={text.strip()}")
 
 
 def _is_constant(column: np.ndarray) -> bool:

@@ -11,8 +11,6 @@ import pandas as pd
 from memae_tf import tables
 from memae_tf.columns import word
 
-TRUTH = {"true": 1.0, "false": 0.0}
-
 
 def batches(
     path: Path, fields: Mapping[str, str], batch_size: int, categories: Collection[str] = ()
@@ -57,13 +55,9 @@ def _column(
     column = table[field]
     if dtype == "string":
         return np.array([word(cell) for cell in column], dtype=object)
-    numbers = pd.to_numeric(column, errors="coerce")
-    text = numbers.isna() & column.notna()
-    if text.any():
-        # Booleans are numbers to a detector.
-        numbers[text] = column[text].astype(str).str.lower().map(TRUTH)
-        if numbers[text].isna().any() and not is_category:
-            raise tables.not_a_number(
-                name, column, numbers.where(column.notna(), 0), "or leave it empty"
-            )
+    numbers = tables.as_numbers(column)
+    if (numbers.isna() & column.notna()).any() and not is_category:
+        raise tables.not_a_number(
+            name, column, numbers.where(column.notna(), 0), "or leave it empty"
+        )
     return tables.as_float32(numbers.to_numpy("float64", na_value=np.nan))

@@ -1,12 +1,13 @@
 import decimal
 import gzip
+import shlex
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from memae_tf.config import TabularData
+from memae_tf.config import TabularData, parse_config
 from memae_tf.data import tabular
 from memae_tf.errors import UserError
 from memae_tf.scoring.records import batches
@@ -309,6 +310,9 @@ def test_a_test_file_with_nothing_but_numbers_has_categories_of_a_text_column(tm
 def test_words_in_the_test_file_for_booleans_are_all_zeros(tmp_path):
     one_hot = one_hot_of_test(tmp_path, [True, False, True], ["unknown", "other"])
     np.testing.assert_array_equal(one_hot, np.zeros((2, 2)))
+    # And take nothing from the others.
+    one_hot = one_hot_of_test(tmp_path, [True, False, True], ["unknown", True, "False", "TRUE"])
+    np.testing.assert_array_equal(one_hot, [[0, 0], [0, 1], [1, 0], [0, 1]])
 
 
 def counted_one_hot(dataset, records):
@@ -366,6 +370,31 @@ def test_a_header_without_records_is_named(tmp_path):
     assert_says(
         user_error(write(tmp_path / "a.csv", "x,y")), "a.csv", "has a header but no records"
     )
+
+
+def test_a_column_without_a_name_is_refused(tmp_path):
+    """Row numbers as pandas writes them would be a feature."""
+    path = tmp_path / "a.csv"
+    pd.DataFrame({"a": [1.0, 2.0], "b": ["u", "v"]}).to_csv(path)
+    assert_says(user_error(path), path, "column 1 of the header has no name", "index=False")
+    path = write(tmp_path / "b.csv", "a,b,", "1,u,", "2,v,")
+    assert_says(user_error(path), path, "column 3 of the header has no name")
+
+
+def test_quotes_behind_blanks_in_the_header(tmp_path):
+    path = write(tmp_path / "a.csv", 'a, "b,c", d, e', "1, u, v, 2", "2, u, w, 3", "3, t, v, 4")
+    dataset = load(path)
+    assert kinds(dataset) == {"numeric": ["a", "e"], "categorical": ["b,c", "d"]}
+    assert dataset.train["d"].tolist() == ["v", "w", "v"]
+
+
+@pytest.mark.parametrize("settings", [{}, {"categorical": ["many"]}])
+def test_a_parquet_column_of_lists_is_refused(tmp_path, settings):
+    pytest.importorskip("pyarrow")
+    path = tmp_path / "a.parquet"
+    write_parquet(path, pd.DataFrame({"x": [1.0, 2.0], "many": [[1, 2], [3]]}))
+    message = user_error(path, **settings)
+    assert_says(message, path, "column 'many' holds lists or records", "data.drop=[many]")
 
 
 def test_a_parquet_file_without_records_is_named(tmp_path):
@@ -625,8 +654,20 @@ def test_a_finite_number_beyond_float32_is_read_without_a_warning(tmp_path):
 def test_constant_columns_are_named_with_the_override_that_leaves_them_out(tmp_path):
     path = write(tmp_path / "a.csv", "x,y,id,kind", "1,7,a,k", "2,7,b,k", "3,7,c,k")
     message = user_error(path, drop=["id"])
-    assert_says(message, path, "constant", ": y, kind;", "data.drop=[id,y,kind]")
+    assert_says(message, path, "constant", ": y, kind;", "data.drop=[id, y, kind]")
     assert kinds(load(path, drop=["id", "y", "kind"])) == {"numeric": ["x"], "categorical": []}
+
+
+def test_the_override_that_leaves_odd_names_out_can_be_used(tmp_path):
+    names = ["1", "on", "12:30", "dst: port", "Flow #", "a; b", "it's"]
+    path = write(tmp_path / "a.csv", ",".join(["x", *names]), "1" + ",7" * 7, "2" + ",7" * 7)
+    (override,) = shlex.split(user_error(path).partition("leave out with ")[2])
+    raw = {
+        "data": {"name": "tabular", "train": str(path)},
+        "model": {"name": "dense", "hidden": [8]},
+        "training": {"epochs": 1},
+    }
+    assert parse_config(raw, [override]).data.drop == names
 
 
 def test_a_column_that_varies_in_the_anomalies_only_is_constant(tmp_path):

@@ -146,6 +146,9 @@ def test_missing_values_as_people_have_them(missing):
     np.testing.assert_array_equal(as_given, featurizer(given))
     text = featurizer.as_input([{"x": 1, "c": "a", "k": "none of the numbers"}])
     assert np.isnan(text["k"]).all()
+    # As CSV readers give booleans.
+    truth = featurizer.as_input([{"x": "False", "c": "a", "k": "True"}])
+    assert (truth["x"][0], truth["k"][0]) == (0.0, 1.0)
 
 
 def test_one_record_is_no_column():
