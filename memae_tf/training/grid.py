@@ -23,6 +23,7 @@ from memae_tf.config import (
 )
 from memae_tf.console import import_tensorflow
 from memae_tf.errors import UserError
+from memae_tf.signals import DeferredSignals
 from memae_tf.training.run_directory import whole_file, written
 
 
@@ -195,9 +196,13 @@ def _finish(open_cells: list[Cell], workdir: Path, workers: int) -> Iterator[Cel
         initargs=(max(1, joblib.cpu_count() // workers),),
     )
     try:
-        futures: dict[Future, Cell] = {
-            pool.submit(run_cell, cell, workdir): cell for cell in open_cells
-        }
+        # A process that is being started when this one ends complains of what it was to be told.
+        with DeferredSignals() as signals:
+            futures: dict[Future, Cell] = {
+                pool.submit(run_cell, cell, workdir): cell for cell in open_cells
+            }
+        if signals.requested():
+            signals.leave()
         for future in as_completed(futures):
             future.result()
             yield futures[future]
