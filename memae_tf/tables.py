@@ -268,13 +268,15 @@ def _pauses(descriptor: int) -> bool:
 def _read_csv(path: Path) -> pd.DataFrame:
     # pandas would rename a repeated column, and take the first column as an index where records
     # have one cell more than the header, under wrong names from then on.
-    _header(path)
+    names = _header(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
             table = pd.read_csv(path, index_col=False, low_memory=False, **CSV_OPTIONS)
         except pd.errors.ParserWarning:
             raise UserError(f"{path}: records have more cells than the header has names") from None
+    # pandas would invent some.
+    table.columns = names
     if table.iloc[:, -1].isna().any():
         # An empty cell, or a record that is cut short, which pandas fills up.
         for _ in _csv_records(path):
@@ -294,7 +296,7 @@ def _names(path: Path | str, columns) -> list[str]:
     """The names of columns without blanks around them.
 
     Raises:
-        UserError: If one is missing or stands there twice, or a single one looks like several.
+        UserError: If one stands there twice, or a single one looks like several.
     """
     names = [str(name).strip() for name in columns]
     found = [mark for mark in OTHER_DELIMITERS if mark in names[0]] if len(names) == 1 else []
@@ -303,12 +305,8 @@ def _names(path: Path | str, columns) -> list[str]:
             f"{path}: has one column, {names[0]!r}; cells should be separated by commas, and are "
             f"by {found[0]!r}"
         )
-    if "" in names:
-        raise UserError(
-            f"{path}: column {names.index('') + 1} of the header has no name; give it one or "
-            "delete it (pandas writes its row numbers so, unless told index=False)"
-        )
-    repeated = [name for name in names if names.count(name) > 1]
+    # Several may lack one: nobody asks for those.
+    repeated = [name for name in names if name and names.count(name) > 1]
     if repeated:
         raise UserError(f"{path}: has the column '{repeated[0]}' twice; rename or delete one")
     return names

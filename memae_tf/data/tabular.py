@@ -122,6 +122,11 @@ def _feature_columns(config: TabularData, table: pd.DataFrame) -> dict[str, str]
     names = [name for name in table.columns if name not in left_out]
     if not names:
         raise UserError(f"{config.train}: has no columns besides the label and data.drop")
+    if "" in names:
+        raise UserError(
+            f"{config.train}: column {list(table.columns).index('') + 1} has no name; give it one, "
+            "or delete it (pandas writes its row numbers so, unless told index=False)"
+        )
     for name in set(names) & set(declared):
         _require_values(config, table[name])
     return {name: declared.get(name) or _infer_kind(config, table[name]) for name in names}
