@@ -75,6 +75,9 @@ def mirrored(inputs, kernel, strides):
         inputs: (batch, frames, height, width, channels)
         kernel: (3-D taps, filters, channels), of the same dtype, which the outputs have, too.
         strides: Three numbers.
+
+    Returns:
+        (batch, frames * strides[0], height * strides[1], width * strides[2], filters)
     """
     *taps, filters, channels = kernel.shape
     size = inputs.shape[1:4]

@@ -381,7 +381,11 @@ class RecordFeaturizer(keras.layers.Layer):
 
 def _as_column(name: str, values):
     """The values (batch,) of a field that may have come as (batch, 1)."""
-    shape = tuple(getattr(values, "shape", (None,)))
+    shape = getattr(values, "shape", None)
+    if shape is None or getattr(shape, "rank", 1) is None:
+        # A list, or a tensor of which TensorFlow learns the shape when the graph runs.
+        return values
+    shape = tuple(shape)
     if len(shape) == 2 and shape[1] == 1:
         return values[:, 0]
     if len(shape) != 1:

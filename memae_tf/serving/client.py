@@ -400,7 +400,7 @@ class Client:
                 return ask(deadline - time.monotonic())
             except UnicodeEncodeError as error:
                 raise UserError(
-                    f"{self._where(signature)}: {error.object!r} is no text that can be sent"
+                    f"{self._where(signature)}: {error.object[:50]!r} is no text that can be sent"
                 ) from None
             except ServingError as error:
                 delay = min(FIRST_DELAY * 2**attempt, LONGEST_DELAY) * random.uniform(0.5, 1)

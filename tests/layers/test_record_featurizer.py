@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -259,6 +260,19 @@ def test_missing_categories_of_a_data_frame():
     assert featurizer.feature_names == ["c=", "c=80", "c=a", "c=b"]
     found = ops.convert_to_numpy(featurizer(featurizer.as_input(frame)))
     np.testing.assert_array_equal(found.argmax(axis=1), [2, 0, 3, 0, 1, 1])
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a case of its graphs")
+def test_columns_of_unknown_rank():
+    """As they come out of a tf.py_function."""
+    import tensorflow as tf
+
+    records = {name: RECORDS[name] for name in ("bytes", "rate")}
+    featurizer = RecordFeaturizer(list(records))
+    featurizer.adapt(records)
+    specs = {name: tf.TensorSpec(None, tf.float32) for name in records}
+    found = tf.function(featurizer, input_signature=[specs])(records)
+    np.testing.assert_allclose(found, featurizer(records), rtol=1e-5)
 
 
 def test_columns_with_an_axis_of_one():
