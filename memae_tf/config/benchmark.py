@@ -1,0 +1,64 @@
+"""A grid of experiments."""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import Field
+
+from memae_tf.config.section import Section
+
+
+class BenchmarkConfig(Section):
+    """A grid of experiments: every combination of one choice an axis, with every seed."""
+
+    base: Path = Field(description="configuration that the choices change, beside this file")
+    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    axes: dict[str, Annotated[dict[str, dict[str, Any]], Field(min_length=1)]] = Field(
+        description="axis: {choice: {dotted.key: value}}"
+    )
+    together: dict[str, dict[str, Any]] = Field(
+        {}, description="for choices that meet, joined with '/': {dotted.key: value}"
+    )
+    published: dict[str, dict[str, float]] = Field(
+        {}, description="figures from the literature, row name: {metric: value}"
+    )
+    mean_of: str | None = Field(
+        None, description="axis over which the table has the mean ROC AUC, such as class"
+    )
+    curves_over: str | None = Field(
+        None, description="axis of numbers, such as slots, over which ROC AUC is drawn"
+    )
+
+    @pydantic.field_validator("together")
+    @classmethod
+    def _has_choices(cls, value: dict, info: pydantic.ValidationInfo) -> dict:
+        choices = {choice for axis in info.data.get("axes", {}).values() for choice in axis}
+        for name in value:
+            for part in name.split("/"):
+                if part not in choices:
+                    raise ValueError(f"in '{name}', '{part}' is no choice of an axis")
+        return value
+
+    @pydantic.field_validator("mean_of", "curves_over")
+    @classmethod
+    def _is_an_axis(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
+        if value is not None and value not in info.data.get("axes", {value: {}}):
+            raise ValueError(f"should be one of the axes, {', '.join(info.data['axes'])}")
+        return value
+
+    @pydantic.field_validator("curves_over")
+    @classmethod
+    def _has_numbers(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
+        for choice in info.data.get("axes", {}).get(value, {}):
+            if not _is_number(choice):
+                raise ValueError(f"its choices should be numbers, and '{choice}' is none")
+        return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -1,0 +1,149 @@
+"""The `data` section: one class a source."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from memae_tf.config.section import FinitePositive, Section, Share
+
+Scaling = Literal["log", "standard", "minmax"]
+
+
+class RecordData(Section):
+    """What all sources of records share."""
+
+    scaling: Scaling = Field("log", description="of numeric fields, see RecordFeaturizer")
+    clip: FinitePositive = Field(10.0, description="largest absolute value of a feature")
+
+
+class KDDCup99Data(RecordData):
+    """KDDCUP99, 10 percent; the attacks are the normal class (as in DAGMM)."""
+
+    name: Literal["kddcup99"]
+    dir: Path | None = Field(None, description="holds scikit_learn_data/; or $MEMAE_DATA_DIR")
+    fallback: Literal["simulated", "none"] = Field(
+        "simulated", description="what to do where the data cannot be had"
+    )
+    protocol: Literal["dagmm", "goad"] = "dagmm"
+    max_records: PositiveInt | None = Field(None, description="use a random part of the records")
+
+
+class TabularData(RecordData):
+    """A person's own CSV or Parquet files."""
+
+    name: Literal["tabular"]
+    train: Path
+    test: Path | None = Field(None, description="own test file; else a part of `train`")
+    label: str | None = Field(None, description="column that says what is normal")
+    normal: list[str | int | bool] = Field(
+        ["normal", "benign", "0"], description="labels of normal records (case is ignored)"
+    )
+    numeric: list[str] = Field([], description="columns declared numeric")
+    categorical: list[str] = Field([], description="columns declared categorical")
+    drop: list[str] = Field([], description="columns to leave out")
+    test_share: Share = Field(0.5, description="of the normal records, where there is no `test`")
+    non_finite: Literal["error", "accept"] = Field(
+        "error", description="of empty and infinite numbers: accept reads them as mean and clip"
+    )
+
+
+class ImageData(Section):
+    """What all sources of images share."""
+
+    size: PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = (
+        Field(None, description="[height, width], or both in one; default: that of the images")
+    )
+    channels: Literal[1, 3] | None = Field(
+        None, description="grey or colour; default: grey if all training images are"
+    )
+    scaling: Literal["unit", "symmetric", "standard", "image"] = Field(
+        "unit", description="of pixel values, see ImageFeaturizer"
+    )
+    max_images: PositiveInt | None = Field(None, description="train on a random part")
+
+
+class TFDSData(ImageData):
+    """A labelled image set of TensorFlow Datasets; one class is normal."""
+
+    name: Literal["tfds"]
+    dataset: str = Field(description="its name there: mnist, cifar10, fashion_mnist, ...")
+    normal: NonNegativeInt | str = Field(description="the normal class, by number or name")
+    protocol: Literal["one_class", "full_test", "validation"] = "one_class"
+    anomaly_share: Share = Field(0.3, description="of the test set, unless full_test")
+    dir: Path | None = Field(None, description="holds tensorflow_datasets/; or $MEMAE_DATA_DIR")
+
+
+class ImageFolderData(ImageData):
+    """A person's own pictures: train/normal, test/normal, test/<defect>."""
+
+    name: Literal["image_folder"]
+    dir: Path
+    normal: str = Field("normal", description="what the folders of normal images are called")
+
+
+class VideoData(Section):
+    """What all sources of video share."""
+
+    size: PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] = Field(
+        256, description="[height, width] to which frames are resized, or both in one"
+    )
+    channels: Literal[1, 3] = Field(1, description="grey or colour")
+    scaling: Literal["unit", "symmetric", "standard"] = Field(
+        "symmetric", description="of pixel values, see ImageFeaturizer"
+    )
+    clip_length: PositiveInt = Field(16, description="frames of a clip")
+    frame_stride: PositiveInt = Field(1, description="from one frame of a clip to its next")
+    clip_stride: PositiveInt = Field(1, description="from one training clip's start to the next's")
+    frame_rate: FinitePositive | None = Field(
+        None, description="frames a second that video files are brought to; default: all frames"
+    )
+    damaged: Literal["error", "skip"] = Field(
+        "error", description="what to do with a video that cannot be read to its end"
+    )
+    cache: Path | None = Field(
+        None, description="folder of prepared frames; default: ~/.cache/memae_tf/video"
+    )
+
+
+class UCSDData(VideoData):
+    """The UCSD pedestrians, in the layout of the original archive."""
+
+    name: Literal["ucsd_ped2", "ucsd_ped1"]
+    dir: Path | None = Field(
+        None, description="holds UCSD_Anomaly_Dataset.v1p2/; or $MEMAE_DATA_DIR"
+    )
+
+
+class AvenueData(VideoData):
+    """CUHK Avenue, in the layout of the original archives."""
+
+    name: Literal["avenue"]
+    dir: Path | None = Field(None, description="holds Avenue Dataset/; or $MEMAE_DATA_DIR")
+
+
+class ShanghaiTechData(VideoData):
+    """ShanghaiTech Campus, in the layout of the original archive."""
+
+    name: Literal["shanghaitech"]
+    dir: Path | None = Field(None, description="holds shanghaitech/; or $MEMAE_DATA_DIR")
+
+
+class VideoFolderData(VideoData):
+    """A person's own footage: train/, test/ and labels.csv."""
+
+    name: Literal["video_folder"]
+    dir: Path
+
+
+Data = Annotated[
+    KDDCup99Data
+    | TabularData
+    | TFDSData
+    | ImageFolderData
+    | UCSDData
+    | AvenueData
+    | ShanghaiTechData
+    | VideoFolderData,
+    Field(discriminator="name"),
+]

@@ -1,0 +1,35 @@
+"""The `evaluation` section."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+
+from memae_tf.config.section import FiniteNonNegative, Section, Share
+
+Threshold = Literal["top_ratio", "true_ratio", "train_quantile", "best_f1"]
+
+
+class FrameScoring(Section):
+    """From the errors of overlapping clips to the scores of frames."""
+
+    clip_stride: PositiveInt = Field(1, description="from one scored clip's start to the next's")
+    credit: Literal["clip", "frame", "center"] = Field(
+        "clip", description="what a clip says of its frames, see evaluation/frames.py"
+    )
+    error: Literal["squared", "absolute"] = Field(
+        "squared",
+        description="of pixels: squared as in print, or absolute as in the authors' code",
+    )
+    smoothing: FiniteNonNegative = Field(
+        0.0, description="standard deviation, in frames, of a Gaussian over a video's scores"
+    )
+
+
+class EvaluationConfig(Section):
+    """Thresholds; the first is the detector's, `null` is the protocol's own."""
+
+    threshold: Threshold | None = None
+    thresholds: list[Threshold] = Field(["true_ratio", "train_quantile", "best_f1"])
+    ratio: Share = Field(0.2, description="share of the test set that top_ratio flags")
+    quantile: Share = Field(0.99, description="of the training scores, for train_quantile")
+    frames: FrameScoring = Field(FrameScoring(), description="of video alone")

@@ -1,0 +1,60 @@
+"""One experiment: all sections, and how two of them differ."""
+
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from memae_tf.config.data import Data
+from memae_tf.config.evaluation import EvaluationConfig
+from memae_tf.config.model import Model
+from memae_tf.config.section import Section
+from memae_tf.config.training import TrainingConfig
+
+
+class Config(Section):
+    """One experiment."""
+
+    data: Data
+    model: Model
+    training: TrainingConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    def to_yaml(self) -> str:
+        """The configuration with every default written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+# How a run is carried out, not what it comes to.
+EXECUTION_KEYS = (
+    # Where the data are; which they are, the run directory knows by a checksum. For a grid, see
+    # `is_the_data`.
+    "data.dir",
+    "data.cache",
+    "training.replicas",
+    "training.resident_mb",
+    "training.keep_checkpoints",
+)
+
+
+def is_the_data(section: BaseModel, key: str) -> bool:
+    """Whether a key of the `data` section says which data are meant, not only where they are."""
+    field = type(section).model_fields.get(key)
+    return field is not None and field.is_required()
+
+
+def differing_keys(a: Config, b: Config) -> list[str]:
+    """The dotted keys in which two configurations differ, but for `EXECUTION_KEYS`."""
+    flat_a, flat_b = (_flatten(c.model_dump(mode="json")) for c in (a, b))
+    keys = [key for key in {**flat_a, **flat_b} if key not in EXECUTION_KEYS]
+    return [key for key in keys if flat_a.get(key) != flat_b.get(key)]
+
+
+def _flatten(section: dict, prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in section.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[prefix + key] = value
+    return flat

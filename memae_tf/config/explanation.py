@@ -1,0 +1,104 @@
+"""What is wrong with a configuration, in words for people."""
+
+import difflib
+import types
+import typing
+from typing import Annotated, Union
+
+from pydantic import BaseModel
+
+
+def explain(schema: type[BaseModel], problem: dict) -> str:
+    """One problem of pydantic's as `dotted.key: what is wrong and what would be right`."""
+    path, section = _locate(schema, problem["loc"])
+    key = ".".join(path)
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{key}: unknown key{_suggest(schema, path, section)}"
+    if kind == "missing":
+        return f"{key}: is required"
+    if kind == "union_tag_not_found":
+        return f"{key}.name: is required, one of {_tags(section, path)}"
+    if kind == "union_tag_invalid":
+        tag, expected = context["tag"], context["expected_tags"].replace("'", "")
+        near = difflib.get_close_matches(tag, expected.split(", "), 1, 0.5)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"{key}.name: '{tag}' is not one of {expected}{hint}"
+    if kind == "literal_error":
+        return f"{key}: '{problem['input']}' is not one of {context['expected']}"
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"{key}: should be a section with keys of its own, got {problem['input']!r}"
+    if kind == "value_error":
+        # Of our own validators.
+        return f"{key}: {context['error']}"
+    message = problem["msg"][:1].lower() + problem["msg"][1:]
+    return f"{key}: {message}, got {problem['input']!r}"
+
+
+def _locate(schema: type[BaseModel], location: tuple) -> tuple[list[str], type[BaseModel] | None]:
+    """The keys of a pydantic location, without the tags of unions, and the section they end in."""
+    path, section = [], schema
+    parts = list(location)
+    while parts:
+        part = str(parts.pop(0))
+        path.append(part)
+        if section is None or part not in section.model_fields:
+            # Inside a list, a plain value or a dict; or an unknown key of `section`.
+            if section is not None and part not in section.model_fields:
+                return path, section
+            continue
+        options = _sections(section.model_fields[part].annotation)
+        if len(options) > 1 and parts:
+            tag = parts.pop(0)
+            section = next(o for o in options if tag in typing.get_args(_name_type(o)))
+        elif len(options) == 1 and parts:
+            section = options[0]
+        elif parts:
+            # The rest are indices, or branches of a union of plain values.
+            path += [str(p) for p in parts if isinstance(p, int)]
+            parts = []
+    return path, section
+
+
+def _sections(annotation) -> list[type[BaseModel]]:
+    """The sections that a field's type allows."""
+    if typing.get_origin(annotation) is Annotated:
+        return _sections(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return [s for option in typing.get_args(annotation) for s in _sections(option)]
+    if typing.get_origin(annotation) is not None:
+        # A list[...] or dict[...], which Python 3.10 takes for a type.
+        return []
+    is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return [annotation] if is_section else []
+
+
+def _name_type(section: type[BaseModel]):
+    return section.model_fields["name"].annotation
+
+
+def _tags(section: type[BaseModel], path: list[str]) -> str:
+    options = _sections(section.model_fields[path[-1]].annotation)
+    return ", ".join(name for option in options for name in typing.get_args(_name_type(option)))
+
+
+def _suggest(schema: type[BaseModel], path: list[str], section: type[BaseModel]) -> str:
+    """The nearest right key: in the same section, else anywhere in the configuration."""
+    prefix = ".".join([*path[:-1], ""])
+    near = difflib.get_close_matches(path[-1], section.model_fields, 1, 0.6)
+    if near:
+        return f"; did you mean {prefix}{near[0]}?"
+    own = ".".join(path)  # a key of another kind of this section
+    elsewhere = [k for k in _all_keys(schema) if k.split(".")[-1] == path[-1] and k != own]
+    if elsewhere:
+        return f"; did you mean {elsewhere[0]}?"
+    return f"; {prefix[:-1] or 'the file'} may have {', '.join(section.model_fields)}"
+
+
+def _all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in schema.model_fields.items():
+        keys.append(prefix + name)
+        for section in _sections(field.annotation):
+            keys += _all_keys(section, f"{prefix}{name}.")
+    return keys

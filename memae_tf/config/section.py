@@ -1,0 +1,16 @@
+"""What all sections of a configuration share."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+FiniteNonNegative = Annotated[NonNegativeFloat, Field(allow_inf_nan=False)]
+FinitePositive = Annotated[PositiveFloat, Field(allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
