@@ -35,7 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{workdir} is finished already.")
         metrics = run.read_json(run.metrics)
     else:
-        from memae_tf.training.experiment import Progress, train
+        from memae_tf.training.course import Progress
+        from memae_tf.training.experiment import train
         from memae_tf.training.strategy import other_workers
 
         if others := other_workers():

@@ -1,16 +1,12 @@
 """A whole experiment: data, training, detector, evaluation, report."""
 
-import contextlib
 import importlib.metadata
 import math
 import platform
-import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -21,7 +17,7 @@ from memae_tf.config import Config, ModelSection, TrainingConfig
 from memae_tf.data import Dataset, load
 from memae_tf.data.clips import Clips
 from memae_tf.data.dataset import Samples, count, fingerprint, take
-from memae_tf.errors import UserError, WorkerLostError
+from memae_tf.errors import UserError
 from memae_tf.evaluation.evaluate import (
     OnScored,
     Scores,
@@ -33,40 +29,18 @@ from memae_tf.evaluation.evaluate import (
 from memae_tf.evaluation.report import write_report
 from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
 from memae_tf.models import Detector, MemAE, build_memae, load_detector
-from memae_tf.signals import DeferredSignals
-from memae_tf.training.checkpoints import Checkpoint, Checkpoints
+from memae_tf.training.checkpoints import Checkpoints
 from memae_tf.training.clip_samples import ClipSamples
+from memae_tf.training.course import Course, OnProgress
 from memae_tf.training.evaluation_summary import write_evaluation
 from memae_tf.training.feed import MB
-from memae_tf.training.loop import Position, TrainingDivergedError, TrainingLoop
+from memae_tf.training.loop import TrainingDivergedError, TrainingLoop
 from memae_tf.training.memory_health import diagnose
-from memae_tf.training.monitor import Monitor, affordable
-from memae_tf.training.run_directory import RunDirectory, whole_file, written
+from memae_tf.training.monitor import Monitor, affordable, writing_results
+from memae_tf.training.run_directory import RunDirectory, whole_file
 from memae_tf.training.samples import ArraySamples, TrainingSamples
-from memae_tf.training.strategy import is_chief, make_strategy, worker
+from memae_tf.training.strategy import is_chief, make_strategy
 
-# Of long epochs, no more than this is lost when the machine dies.
-SECONDS_BETWEEN_CHECKPOINTS = 600.0
-CONNECTION_LOST = (
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.UnavailableError,
-)
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far the training has come. `losses` are the means over the epoch so far."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    losses: dict[str, float]
-
-
-OnProgress = Callable[[Progress], None]
 # What videos are ("ready", "scored"), how many of them, and how many there are.
 OnVideos = Callable[[str, int, int], None]
 
@@ -151,11 +125,11 @@ def fit(
     if run is not None:
         checkpoints = Checkpoints(run.checkpoints, training.keep_checkpoints)
         if is_chief(strategy):
-            with _writing_results(run.tensorboard):
+            with writing_results(run.tensorboard):
                 monitor = Monitor(
                     run.tensorboard, final, samples, training.seed, dataset.featurizer
                 )
-    course = _Course(config, loop, final, validation, checkpoints, monitor, on_progress)
+    course = Course(config, loop, final, validation, checkpoints, monitor, on_progress)
     history = course.run()
     return Detector(dataset.featurizer, final, threshold=0.0), history
 
@@ -171,143 +145,6 @@ def _require_video(dataset: Dataset, training: TrainingConfig) -> None:
     for key in ("augmentation", "pseudo_anomalies"):
         if getattr(training, key) is not None:
             raise UserError(f"training.{key}: is for video, and these data are none; leave it out")
-
-
-class _Course:
-    """The epochs of a run, from where they were left to where they end."""
-
-    def __init__(self, config, loop, final, validation, checkpoints, monitor, on_progress):
-        self.training: TrainingConfig = config.training
-        self.loop: TrainingLoop = loop
-        self.final: MemAE = final
-        self.validation: Callable[[], np.ndarray] | None = validation
-        self.checkpoints: Checkpoints | None = checkpoints
-        self.monitor: Monitor | None = monitor
-        self.on_progress: OnProgress = on_progress
-        self.chief = is_chief(loop.strategy)
-        self.position, self.history = Position(), []
-        # Of the best epoch, where it may be wanted in the end.
-        self.best: Checkpoint | None = None
-
-    def run(self) -> list[dict]:
-        """Leaves the weights of the run in `final`; returns the history."""
-        self._restore()
-        with _saying_who_is_gone(self.loop.strategy), DeferredSignals() as signals:
-            while not is_over(self.history, self.training):
-                self._run_epoch(signals)
-            if signals.requested():
-                signals.leave()
-        if self.best is not None:
-            self.loop.load_state(self.best.state)
-        self.final.set_weights(self.loop.weights())
-        if self.monitor is not None:
-            with _writing_results(self.monitor.directory):
-                self.monitor.finish()
-        return self.history
-
-    def _restore(self) -> None:
-        checkpoint = self.checkpoints and self.checkpoints.latest()
-        if checkpoint:
-            self.loop.load_state(checkpoint.state)
-            self.position, self.history = checkpoint.position, checkpoint.history
-            if self.training.early_stopping and self.history:
-                epoch = best_epoch(self.history, self.training)
-                self.best = self.checkpoints.after_epoch(epoch)
-        _require_agreement(self.loop.strategy, self.position)
-
-    def _run_epoch(self, signals: DeferredSignals) -> None:
-        loop, saved = self.loop, time.monotonic()
-        for position in loop.run(self.position, signals.requested):
-            self.position = position
-            self.on_progress(
-                Progress(
-                    position.epoch + 1,
-                    self.training.epochs,
-                    position.step,
-                    loop.steps_per_epoch,
-                    position.losses,
-                )
-            )
-            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
-                self._save()
-                saved = time.monotonic()
-        if self.position.step < loop.steps_per_epoch:
-            self._save()
-            signals.leave()
-        self._end_epoch()
-
-    def _end_epoch(self) -> None:
-        position = self.position
-        entry = {
-            "epoch": position.epoch + 1,
-            **position.losses,
-            "learning_rate": self.loop.learning_rate,
-            "seconds": position.seconds,
-            "samples_per_second": position.samples / position.seconds,
-        }
-        if self.validation is not None or self.monitor is not None:
-            self.final.set_weights(self.loop.weights())
-        if self.validation is not None:
-            loss = float(self.validation().mean())
-            entry["validation_loss"] = _agreed(self.loop.strategy, loss)
-        self.history.append(entry)
-        self.position = Position(position.epoch + 1)
-        self._save()
-        if self.monitor is not None:
-            with _writing_results(self.monitor.directory):
-                self.monitor.write(entry)
-
-    def _save(self) -> None:
-        best = best_epoch(self.history, self.training)
-        wanted = self.training.early_stopping and best == len(self.history)
-        if not wanted and not (self.chief and self.checkpoints):
-            return
-        checkpoint = Checkpoint(self.position, list(self.history), self.loop.state())
-        if wanted and self.position.step == 0:
-            self.best = checkpoint
-        if self.chief and self.checkpoints:
-            self.checkpoints.save(checkpoint, best)
-
-
-@contextlib.contextmanager
-def _writing_results(directory: Path) -> Iterator[None]:
-    """Says what cannot be written; TensorFlow has errors of its own for its event files."""
-    try:
-        with written(directory):
-            yield
-    except tf.errors.OpError as error:
-        if "Summary" not in error.message:
-            # No matter of files.
-            raise
-        # Behind the names of operations and files.
-        reason = re.split(r"[;}] ?", error.message.splitlines()[0].partition(" [Op:")[0])[-1]
-        raise UserError(
-            f"{directory}: cannot be written ({reason}); the same command goes on from here"
-        ) from None
-
-
-def is_over(history: list[dict], training: TrainingConfig) -> bool:
-    """Whether a run with this history has had all its epochs or no longer improves."""
-    if len(history) >= training.epochs:
-        return True
-    if training.early_stopping is None or not history:
-        return False
-    return len(history) - best_epoch(history, training) >= training.early_stopping.patience
-
-
-def best_epoch(history: list[dict], training: TrainingConfig) -> int:
-    """The number, from 1, of the epoch with the lowest validation loss; 0 before the first.
-
-    Without held-out samples it is the training loss. An epoch has to be better by more than
-    `early_stopping.min_delta`.
-    """
-    figure = "validation_loss" if training.validation_share else "loss"
-    min_delta = training.early_stopping.min_delta if training.early_stopping else 0.0
-    best, number = float("inf"), 0
-    for entry in history:
-        if entry[figure] < best - min_delta:
-            best, number = entry[figure], entry["epoch"]
-    return number
 
 
 def hold_out(samples: Samples, share: float, seed: int) -> tuple[Samples, Samples | None]:
@@ -336,36 +173,6 @@ def hold_out(samples: Samples, share: float, seed: int) -> tuple[Samples, Sample
     order = np.random.default_rng(seed).permutation(count(samples))
     cut = min(max(1, round(len(order) * share)), len(order) - 1)
     return take(samples, np.sort(order[cut:])), take(samples, np.sort(order[:cut]))
-
-
-@contextlib.contextmanager
-def _saying_who_is_gone(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    try:
-        yield
-    except CONNECTION_LOST as error:
-        if worker(strategy)[1] == 1:
-            raise
-        raise WorkerLostError(
-            "another worker is gone; start all workers again with the same command to go on from "
-            "the last checkpoint"
-        ) from error
-
-
-def _agreed(strategy: tf.distribute.Strategy, value: float) -> float:
-    """The mean of what the workers say, the same on all of them."""
-    if worker(strategy)[1] == 1:
-        return value
-    values = strategy.run(lambda: tf.constant(value, tf.float64))
-    return float(strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None))
-
-
-def _require_agreement(strategy: tf.distribute.Strategy, position: Position) -> None:
-    steps = position.epoch + position.step / 1e9
-    if abs(_agreed(strategy, steps) - steps) > 1e-12:
-        raise UserError(
-            "--workdir: the workers see different checkpoints in it; it should be one folder that "
-            "all of them share"
-        )
 
 
 def training_set(
@@ -444,7 +251,7 @@ def finish(
     _require_finite(scores, config)
     set_threshold(detector, scores, dataset, config)
     metrics = summarize(config, dataset, scores, history, memory_health(detector.model, dataset))
-    with _writing_results(run.path):
+    with writing_results(run.path):
         _write(config, run, detector, dataset, history, scores, metrics)
     return metrics
 

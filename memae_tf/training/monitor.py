@@ -1,19 +1,23 @@
 """What a run shows of itself in TensorBoard."""
 
+import contextlib
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from memae_tf.errors import UserError
 from memae_tf.layers import RecordFeaturizer
 from memae_tf.models import MemAE
 from memae_tf.training import pictures
 from memae_tf.training.memory_health import diagnose
 from memae_tf.training.pictures import use
 from memae_tf.training.projector import write_projector
+from memae_tf.training.run_directory import written
 from memae_tf.training.tables import PlainFields, reconstruction_table, slot_table
 
 # Enough samples for steady figures, few enough to cost nothing beside an epoch.
@@ -227,6 +231,27 @@ class Monitor:
         size = max(1, BATCH_NUMBERS // math.prod(self.samples.shape[1:]))
         starts = range(0, len(x), size)
         return np.concatenate([_to_numpy(call(x[start : start + size])) for start in starts])
+
+
+@contextlib.contextmanager
+def writing_results(directory: Path) -> Iterator[None]:
+    """Says what cannot be written; TensorFlow has errors of its own for its event files.
+
+    Raises:
+        UserError: In place of an `OSError` or of TensorFlow's.
+    """
+    try:
+        with written(directory):
+            yield
+    except tf.errors.OpError as error:
+        if "Summary" not in error.message:
+            # No matter of files.
+            raise
+        # Behind the names of operations and files.
+        reason = re.split(r"[;}] ?", error.message.splitlines()[0].partition(" [Op:")[0])[-1]
+        raise UserError(
+            f"{directory}: cannot be written ({reason}); the same command goes on from here"
+        ) from None
 
 
 def affordable(model: MemAE, shape: tuple[int, ...]) -> int:

@@ -1,18 +1,26 @@
 """Where the replicas of a model run, and which process of several this is."""
 
+import contextlib
 import functools
 import json
 import os
 import re
+from collections.abc import Iterator
 
 import tensorflow as tf
 
-from memae_tf.errors import UserError
+from memae_tf.errors import UserError, WorkerLostError
 from memae_tf.signals import default_signals
 
 ADDRESS = re.compile(r".+:\d+")
 # What TensorFlow raises for a cluster that it cannot start.
 NO_CLUSTER = (tf.errors.OpError, RuntimeError, TypeError, ValueError)
+CONNECTION_LOST = (
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.UnavailableError,
+)
 
 
 def make_strategy(replicas: int | None = None) -> tf.distribute.Strategy:
@@ -138,3 +146,29 @@ def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes files."""
     return worker(strategy)[0] == 0
+
+
+@contextlib.contextmanager
+def saying_who_is_gone(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Says what is the matter where the connection to another worker is lost.
+
+    Raises:
+        WorkerLostError: In place of TensorFlow's errors, with several workers.
+    """
+    try:
+        yield
+    except CONNECTION_LOST as error:
+        if worker(strategy)[1] == 1:
+            raise
+        raise WorkerLostError(
+            "another worker is gone; start all workers again with the same command to go on from "
+            "the last checkpoint"
+        ) from error
+
+
+def agreed(strategy: tf.distribute.Strategy, value: float) -> float:
+    """The mean of what the workers say, the same on all of them."""
+    if worker(strategy)[1] == 1:
+        return value
+    values = strategy.run(lambda: tf.constant(value, tf.float64))
+    return float(strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None))

@@ -13,14 +13,8 @@ from memae_tf.data.dataset import Dataset
 from memae_tf.errors import UserError
 from memae_tf.layers import MemoryUnit, RecordFeaturizer
 from memae_tf.models import MemAE, load_detector
-from memae_tf.training.experiment import (
-    Progress,
-    best_epoch,
-    hold_out,
-    is_over,
-    memory_health,
-    train,
-)
+from memae_tf.training.course import Progress, best_epoch, is_over
+from memae_tf.training.experiment import hold_out, memory_health, train
 from memae_tf.training.run_directory import RunDirectory
 
 
