@@ -6,6 +6,7 @@ from sklearn.neighbors import KernelDensity
 
 from memae_tf.baselines.shallow import FlatFeatures
 from memae_tf.config import KDEModel
+from memae_tf.errors import UserError
 
 # Bandwidths that cross-validation chooses from, in units of the root of the total variance.
 RELATIVE_BANDWIDTHS = 2.0 ** np.arange(-5.0, 0.0, 0.5)
@@ -50,6 +51,10 @@ def _density(num_samples: int, **arguments) -> KernelDensity:
 
 
 def _cross_validated(x: np.ndarray) -> float:
+    if len(x) < 2:
+        raise UserError(
+            "model.bandwidth=cv: needs two training samples or more to choose by; give a number"
+        )
     x = x[:CROSS_VALIDATED]
     scale = max(float(np.sqrt(x.var(axis=0).sum())), 1e-6)
     choices = {"bandwidth": scale * RELATIVE_BANDWIDTHS}

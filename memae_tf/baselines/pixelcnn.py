@@ -6,6 +6,7 @@ from keras import ops
 
 from memae_tf.baselines.network import Network, NetworkBaseline
 from memae_tf.config import PixelCNNModel, TrainingConfig
+from memae_tf.errors import UserError
 
 
 class PixelCNN(NetworkBaseline):
@@ -30,7 +31,9 @@ class PixelCNN(NetworkBaseline):
 
     def fit(self, x: np.ndarray) -> list[dict]:
         if x.min() < 0 or x.max() > 1:
-            raise ValueError("name=pixelcnn needs pixel values in [0, 1]: data.scaling=unit")
+            raise UserError(
+                "model.name=pixelcnn: needs pixel values in [0, 1]; set data.scaling=unit"
+            )
         return super().fit(x)
 
 

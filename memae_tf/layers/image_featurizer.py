@@ -161,6 +161,8 @@ class ImageFeaturizer(keras.layers.Layer):
             x = ops.image.resize(
                 x, self.size, interpolation="bilinear", antialias=True, data_format="channels_last"
             )
+            # Its weights add up to 1 but for rounding.
+            x = ops.clip(x, 0.0, 255.0)
         return ops.repeat(x, 3, axis=-1) if self.channels == 3 and x.shape[-1] == 1 else x
 
     def inverse(self, features) -> np.ndarray:
@@ -230,16 +232,13 @@ class ImageFeaturizer(keras.layers.Layer):
 
     def describe_features(self) -> dict:
         """What features are, in JSON's types: (pixel value - `offset`) / `spread` for each of the
-        `channels`, of an image of `size` (height, width). With the `scaling` "image", by the mean
-        and the standard deviation of each image instead, which is at least 1."""
+        `channels`, of an image of `size` (height, width). With the `scaling` "image" there are no
+        such numbers: it is by the mean and the standard deviation, at least 1, of each image."""
+        about = {"size": list(self.size), "channels": self.channels, "scaling": self.scaling}
+        if self.scaling == "image":
+            return about
         offset, spread = (ops.convert_to_numpy(v).tolist() for v in (self.offset, self.spread))
-        return {
-            "size": list(self.size),
-            "channels": self.channels,
-            "scaling": self.scaling,
-            "offset": offset,
-            "spread": spread,
-        }
+        return {**about, "offset": offset, "spread": spread}
 
     def explain(self, feature_errors):
         """`heat_map` (batch, *size): the errors of the channels of each pixel, added up.

@@ -68,12 +68,14 @@ def transposed_layers(
         margins = [(0, n * s - wanted) for n, s, wanted in zip(size, stride, target, strict=True)]
     else:
         conv = {2: keras.layers.Conv2DTranspose, 3: keras.layers.Conv3DTranspose}[rank]
-        layers = [conv(filters, kernel, stride, dtype=dtype)]
-        margins = []
+        extra, margins = [], []
         for n, k, s, wanted in zip(size, kernel, stride, target, strict=True):
-            full = n * s + max(k - s, 0)
-            margins.append((k // 2, full - k // 2 - wanted))
-    if any(sum(margin) for margin in margins):
+            reached = (n - 1) * s + k
+            # What Keras adds by itself does not suffice where a wide stride leaves a rest.
+            extra.append(max(s - k, k // 2 + wanted - reached, 0))
+            margins.append((k // 2, reached + extra[-1] - k // 2 - wanted))
+        layers = [conv(filters, kernel, stride, output_padding=tuple(extra), dtype=dtype)]
+    if any(map(any, margins)):
         layers.append(crop(tuple(margins), dtype=dtype))
     return layers + _norm_and_activation(activation, dtype)
 

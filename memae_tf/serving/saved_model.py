@@ -152,14 +152,16 @@ def _concrete(signature: Signature):
 
 def argument_names(aliases: Iterable[str]) -> dict[str, str]:
     """A name for each alias that a tf.function's argument can have: the alias itself if it can."""
-    # "self" is the loaded function's own.
+    # "self" is the loaded function's own. A graph does not tell upper case from lower case.
     names, taken = {}, {"self"}
     for alias in aliases:
         name = re.sub(r"[^0-9A-Za-z_]", "_", alias)
         if not name[:1].isalpha() or keyword.iskeyword(name):
             name = f"field_{name}"
-        names[alias] = free_name(name, taken)
-        taken.add(names[alias])
+        while name.lower() in taken:
+            name += "_"
+        names[alias] = name
+        taken.add(name.lower())
     return names
 
 

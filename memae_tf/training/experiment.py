@@ -307,6 +307,7 @@ def measure_system(config: Config) -> dict:
     """
     strategy = _prepared(config.training)
     dataset = load(config.data, config.training.seed)
+    threshold_name(dataset, config.evaluation)
     _require_video(dataset, config.training)
     if isinstance(config.model, ModelSection):
         detector, history = fit(config, dataset, strategy=strategy)

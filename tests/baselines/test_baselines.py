@@ -98,6 +98,14 @@ def test_kde_is_the_mean_of_gaussians():
     np.testing.assert_allclose(kde.score(y.astype("float32")), -np.log(density), rtol=1e-4)
 
 
+def test_kde_s_bandwidth_is_that_of_the_best_likelihood_of_held_out_samples():
+    # Scott's rule is right for a Gaussian: n ** (-1 / (d + 4)) of its deviation, here 0.29.
+    x = np.random.default_rng(0).normal(size=(500, 1)).astype("float32")
+    kde = build((1,), name="kde")
+    kde.fit(x)
+    assert 0.15 < kde.model.bandwidth_ < 0.6
+
+
 def test_kde_is_exact_in_many_dimensions():
     # With the default of scikit-learn's trees, log densities are wrong by 150 here.
     x = load_digits().data.astype("float32") / 16
@@ -115,6 +123,14 @@ def test_shallow_systems_learn_from_a_part():
     assert len(ocsvm.model.support_) <= 50
 
 
+def test_nu_bounds_the_share_of_training_samples_outside():
+    x = np.random.default_rng(0).normal(size=(400, 3)).astype("float32")
+    for nu in (0.05, 0.4):
+        ocsvm = build((3,), name="ocsvm", nu=nu)
+        ocsvm.fit(x)
+        assert np.mean(ocsvm.score(x) > 0) == pytest.approx(nu, abs=0.03)
+
+
 def test_vae_s_bound_by_hand():
     vae: VAE = build((3,), name="vae", code=2, net=DENSE)
     network, x = vae.network, np.array([[0.1, -2.0, 0.7]], "float32")
@@ -124,6 +140,43 @@ def test_vae_s_bound_by_hand():
     nll = -multivariate_normal.logpdf(x[0], rebuilt[0], np.exp(-1.0))
     kl = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum()
     np.testing.assert_allclose(vae.score(x), nll + kl, rtol=1e-5)
+
+
+def test_vae_trains_on_draws_from_its_posterior():
+    network = build((3,), name="vae", code=2, net={"name": "dense", "hidden": []}).network
+    # Mean (1, -1) and deviation (e, 1 / e) whatever comes in; the decoder gives the code back.
+    network.encoder.set_weights([np.zeros((3, 4)), np.array([1.0, -1.0, 2.0, -2.0])])
+    network.decoder.set_weights([np.eye(2, 3), np.zeros(3)])
+    x = keras.ops.zeros((20_000, 3))
+    losses = np.asarray(network.sample_loss(x))
+    kl = 0.5 * (1 + 1 + np.exp(2) + np.exp(-2) - 2 - (2 - 2))
+    # The mean of the squares of the draws: mean squared and variance.
+    error = 0.5 * (1 + np.exp(2) + 1 + np.exp(-2)) + 1.5 * math.log(2 * math.pi)
+    assert losses.mean() == pytest.approx(kl + error, rel=0.05)
+
+
+def test_dsebm_s_scores_and_loss_by_hand():
+    x = keras.ops.convert_to_tensor(np.random.default_rng(0).normal(size=(500, 4)), "float32")
+    by_energy = build((4,), name="dsebm", net=DENSE, code=5, noise=0.5).network
+    by_error = build((4,), name="dsebm", net=DENSE, code=5, score="reconstruction").network
+    np.testing.assert_array_equal(by_energy.sample_score(x), by_energy.energy(x))
+    error = np.square(np.asarray(x - by_error.reconstruct(x))).sum(axis=1)
+    np.testing.assert_allclose(by_error.sample_score(x), error, rtol=1e-5)
+    # Without units f(x) = b = 0: what is to come back is the sample, not the noisy one.
+    for weight in by_energy.hidden.trainable_variables:
+        weight.assign(keras.ops.zeros_like(weight))
+    np.testing.assert_allclose(by_energy.sample_loss(x), np.square(x).sum(axis=1), rtol=1e-4)
+
+
+def test_dsebm_learns_from_noisy_samples():
+    x = keras.ops.zeros((2000, 4))
+
+    def losses(noise: float) -> np.ndarray:
+        network = build((4,), name="dsebm", net=DENSE, code=5, noise=noise).network
+        return np.asarray(network.sample_loss(x))
+
+    # All samples are the same one.
+    assert losses(0.5).std() > 100 * losses(1e-6).std()
 
 
 def test_dsebm_s_reconstruction_is_the_gradient_of_its_energy():
@@ -155,6 +208,16 @@ def test_pixelcnn_sees_every_earlier_pixel_and_no_later_one(channels):
     assert (differs[0, 1, :5].max(axis=(-1, -2)) > 0).all()
 
 
+def test_pixelcnn_takes_the_nearest_level():
+    network = build((1, 1, 1), name="pixelcnn", filters=4, layers=1, levels=3).network
+    values = keras.ops.reshape(keras.ops.convert_to_tensor([0.0, 0.2, 0.3, 0.7, 0.8]), (5, 1, 1, 1))
+    network.sample_score(values)
+    network.outputs_[-1].bias.assign([0.0, 1.0, 2.0])
+    scores = np.asarray(network.sample_score(values))
+    expected = np.log(np.exp([0, 1, 2]).sum()) - np.array([0, 0, 1, 1, 2])
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+
+
 def test_pixelcnn_s_distribution_adds_up_to_one():
     network = build((1, 2, 1), name="pixelcnn", filters=4, layers=2, levels=3).network
     values = np.array([0.0, 0.5, 1.0], "float32")
@@ -168,5 +231,7 @@ def test_wrong_input_is_the_user_s_mistake():
         build((12,), name="pixelcnn")
     with pytest.raises(UserError, match="conv2d does not take samples of the shape"):
         build((12,), name="vae", net=NET)
-    with pytest.raises(ValueError, match=r"data\.scaling=unit"):
+    with pytest.raises(UserError, match=r"data\.scaling=unit"):
         build((8, 8, 1), name="pixelcnn").fit(np.full((2, 8, 8, 1), -1.0))
+    with pytest.raises(UserError, match=r"model\.bandwidth=cv: needs two"):
+        build((3,), name="kde").fit(np.zeros((1, 3), "float32"))

@@ -24,6 +24,29 @@ def test_scalings_by_hand():
     np.testing.assert_allclose(symmetric.ravel(), [-1, -0.6, 1, 0.6], rtol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(3, 5), (7, 7), (16, 9), (31, 40)])
+def test_resized_images_stay_within_bounds(size):
+    x = np.full((1, 40, 40, 1), 255, "uint8")
+    x[:, :7] = 0
+    features = run(ImageFeaturizer(size), x)
+    assert features.min() >= 0
+    assert features.max() <= 1
+
+
+def test_what_features_are_can_be_said():
+    x = images(2, 4, 5, 1)
+    for scaling in ("unit", "standard", "image"):
+        featurizer = ImageFeaturizer((4, 5), scaling=scaling)
+        featurizer.adapt(x)
+        about = featurizer.describe_features()
+        if scaling == "image":
+            # Of each image by itself, so that there are no numbers for all.
+            assert about == {"size": [4, 5], "channels": 1, "scaling": "image"}
+        else:
+            by_hand = (x - np.array(about["offset"])) / np.array(about["spread"])
+            np.testing.assert_allclose(run(featurizer, x), by_hand, atol=1e-5)
+
+
 def test_standard_scaling_is_a_z_score_of_every_channel():
     x = images(20, 6, 5, 3)
     x[..., 1] //= 4

@@ -3,6 +3,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from memae_tf.config import Conv2DModel, DenseModel, load_model
 from memae_tf.errors import UserError
@@ -60,6 +61,9 @@ def test_conv3d_is_the_paper_s_for_video():
     assert decoder.output_shape == (None, 16, 256, 256, 1)
     # With the memory of 2000 x 256 the 6.5 million parameters of the authors' network.
     assert parameters(encoder, decoder) + 2000 * 256 == pytest.approx(6.5e6, rel=0.01)
+    layers = [*encoder.layers, *decoder.layers]
+    slopes = [la.negative_slope for la in layers if isinstance(la, keras.layers.LeakyReLU)]
+    assert slopes == pytest.approx([0.2] * 7)
 
 
 @pytest.mark.parametrize("size", [(28, 28), (31, 45), (33, 32), (7, 9)])
@@ -78,6 +82,26 @@ def test_padding_is_symmetric_as_in_pytorch():
     counts = counter.predict(np.ones((1, 8, 8, 1)), verbose=0)[0, :, :, 0]
     np.testing.assert_array_equal(counts[0], [4, 6, 6, 6])
     np.testing.assert_array_equal(counts[-1], [6, 9, 9, 9])
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride"),
+    [(8, 3, 2), (9, 3, 2), (10, 5, 3), (30, 3, 3), (28, 3, 4), (27, 3, 4), (9, 1, 3)],
+)
+def test_the_mirror_puts_a_pixel_back_to_its_place(size, kernel, stride):
+    encoder, decoder = conv2d((size, size, 1), (1,), (kernel,), (stride,), queries="position")
+    for model in (encoder, decoder):
+        (convolution,) = (la for la in model.layers if "Conv2D" in type(la).__name__)
+        centre = np.zeros((kernel, kernel, 1, 1))
+        centre[kernel // 2, kernel // 2] = 1
+        convolution.set_weights([centre, np.zeros(1)])
+    x = np.random.default_rng(0).uniform(size=(1, size, size, 1)).astype("float32")
+    # What the strides leave out is lost.
+    expected = np.zeros_like(x)
+    expected[:, ::stride, ::stride] = x[:, ::stride, ::stride]
+    rebuilt = ops.convert_to_numpy(decoder(encoder(x)))
+    # BatchNorm divides by the root of 1 + 1e-5.
+    np.testing.assert_allclose(rebuilt, expected, atol=1e-5)
 
 
 def test_queries_by_position_exclude_a_bottleneck():

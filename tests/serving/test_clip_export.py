@@ -15,6 +15,8 @@ pytest.importorskip("tensorflow_serving.apis")
 
 from exports import assert_batch_major_and_rest_safe, assert_same, export, load
 
+from memae_tf import load_pretrained
+from memae_tf.config import FrameScoring
 from memae_tf.serving import Client, onnx, saved_model
 from memae_tf.serving.publication import EXAMPLE, Source, publish
 from memae_tf.serving.server.config import ModelConfig
@@ -149,10 +151,29 @@ def test_frames_of_two_sizes_in_a_clip_are_refused(grey):
         grey.run("score_bytes", {"frames_bytes": mixed})
 
 
+@pytest.mark.parametrize("error", ["squared", "absolute"])
 @pytest.mark.parametrize("precision", [None, "mixed_bfloat16"])
-def test_onnx(precision):
+def test_onnx(precision, error):
     pytest.importorskip("tf2onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
     detector = clips_detector(precision=precision)
-    proto = onnx.detector_to_onnx(detector, np.asarray(detector.featurizer(clips())))
+    detector.featurizer.frame_scoring = FrameScoring(error=error)
+    features = np.asarray(detector.featurizer(clips()), "float32")
+    proto = onnx.detector_to_onnx(detector, features)
     about = {entry.key: entry.value for entry in proto.metadata_props}
     assert json.loads(about["length"]) == 4
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (score,) = session.run(["score"], {"features": features})
+    # Of 16 bits the ONNX model computes in 32.
+    np.testing.assert_allclose(score, detector.score(clips()), rtol=0.02 if precision else 1e-4)
+
+
+def test_onnx_of_a_trained_detector_with_many_queries():
+    # Of 2,048 queries of a clip one is always at the threshold of shrinkage.
+    pytest.importorskip("tf2onnx")
+    pytest.importorskip("onnxruntime")
+    detector = load_pretrained("ped2")
+    batch = np.random.default_rng(0).integers(0, 256, (2, 16, 64, 64, 1), "uint8")
+    onnx.detector_to_onnx(detector, np.asarray(detector.featurizer(batch)))

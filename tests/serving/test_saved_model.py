@@ -232,8 +232,8 @@ def test_outputs_of_16_bit_models_are_float32(tmp_path):
 
 
 def test_any_field_name_can_be_sent(tmp_path):
-    numeric = ["Flow Duration", "Fwd IAT/s", "Fwd_IAT_s", "threshold", "inputs", "features"]
-    text = ["self", "1st", "_x", "ärt", "a:b", "class", "None"]
+    numeric = ["Flow Duration", "Fwd IAT/s", "Fwd_IAT_s", "threshold", "inputs", "features", "A"]
+    text = ["self", "1st", "_x", "ärt", "a:b", "class", "None", "a", "SELF"]
     rng = np.random.default_rng(0)
     records = {name: rng.normal(size=30).astype("float32") for name in numeric}
     records.update({name: rng.choice(["a", "b"], 30).astype(object) for name in text})
