@@ -37,18 +37,26 @@ def columns_of(
                 "Records should be a dict of columns, a DataFrame, an array with named fields or "
                 f"a list of dicts. Received: {type(records).__name__}"
             )
+        if rows and any(key != _stripped(key) for key in rows[0]):
+            rows = [{_stripped(key): value for key, value in row.items()} for row in rows]
         records = {name: [row.get(name) for row in rows] for name in dtypes}
+    # Files are read so, too: blanks around a name are no part of it.
+    given = {_stripped(name): name for name in records}
     columns = {}
     for name, dtype in dtypes.items():
-        if name not in records:
+        if name not in given:
             raise UserError(
-                f"The records lack the field '{name}'. Received: fields={sorted(records)}"
+                f"The records lack the field '{name}'. Received: fields={sorted(map(str, given))}"
             )
-        columns[name] = _column(name, records[name], dtype, name in categories)
+        columns[name] = _column(name, records[given[name]], dtype, name in categories)
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise UserError(f"The columns are of different lengths. Received: lengths={lengths}")
     return columns
+
+
+def _stripped(name: object) -> object:
+    return name.strip() if isinstance(name, str) else name
 
 
 # Booleans are numbers to a detector, also as text.

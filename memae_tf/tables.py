@@ -15,7 +15,7 @@ import sys
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -36,6 +36,18 @@ CSV_OPTIONS = {
 }
 MISSING = frozenset(CSV_OPTIONS["na_values"])
 OTHER_DELIMITERS = ";\t|"
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+# What files that are no text begin with.
+OTHER_FORMATS = {
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"\x1f\x8b": "compressed (gzip)",
+    b"BZh": "compressed (bzip2)",
+    b"\xfd7zX": "compressed (xz)",
+    b"\x28\xb5\x2f\xfd": "compressed (zstd)",
+    b"PK\x03\x04": "a ZIP archive",
+    b"PAR1": "Parquet",
+}
 STDIN = Path("-")
 # Bytes that are read from standard input at a time, at most.
 BLOCK = 2**16
@@ -43,19 +55,27 @@ BLOCK = 2**16
 PAUSE = 0.05
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, unwanted: Collection[str] = ()) -> pd.DataFrame:
     """A CSV file (with a header, also compressed) or a Parquet file as a data frame.
 
+    Args:
+        path: The file.
+        unwanted: Names of columns of which there may be several; of each the first is kept.
+
     Raises:
-        UserError: If the file is missing, empty, cut off, or neither; or a record is cut short.
+        UserError: If the file is missing, empty, cut off, or neither; if a record is cut short, or
+            the first line is one.
     """
     with _reading(path):
         table = pd.read_parquet(path) if _is_parquet(path) else _read_csv(path)
     table = table.reset_index(drop=True)
     table.columns = _names(path, table.columns)
+    once = [name for name in table.columns if name not in unwanted]
+    _require_once(path, once, "rename or delete one, or leave both out with data.drop")
+    _require_header(path, table.columns)
     if len(table) == 0:
         raise _no_records(path)
-    return table
+    return table.loc[:, ~(table.columns.duplicated() & table.columns.isin(list(unwanted)))]
 
 
 def read_words(path: Path, column: str) -> np.ndarray:
@@ -81,7 +101,9 @@ def read_words(path: Path, column: str) -> np.ndarray:
     return np.array([word(cell) for cell in cells], dtype=object)
 
 
-def read_batches(path: Path, batch_size: int, layout: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
+def read_batches(
+    path: Path, batch_size: int, wanted: Collection[str], layout: Sequence[str] = ()
+) -> Iterator[pd.DataFrame]:
     """The records of a file of any size, some at a time.
 
     Cells of CSV files are str, or NaN where they are empty: what pandas makes of a column would
@@ -91,6 +113,7 @@ def read_batches(path: Path, batch_size: int, layout: Sequence[str] = ()) -> Ite
         path: As `read_table` takes it; `-` is standard input, as CSV.
         batch_size: Records a data frame. The last one may have fewer, and so may any where
             standard input makes a pause.
+        wanted: The columns that have to be there, once.
         layout: The columns of a file without a header. It is taken for one where the first line
             has none of these names, and as many cells or more.
 
@@ -98,16 +121,19 @@ def read_batches(path: Path, batch_size: int, layout: Sequence[str] = ()) -> Ite
         Data frames, of which the index goes on from one to the next.
 
     Raises:
-        UserError: As `read_table` does, as soon as it comes to what is wrong.
+        UserError: As `read_table` does, as soon as it comes to what is wrong, or if a column is
+            missing.
     """
     start = 0
     name = source_name(path)
     with _reading(path):
         if _is_parquet(path):
-            batches = _parquet_batches(path, batch_size)
+            batches = _parquet_batches(path, batch_size, wanted)
         else:
-            batches = _csv_batches(path, batch_size, layout)
+            batches = _csv_batches(path, batch_size, wanted, layout)
         for table in batches:
+            if start == 0:
+                _require_columns(name, wanted, table)
             table.index = pd.RangeIndex(start, start + len(table))
             start += len(table)
             yield table
@@ -123,6 +149,8 @@ def source_name(path: Path) -> Path | str:
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
     name = source_name(path)
+    if path != STDIN and path.is_dir():
+        raise UserError(f"{path}: is a folder; it should be one file of records")
     if path != STDIN and not path.is_file():
         raise UserError(f"{path}: there is no such file")
     try:
@@ -135,10 +163,33 @@ def _reading(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: reading it needs {needed}; pip install {needed}") from None
     except pd.errors.EmptyDataError:
         raise UserError(f"{name}: is empty; it should have a header and records") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}: {_encoding(path, error)}") from None
     except DAMAGED as error:
         # What pandas and pyarrow raise for damaged files; their first line says where.
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{name}: is damaged, cut off or of another format ({reason})") from None
+
+
+def _encoding(path: Path, error: UnicodeDecodeError) -> str:
+    """What a file is that is not text in UTF-8, and what would be right."""
+    start, line = bytes(error.object[:4]), ""
+    if path != STDIN and path.suffix not in COMPRESSED:
+        with path.open("rb") as file:
+            for number, content in enumerate(file, start=1):
+                start = content[:4] if number == 1 else start
+                try:
+                    content.decode()
+                except UnicodeDecodeError:
+                    line = f"line {number} "
+                    break
+    for magic, format_ in OTHER_FORMATS.items():
+        if start.startswith(magic):
+            return f"is {format_}, and should be text in UTF-8, or be named by what it is"
+    return (
+        f"{line}is not text in UTF-8; if it is of Windows, `iconv -f WINDOWS-1252 -t UTF-8` "
+        "converts it"
+    )
 
 
 def _is_parquet(path: Path) -> bool:
@@ -149,18 +200,25 @@ def _no_records(name: Path | str) -> UserError:
     return UserError(f"{name}: has a header but no records")
 
 
-def _parquet_batches(path: Path, batch_size: int) -> Iterator[pd.DataFrame]:
+def _parquet_batches(
+    path: Path, batch_size: int, wanted: Collection[str]
+) -> Iterator[pd.DataFrame]:
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
+        _require_once(
+            path, [name for name in _names(path, file.schema_arrow.names) if name in wanted]
+        )
         for batch in file.iter_batches(batch_size):
             # Whole numbers stay what they are in a batch with empty cells.
             table = batch.to_pandas(integer_object_nulls=True)
             yield table.set_axis(_names(path, table.columns), axis=1)
 
 
-def _csv_batches(path: Path, batch_size: int, layout: Sequence[str]) -> Iterator[pd.DataFrame]:
-    records = _csv_records(path, layout)
+def _csv_batches(
+    path: Path, batch_size: int, wanted: Collection[str], layout: Sequence[str]
+) -> Iterator[pd.DataFrame]:
+    records = _csv_records(path, wanted, layout)
     names = next(records)
     # A blank record: nothing to wait with.
     for is_whole, group in itertools.groupby(records, key=bool):
@@ -169,7 +227,9 @@ def _csv_batches(path: Path, batch_size: int, layout: Sequence[str]) -> Iterator
                 yield pd.DataFrame(batch, columns=names, dtype=object)
 
 
-def _csv_records(path: Path, layout: Sequence[str] = ()) -> Iterator[list[str | float]]:
+def _csv_records(
+    path: Path, wanted: Collection[str] = (), layout: Sequence[str] = ()
+) -> Iterator[list[str | float]]:
     """The names of a CSV file's columns, then the cells of its records, NaN where they are empty.
 
     An empty list is no record: standard input makes a pause.
@@ -186,6 +246,7 @@ def _csv_records(path: Path, layout: Sequence[str] = ()) -> Iterator[list[str | 
             rows = itertools.chain([first], rows)
         else:
             names = _names(name, cells)
+            _require_once(name, [cell for cell in names if cell in wanted])
         yield names
         for row in rows:
             if row and len(row) != len(names):
@@ -296,34 +357,84 @@ def _names(path: Path | str, columns) -> list[str]:
     """The names of columns without blanks around them.
 
     Raises:
-        UserError: If one stands there twice, or a single one looks like several.
+        UserError: If a single one looks like several, or they are those of a log of Zeek.
     """
     names = [str(name).strip() for name in columns]
+    if names and names[0].startswith("#separator"):
+        raise UserError(
+            f"{path}: is a log of Zeek, with a header of its own; it should be CSV, with the names "
+            "of its #fields in the first line"
+        )
     found = [mark for mark in OTHER_DELIMITERS if mark in names[0]] if len(names) == 1 else []
     if found:
         raise UserError(
             f"{path}: has one column, {names[0]!r}; cells should be separated by commas, and are "
             f"by {found[0]!r}"
         )
+    return names
+
+
+def _require_once(
+    path: Path | str, names: Sequence[str], advice: str = "rename or delete one"
+) -> None:
     # Several may lack one: nobody asks for those.
     repeated = [name for name in names if name and names.count(name) > 1]
-    if repeated:
-        raise UserError(f"{path}: has the column '{repeated[0]}' twice; rename or delete one")
-    return names
+    if not repeated:
+        return
+    if _is_number(repeated[0]):
+        advice = "the first line should be a header, with the names of the columns"
+    raise UserError(f"{path}: has the column '{repeated[0]}' twice; {advice}")
+
+
+def _require_header(path: Path | str, names: Sequence[str]) -> None:
+    # Numbers that are counted or are years may well be names.
+    numbers = [name for name in names if _is_number(name) and not name.isdecimal()]
+    if len(numbers) * 2 > len(names):
+        raise UserError(
+            f"{path}: the first line looks like a record ({', '.join(names[:3])}, ...); it should "
+            "be a header, with the names of the columns"
+        )
+
+
+def _require_columns(path: Path | str, wanted: Iterable[str], table: pd.DataFrame) -> None:
+    missing = [name for name in wanted if name not in table]
+    if missing:
+        raise missing_column(path, missing, "the detector takes", table)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def not_a_number(path: Path | str, column: pd.Series, numbers: pd.Series, advice: str) -> UserError:
     """The error of a column that is NaN in `numbers` where it holds text."""
     row = numbers.index[numbers.isna()][0]
+    text = str(column[row])
+    mend = "write it without commas, with a decimal point" if _has_commas(text) else "mend it"
     return UserError(
-        f"{path}: column '{column.name}', record {row + 1}: '{column[row]}' is not a number; "
-        f"mend it, {advice}"
+        f"{path}: column '{column.name}', record {row + 1}: '{text}' is not a number; "
+        f"{mend}, {advice}"
     )
 
 
-def missing_column(path: Path | str, column: str, needed_by: str, table: pd.DataFrame) -> UserError:
-    """The error of a column that is not there; `needed_by` names what has it."""
-    return UserError(f"{path}: has no column '{column}', which {needed_by}{near(column, table)}")
+def _has_commas(text: str) -> bool:
+    """Whether commas are all that keeps a text from being a number."""
+    return "," in text and _is_number(text.replace(",", ""))
+
+
+def missing_column(
+    path: Path | str, columns: Sequence[str], needed_by: str, table: pd.DataFrame
+) -> UserError:
+    """The error of columns that are not there; `needed_by` names what has them."""
+    first, *others = columns
+    more = f" (and not {', '.join(others)})" if others else ""
+    return UserError(
+        f"{path}: has no column '{first}', which {needed_by}{near(first, table)}{more}"
+    )
 
 
 def near(name: str, table: pd.DataFrame) -> str:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pydantic
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from memae_tf.config.section import FinitePositive, Section, Share
@@ -46,6 +47,13 @@ class TabularData(RecordData):
     non_finite: Literal["error", "accept"] = Field(
         "error", description="of empty and infinite numbers: accept reads them as mean and clip"
     )
+
+    @pydantic.model_validator(mode="after")
+    def _normal_of_a_label(self) -> "TabularData":
+        # A resolved configuration has the default, with a label or without.
+        if self.label is None and self.normal != type(self).model_fields["normal"].default:
+            raise ValueError("normal is given without label, the column that it is about")
+        return self
 
 
 class ImageData(Section):

@@ -1,5 +1,6 @@
 """A person's own records: CSV or Parquet files, with a label column or without."""
 
+import difflib
 import shlex
 from pathlib import Path
 
@@ -22,12 +23,17 @@ from memae_tf.tables import (
     read_words,
 )
 
-# A text column of which this share or more are numbers was meant to be numeric.
+# A text column of whose cells, or of whose different texts, this share or more are numbers was
+# meant to be numeric: a word for "nothing" may stand in most of them.
 MOSTLY_NUMERIC = 0.5
 # A text column with more different ones than this, and this share of its records or more, names
 # records (addresses, times, keys) and has no categories.
 MOST_CATEGORIES = 256
 MOSTLY_DIFFERENT = 0.5
+# How alike a label and one that is not there have to be, for one to be the other with a typo.
+NEARLY = 0.8
+# Labels that a message names, at most.
+MOST_LABELS = 10
 # Above it float32 does not keep all whole numbers apart.
 LARGEST_CODE = 2**24
 
@@ -43,8 +49,8 @@ def load(config: TabularData, seed: int) -> Dataset:
     Raises:
         UserError: If a file or a column is missing, empty, damaged or not what it should be.
     """
-    table = read_table(config.train)
-    labels = _labels(config, table, config.train)
+    table = read_table(config.train, config.drop)
+    labels = _labels(config, table, config.train, is_tested=config.test is None)
     columns = _feature_columns(config, table)
     records = _records(config, table, columns, config.train)
     test = test_labels = None
@@ -64,7 +70,7 @@ def load(config: TabularData, seed: int) -> Dataset:
         test_labels = labels[test_rows]
     else:
         protocol, train = "unlabelled", records
-    _check(config, train, test_labels, columns)
+    _check(config, train, columns)
     featurizer = RecordFeaturizer(
         numeric=[name for name, kind in columns.items() if kind == "numeric"],
         categorical=[name for name, kind in columns.items() if kind == "categorical"],
@@ -84,8 +90,15 @@ def load(config: TabularData, seed: int) -> Dataset:
     )
 
 
-def _labels(config: TabularData, table: pd.DataFrame, path: Path) -> np.ndarray | None:
-    """1 for an anomaly, 0 for a normal record; `None` without a label column."""
+def _labels(
+    config: TabularData, table: pd.DataFrame, path: Path, is_tested: bool
+) -> np.ndarray | None:
+    """1 for an anomaly, 0 for a normal record; `None` without a label column.
+
+    Raises:
+        UserError: If the column is not there, or a cell of it empty; if a name in `data.normal` is
+            mistyped, or no record is normal; in what is tested, if none is an anomaly.
+    """
     if config.label is None:
         return None
     if config.label not in table:
@@ -95,7 +108,55 @@ def _labels(config: TabularData, table: pd.DataFrame, path: Path) -> np.ndarray 
         row = int(np.flatnonzero(column.isna())[0])
         raise UserError(f"{path}: record {row + 1} has no label in column '{config.label}'")
     normal = {_label_text(label) for label in config.normal}
-    return np.array([_label_text(value) not in normal for value in column], dtype="int64")
+    labels = np.array([_label_text(value) not in normal for value in column], dtype="int64")
+    _require_no_typo(config, column, labels, path)
+    if labels.all() or (is_tested and not labels.any()):
+        kind = "anomalous" if labels.all() else "normal"
+        values = [str(value) for value in column.unique()]
+        there = ", ".join(values[:MOST_LABELS]) + (", ..." if len(values) > MOST_LABELS else "")
+        advice = ""
+        if is_tested:
+            advice = (
+                "; an evaluation needs both; to train alone, leave data.label out, and the column "
+                f"with {_drop(config, config.label)}"
+            )
+        raise UserError(
+            f"{path}: by column '{config.label}' all records are {kind} "
+            f"(data.normal={config.normal}, and the labels are {there}){advice}"
+        )
+    return labels
+
+
+def _require_no_typo(
+    config: TabularData, column: pd.Series, labels: np.ndarray, path: Path
+) -> None:
+    """Refuses a name of normal records that none has, and that is nearly one of the others'.
+
+    Raises:
+        UserError: Naming both.
+    """
+    if config.normal == TabularData.model_fields["normal"].default:
+        return
+    normal = {_label_text(value) for value in column[labels == 0].unique()}
+    others = {_label_text(value): value for value in column[labels == 1].unique()}
+    for label in config.normal:
+        text = _label_text(label)
+        # Classes that are numbered are no typos of each other, nor is "abnormal" of "normal".
+        alike = [
+            other
+            for other in others
+            if _digits(other) == _digits(text) and abs(len(other) - len(text)) <= 1
+        ]
+        close = difflib.get_close_matches(text, alike, 1, NEARLY)
+        if close and text not in normal:
+            raise UserError(
+                f"{path}: data.normal names '{label}', which no record has in column "
+                f"'{config.label}'; did you mean '{others[close[0]]}'?"
+            )
+
+
+def _digits(text: str) -> str:
+    return "".join(filter(str.isdigit, text))
 
 
 def _label_text(value) -> str:
@@ -117,7 +178,7 @@ def _feature_columns(config: TabularData, table: pd.DataFrame) -> dict[str, str]
     for key in ("numeric", "categorical", "drop"):
         for name in getattr(config, key):
             if name not in table:
-                raise missing_column(config.train, name, f"data.{key} names", table)
+                raise missing_column(config.train, [name], f"data.{key} names", table)
     left_out = {*config.drop, config.label}
     names = [name for name in table.columns if name not in left_out]
     if not names:
@@ -145,8 +206,9 @@ def _infer_kind(config: TabularData, column: pd.Series) -> str:
     """The kind of an undeclared column.
 
     Raises:
-        UserError: If it is text but mostly numbers: a stray word would otherwise turn a numeric
-            column into a categorical one, silently. Or if hardly any text comes twice.
+        UserError: If it is text but mostly numbers, maybe with commas: a stray word would
+            otherwise turn a numeric column into a categorical one, silently. Or if hardly any text
+            comes twice.
     """
     types = pd.api.types
     _require_values(config, column)
@@ -161,7 +223,9 @@ def _infer_kind(config: TabularData, column: pd.Series) -> str:
     numbers = pd.to_numeric(given, errors="coerce")
     if types.is_numeric_dtype(column) or (len(given) and numbers.notna().all()):
         return "numeric"
-    if len(given) and numbers.notna().mean() >= MOSTLY_NUMERIC:
+    texts = pd.Series(given.unique()).astype(str).str.replace(",", "")
+    share = pd.to_numeric(texts, errors="coerce").notna().mean()
+    if len(given) and max(share, numbers.notna().mean()) >= MOSTLY_NUMERIC:
         raise not_a_number(config.train, column, numbers, "or declare it in data.categorical")
     different = given.nunique()
     if different > max(MOST_CATEGORIES, MOSTLY_DIFFERENT * len(given)):
@@ -222,11 +286,11 @@ def _test_file(
     Raises:
         UserError: If it lacks a column of the training file, or no labels are declared.
     """
-    table = read_table(config.test)
-    for name in columns:
-        if name not in table:
-            raise missing_column(config.test, name, f"{config.train} has", table)
-    labels = _labels(config, table, config.test)
+    table = read_table(config.test, config.drop)
+    missing = [name for name in columns if name not in table]
+    if missing:
+        raise missing_column(config.test, missing, f"{config.train} has", table)
+    labels = _labels(config, table, config.test, is_tested=True)
     if labels is None:
         raise UserError(f"data.test={config.test}: needs data.label, the column with its labels")
     records = _records(config, table, columns, config.test)
@@ -240,30 +304,13 @@ def _test_file(
     return records, labels
 
 
-def _check(
-    config: TabularData,
-    train: Records,
-    test_labels: np.ndarray | None,
-    columns: dict[str, str],
-) -> None:
+def _check(config: TabularData, train: Records, columns: dict[str, str]) -> None:
     """Refuses what would train but mean nothing.
 
     Raises:
-        UserError: If no normal record trains, the test labels are of one class only, or a column
-            is constant.
+        UserError: If a column is constant.
     """
-    if test_labels is not None and len(np.unique(test_labels)) < 2:
-        kind = "anomalous" if test_labels[0] else "normal"
-        raise UserError(
-            f"{config.test or config.train}: by column '{config.label}' all records are {kind} "
-            f"(data.normal={config.normal}); an evaluation needs both, training alone no data.label"
-        )
     num_records = len(next(iter(train.values())))
-    if num_records == 0:
-        raise UserError(
-            f"{config.train}: no record is normal by column '{config.label}' "
-            f"(data.normal={config.normal})"
-        )
     constant = [name for name in columns if _is_constant(train[name])]
     if constant and num_records > 1:
         raise UserError(

@@ -192,6 +192,11 @@ class ImageFeaturizer(keras.layers.Layer):
         """
         if not isinstance(images, np.ndarray) or images.dtype == object:
             return images
+        if len(self._axes) == 2 and _looks_like_one_image(images) and self.size[1] > 4:
+            raise ValueError(
+                "This looks like one image in colour, and images must be a batch of them: one is "
+                f"image[None]. Received: an array of shape {images.shape}"
+            )
         return self._with_channels(
             images, f"{self._item.title()}s", (f"{self._item}s", *self._axes)
         )
@@ -279,6 +284,11 @@ class ImageFeaturizer(keras.layers.Layer):
             "channels": self.channels,
             "scaling": self.scaling,
         }
+
+
+def _looks_like_one_image(array: np.ndarray) -> bool:
+    """Whether an array is (height, width, channels) rather than grey images that are as narrow."""
+    return array.ndim == 3 and array.shape[-1] in (3, 4)
 
 
 def _stacked(groups: dict[tuple, list]) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -83,6 +83,11 @@ class RecordFeaturizer(keras.layers.Layer):
             raise ValueError(
                 f"`max_categories` must be 1 or more. Received: max_categories={max_categories}"
             )
+        if isinstance(numeric, str) or isinstance(categorical, str):
+            raise ValueError(
+                "`numeric` and `categorical` must be lists of names. "
+                f"Received: numeric={numeric!r}, categorical={categorical!r}"
+            )
         self.numeric = list(numeric)
         if isinstance(categorical, Mapping):
             self.categorical = {name: list(words) for name, words in categorical.items()}
@@ -234,7 +239,7 @@ class RecordFeaturizer(keras.layers.Layer):
         vocabulary = self.categorical[name]
         if self._is_text(name):
             # Index 0 is the unseen category, which `one_hot` turns from -1 into zeros.
-            index = ops.cast(self.lookups[name](values), "int32") - 1
+            index = ops.cast(self.lookups[name](_words(values)), "int32") - 1
             return ops.one_hot(index, len(vocabulary), dtype="float32")
         values = ops.expand_dims(ops.cast(values, "float32"), -1)
         return ops.cast(ops.equal(values, ops.array(vocabulary, dtype="float32")), "float32")
@@ -392,6 +397,15 @@ def _as_column(name: str, values):
         raise ValueError(
             f"The field '{name}' must be of shape (batch,) or (batch, 1). Received: shape={shape}"
         )
+    return values
+
+
+def _words(values):
+    """Texts as look-ups take them: in columns of NumPy or pandas, missing ones are empty."""
+    if hasattr(values, "to_numpy"):
+        values = values.to_numpy()
+    if isinstance(values, np.ndarray) and values.dtype == object:
+        return np.array([word(value) for value in values], dtype=object)
     return values
 
 

@@ -70,7 +70,7 @@ class Detector(keras.Model):
         self.supports_jit = False
         self.featurizer = featurizer
         self.model = model
-        self.threshold = self.add_weight(
+        self._threshold = self.add_weight(
             name="threshold",
             shape=(),
             initializer=keras.initializers.Constant(float(threshold)),
@@ -124,6 +124,15 @@ class Detector(keras.Model):
         }
 
     @property
+    def threshold(self) -> keras.Variable:
+        """Scores above it are anomalies, float32 (). A number may be assigned, and is saved."""
+        return self._threshold
+
+    @threshold.setter
+    def threshold(self, value: float) -> None:
+        self._threshold.assign(_number(value))
+
+    @property
     def field_names(self) -> list[str]:
         """The names of the fields that a record must have."""
         return self.featurizer.field_names
@@ -155,18 +164,16 @@ class Detector(keras.Model):
             the clip's score; their `heat_map` is (clips, frames, height, width).
 
         Raises:
-            UserError: If a field is missing, a numeric one holds text, or `threshold` is NaN.
+            UserError: If a field is missing, a numeric one holds text, or `threshold` is no number.
             ValueError: If an image or a clip is none.
         """
-        if threshold is not None and np.isnan(threshold).any():
-            raise UserError("threshold=nan: should be a number; no score exceeds it")
+        threshold = self.threshold if threshold is None else _number(threshold)
         x = self.featurizer.as_input(x)
         total = self.featurizer.count(x)
         if total == 0:
             # Reductions have no answer for no samples: score an empty one and leave it out.
             nothing = self.detect(self.featurizer.empty(), threshold, explain)
             return {name: values[:0] for name, values in nothing.items()}
-        threshold = self.threshold if threshold is None else threshold
         answers: dict[str, np.ndarray] = {}
         for places, batch in self.featurizer.batches(x, batch_size or self.featurizer.batch_size):
             for name, value in self._graph(explain, batch)(batch, threshold).items():
@@ -207,15 +214,39 @@ class Detector(keras.Model):
         return cls(**config)
 
 
+def _number(threshold: object) -> float | keras.Variable:
+    """A threshold, if it is one.
+
+    Raises:
+        UserError: If it is none.
+    """
+    if isinstance(threshold, keras.Variable):
+        return threshold
+    try:
+        number = float(threshold)
+    except (TypeError, ValueError):
+        number = np.nan
+    if np.isnan(number):
+        raise UserError(f"threshold={threshold}: should be a number, above which scores are odd")
+    return number
+
+
 def load_detector(path: str | Path) -> Detector:
     """Loads a `detector.keras`.
+
+    Args:
+        path: The file, or the directory of a run.
 
     Raises:
         UserError: If the file is missing, cut short, or holds something else.
     """
     path = Path(path)
+    if path.is_dir():
+        path = path / "detector.keras"
     if not path.is_file():
         raise UserError(f"{path}: there is no such detector")
+    if not zipfile.is_zipfile(path):
+        raise UserError(f"{path}: is no detector, a .keras file, or is cut short")
     try:
         detector = keras.saving.load_model(path)
     except Exception as error:  # Keras raises whatever its reader met: zip, JSON, HDF5, ...

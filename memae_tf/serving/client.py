@@ -501,7 +501,8 @@ def _typed(alias: str, values: object, dtype: str) -> np.ndarray:
     if target == array.dtype:
         return array
     if array.dtype.kind not in {"b": "b", "c": "biufc"}.get(target.kind, "biuf"):
-        raise UserError(f"input {alias} takes {dtype}, not {array.dtype}")
+        hint = "; this signature takes no files" if array.dtype.kind in "SO" else ""
+        raise UserError(f"input {alias} takes {dtype}, not {array.dtype}{hint}")
     with np.errstate(invalid="ignore", over="ignore"):
         typed = array.astype(target)
         if target.kind in "iu" and not np.array_equal(typed, array):
@@ -511,7 +512,13 @@ def _typed(alias: str, values: object, dtype: str) -> np.ndarray:
 
 def _with_channels(array: np.ndarray, tensor: Tensor) -> np.ndarray:
     """Pixels with an axis of channels, which grey ones may lack."""
-    grey = tensor.dtype == "uint8" and array.ndim + 1 == len(tensor.shape or ())
+    rank = len(tensor.shape or ())
+    grey = tensor.dtype == "uint8" and array.ndim + 1 == rank
+    if grey and rank == 4 and array.shape[-1] in (3, 4):
+        raise UserError(
+            f"input images takes a batch, and an array of shape {array.shape} looks like one image "
+            "in colour: send image[None]"
+        )
     return array[..., None] if grey else array
 
 

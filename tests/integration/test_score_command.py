@@ -259,7 +259,7 @@ def test_input_that_is_wrong_leaves_no_file(place, wrong, tmp_path, detector, so
     [
         (["nowhere", "x"], "nowhere: there is no such run directory or detector, it is no address"),
         (["{folder}", "x"], "is no run directory (it has no config.yaml)"),
-        (["{folder}/records.csv", "x"], "records.csv: cannot be read as a detector"),
+        (["{folder}/records.csv", "x"], "records.csv: is no detector, a .keras file"),
         (["{grpc}", "x", "--model", "other"], "model other: NOT_FOUND: Servable not found"),
         (["{rest}", "x", "--model", "traffic", "--version", "7"], "traffic version 7: NOT_FOUND"),
         (["{grpc}", "x", "--model", "traffic", "-o", "{folder}/out"], "end in .csv or .jsonl"),

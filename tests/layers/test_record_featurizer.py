@@ -64,6 +64,20 @@ def test_unseen_missing_and_extreme_values():
     np.testing.assert_array_equal(got[:2, 2:], 0)
 
 
+def test_missing_text_in_a_data_frame():
+    frame = pd.DataFrame({"x": [1.0, 2.0, 3.0], "flag": ["SF", None, np.nan]})
+    featurizer = RecordFeaturizer(["x"], ["flag"])
+    featurizer.adapt(frame)
+    assert featurizer.feature_names == ["x", "flag=", "flag=SF"]
+    got = ops.convert_to_numpy(featurizer(frame))
+    np.testing.assert_array_equal(got[:, 1:], [[0, 1], [1, 0], [1, 0]])
+
+
+def test_one_name_is_no_list():
+    with pytest.raises(ValueError, match=r"must be lists of names\. Received: numeric='dur'"):
+        RecordFeaturizer("dur")
+
+
 def test_missing_category_seen_in_training_is_a_category():
     featurizer = RecordFeaturizer(categorical=["flag"])
     featurizer.adapt({"flag": np.array(["", "SF"], object)})

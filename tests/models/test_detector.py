@@ -131,13 +131,42 @@ def test_text_in_a_numeric_field_is_named(detector):
         detector.detect([{"bytes": "many", "flag": "SF", "land": 0}])
 
 
+def test_a_threshold_that_is_assigned_is_saved(detector, tmp_path):
+    before = float(detector.threshold.numpy())
+    try:
+        detector.threshold = 7.5
+        assert detector.detect(records(5))["threshold"][0] == 7.5
+        detector.save(tmp_path / "detector.keras")
+        # The directory of a run will do, too.
+        assert float(load_detector(tmp_path).threshold.numpy()) == 7.5
+        with pytest.raises(UserError, match="threshold=x: should be a number"):
+            detector.threshold = "x"
+        assert float(detector.threshold.numpy()) == 7.5
+    finally:
+        detector.threshold = before
+
+
+@pytest.mark.parametrize("threshold", ["x", float("nan"), [1.0, 2.0]])
+def test_a_threshold_that_is_no_number_is_refused(detector, threshold):
+    with pytest.raises(UserError, match="should be a number"):
+        detector.detect(records(5), threshold)
+
+
+def test_blanks_around_names_are_no_part_of_them(detector):
+    x = records(5)
+    blank = {f" {name} ": values for name, values in x.items()}
+    np.testing.assert_array_equal(detector.score(blank), detector.score(x))
+    rows = [dict(zip(blank, row, strict=True)) for row in zip(*blank.values(), strict=True)]
+    np.testing.assert_array_equal(detector.score(rows), detector.score(x))
+
+
 def test_file_that_is_no_detector_is_refused(detector, tmp_path):
     with pytest.raises(ValueError, match="there is no such detector"):
         load_detector(tmp_path / "none.keras")
     detector.save(tmp_path / "whole.keras")
     cut = tmp_path / "cut.keras"
     cut.write_bytes((tmp_path / "whole.keras").read_bytes()[:-200])
-    with pytest.raises(ValueError, match=r"cut\.keras: cannot be read as a detector"):
+    with pytest.raises(ValueError, match=r"cut\.keras: is no detector, a \.keras file, or is cut"):
         load_detector(cut)
     # As if a later version had written what this one does not know.
     newer = tmp_path / "newer.keras"

@@ -31,6 +31,12 @@ def test_score_is_the_model_s_on_the_features(detector):
     assert detector.detect(x, threshold=0.0)["is_anomaly"].all()
 
 
+def test_one_image_is_no_batch(detector):
+    with pytest.raises(ValueError, match=r"one is image\[None\]\. Received: .* \(12, 10, 3\)"):
+        detector.detect(images(12, 10, 3))
+    assert detector.detect(images(2, 12, 10))["score"].shape == (2,)
+
+
 def test_heat_map_adds_up_to_the_score_and_shows_where(detector):
     x = np.full((2, 12, 10, 3), 128, "uint8")
     x[1, 2:5, 6:9] = 255

@@ -52,6 +52,18 @@ def model_config(base: str | Path, name: str | None = None) -> ModelConfig:
         raise UserError(f"{base} is no directory; expected one that holds versions, {base}/1")
     if (path / "saved_model.pb").exists():
         raise UserError(f"{base} is a version itself; expected its parent, {path.parent}")
+    if (path / "detector.keras").exists():
+        raise UserError(
+            f"{base} is a run; publish it first, `python -m memae_tf.export {base} --to BASE`, and "
+            "serve BASE"
+        )
+    # With an empty directory one waits.
+    has_versions = any(path.glob("[0-9]*/saved_model.pb"))
+    below = sorted(file.parent.parent for file in path.glob("*/[0-9]*/saved_model.pb"))
+    if below and not has_versions:
+        raise UserError(
+            f"{base} holds no versions, but models that do; expected one of them, {below[0]}"
+        )
     return ModelConfig(name or path.name, str(path))
 
 

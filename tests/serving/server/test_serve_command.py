@@ -75,6 +75,8 @@ def test_pretrained_detector_is_exported_served_and_cleared_away(tmp_path, monke
         (["{base}", "--max-request-mib", "inf"], "--max-request-mib: inf should be 0.001 or more"),
         (["{base}", "--max-request-mib", "0"], "--max-request-mib: 0 should be 0.001 or more"),
         (["{base}/1"], "is a version itself"),
+        (["{above}"], "above holds no versions, but models that do; expected one of them, "),
+        (["{run}"], "run is a run; publish it first, `python -m memae_tf.export "),
         (
             ["--pretrained", "cifar"],
             "no such pretrained detector; there is kddcup99",
@@ -89,6 +91,11 @@ def test_pretrained_detector_is_exported_served_and_cleared_away(tmp_path, monke
 )
 def test_mistakes_are_told_in_one_line(everything, tmp_path, arguments, message):
     files = {"base": everything.base_path, "bad": tmp_path / "bad", "relative": tmp_path / "rel"}
+    for name in ("above", "run"):
+        files[name] = tmp_path / name
+        files[name].mkdir()
+    (files["above"] / "model").symlink_to(everything.base_path)
+    (files["run"] / "detector.keras").touch()
     files["bad"].write_text("model_config_list {")
     files["relative"].write_text(
         'model_config_list { config { name: "a" base_path: "b" model_platform: "tensorflow" } }'
