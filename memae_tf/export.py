@@ -1,10 +1,10 @@
-"""Exports a detector: `python -m memae_tf.export DIR --to BASE [--version N] [--onnx FILE]`."""
+"""Exports a detector: `python -m memae_tf.export DIR --to BASE [--version N] [--onnx FILE] [--threshold T]`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from memae_tf import console
-from memae_tf.console import Parser
+from memae_tf.console import Parser, bounded
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -21,12 +21,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--onnx", metavar="FILE", type=Path, help="write the numeric part as an ONNX model, too"
     )
+    parser.add_argument(
+        "--threshold",
+        metavar="T",
+        type=bounded(float, float("-inf")),
+        help="scores above T are anomalies, not the detector's own threshold",
+    )
     args = parser.parse_args(argv)
 
     console.import_tensorflow()
     from memae_tf.serving.publication import how_to_serve, publish, read_source
 
-    published = publish(read_source(args.source), args.to, args.version, args.onnx)
+    source = read_source(args.source)
+    if args.threshold is not None:
+        source.detector.threshold = args.threshold
+    published = publish(source, args.to, args.version, args.onnx)
     print(f"Published {published}/")
     if args.onnx is not None:
         print(f"Wrote {args.onnx}")

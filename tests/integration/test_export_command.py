@@ -63,6 +63,13 @@ def test_run_is_published_with_what_it_says_of_itself(folder, exported):
     assert (folder / "flows.onnx").stat().st_size > 0
 
 
+def test_another_threshold_is_published(folder):
+    words = ("run", "--to", "models/strict", "--threshold", "7.5")
+    assert run_here("export", *words, cwd=folder).returncode == 0
+    assert manifest.verify(folder / "models" / "strict" / "1")["threshold"] == 7.5
+    assert float(load_detector(folder / "run").threshold.numpy()) != 7.5
+
+
 def test_printed_lines_name_files_that_are_there(folder, exported):
     words = shlex.split(exported)
     assert f"--model_base_path={folder.resolve()}/models/flows" in words
