@@ -42,8 +42,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     console.import_tensorflow()
     from memae_tf.training.grid import GridProgress, cells, finished, run_grid, select
-    from memae_tf.training.grid_results import curves_figure, mean_table, provenance, table, to_json
-    from memae_tf.training.run_directory import whole_file
+    from memae_tf.training.grid_results import (
+        curves_figure,
+        mean_table,
+        provenance,
+        require_labels,
+        table,
+        to_json,
+    )
+    from memae_tf.training.run_directory import whole_file, written
 
     grid = cells(benchmark, path, args.overrides)
     part = select(grid, args.only)
@@ -62,18 +69,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         run_grid(part, workdir, args.workers, show)
     # Those of earlier calls, too, which may have run other parts.
     results = finished(grid, workdir)
-    with whole_file(workdir / "results.json") as aside:
+    with written(workdir), whole_file(workdir / "results.json") as aside:
         aside.write_text(to_json(results))
+    if benchmark.mean_of is not None or benchmark.curves_over is not None:
+        require_labels(results, "roc_auc")
     if benchmark.mean_of is None:
         text = table(results, benchmark.published)
     else:
         text = mean_table(results, benchmark.published, benchmark.mean_of, "roc_auc")
     text = provenance(results) + text
-    with whole_file(workdir / "table.md") as aside:
+    with written(workdir), whole_file(workdir / "table.md") as aside:
         aside.write_text(text)
     if benchmark.curves_over is not None:
         figure = curves_figure(results, benchmark.curves_over, benchmark.mean_of, "roc_auc")
-        with whole_file(workdir / "curves.png") as aside:
+        with written(workdir), whole_file(workdir / "curves.png") as aside:
             figure.savefig(aside, format="png", dpi=110)
     print(text)
     print(f"Cells, results.json and table.md are in {workdir}/")

@@ -1,4 +1,4 @@
-"""Exports a detector: `python -m memae_tf.export DIR --to BASE [--version N] [--onnx FILE] [--threshold T]`."""
+"""Exports a detector: `python -m memae_tf.export DIR --to BASE [--version N] [--onnx FILE]`."""
 
 from collections.abc import Sequence
 from pathlib import Path

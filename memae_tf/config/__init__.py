@@ -14,7 +14,7 @@ from memae_tf.config.data import (
     VideoFolderData,
 )
 from memae_tf.config.evaluation import EvaluationConfig, FrameScoring
-from memae_tf.config.experiment import Config, differing_keys, is_the_data
+from memae_tf.config.experiment import Config, differing_keys, essence, is_the_data
 from memae_tf.config.model import (
     BaselineSection,
     Conv2DModel,
@@ -72,6 +72,7 @@ __all__ = [
     "VideoData",
     "VideoFolderData",
     "differing_keys",
+    "essence",
     "is_the_data",
     "load_benchmark",
     "load_config",

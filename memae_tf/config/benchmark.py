@@ -10,14 +10,27 @@ from pydantic import Field
 from memae_tf.config.section import Section
 
 
+def _named(choices: Any) -> Any:
+    """Choices that are numbers in YAML, by their text."""
+    if not isinstance(choices, dict):
+        return choices
+    return {
+        str(name) if isinstance(name, (int, float)) else name: keys
+        for name, keys in choices.items()
+    }
+
+
+Choices = Annotated[
+    dict[str, dict[str, Any]], pydantic.BeforeValidator(_named), Field(min_length=1)
+]
+
+
 class BenchmarkConfig(Section):
     """A grid of experiments: every combination of one choice an axis, with every seed."""
 
     base: Path = Field(description="configuration that the choices change, beside this file")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
-    axes: dict[str, Annotated[dict[str, dict[str, Any]], Field(min_length=1)]] = Field(
-        description="axis: {choice: {dotted.key: value}}"
-    )
+    axes: dict[str, Choices] = Field(description="axis: {choice: {dotted.key: value}}")
     together: dict[str, dict[str, Any]] = Field(
         {}, description="for choices that meet, joined with '/': {dotted.key: value}"
     )

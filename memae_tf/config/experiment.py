@@ -45,9 +45,14 @@ def is_the_data(section: BaseModel, key: str) -> bool:
 
 def differing_keys(a: Config, b: Config) -> list[str]:
     """The dotted keys in which two configurations differ, but for `EXECUTION_KEYS`."""
-    flat_a, flat_b = (_flatten(c.model_dump(mode="json")) for c in (a, b))
-    keys = [key for key in {**flat_a, **flat_b} if key not in EXECUTION_KEYS]
-    return [key for key in keys if flat_a.get(key) != flat_b.get(key)]
+    own, other = essence(a), essence(b)
+    return [key for key in {**own, **other} if own.get(key) != other.get(key)]
+
+
+def essence(config: Config) -> dict[str, Any]:
+    """What a run comes from, by dotted keys: all but `EXECUTION_KEYS`, in JSON's types."""
+    flat = _flatten(config.model_dump(mode="json"))
+    return {key: value for key, value in flat.items() if key not in EXECUTION_KEYS}
 
 
 def _flatten(section: dict, prefix: str = "") -> dict[str, Any]:

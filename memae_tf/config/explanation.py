@@ -54,8 +54,9 @@ def _locate(schema: type[BaseModel], location: tuple) -> tuple[list[str], type[B
         elif len(options) == 1 and parts:
             section = options[0]
         elif parts:
-            # The rest are indices, or branches of a union of plain values.
-            path += [str(p) for p in parts if isinstance(p, int)]
+            # The rest are keys of a dict, indices, or branches of a union of plain values.
+            is_dict = typing.get_origin(section.model_fields[part].annotation) is dict
+            path += [str(p) for p in parts if isinstance(p, int) or (is_dict and p != "[key]")]
             parts = []
     return path, section
 

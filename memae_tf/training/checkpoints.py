@@ -73,6 +73,10 @@ class Checkpoints:
                 f"{path}: cannot be written ({error.strerror}); the same command goes on from the "
                 "checkpoint before it"
             ) from None
+        paths = self._paths()
+        for damaged in paths[paths.index(path) + 1 :]:
+            # Or the run would have gone on from it.
+            damaged.unlink(missing_ok=True)
         for old in self._paths()[: -self.keep]:
             if old != self._path(best_epoch, 0):
                 old.unlink(missing_ok=True)

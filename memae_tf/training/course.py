@@ -11,10 +11,11 @@ from memae_tf.config import TrainingConfig
 from memae_tf.errors import UserError
 from memae_tf.models import MemAE
 from memae_tf.signals import DeferredSignals
+from memae_tf.training.averaging import estimate_statistics
 from memae_tf.training.checkpoints import Checkpoint, Checkpoints
 from memae_tf.training.loop import Position, TrainingLoop
 from memae_tf.training.monitor import Monitor, writing_results
-from memae_tf.training.strategy import agreed, is_chief, saying_who_is_gone
+from memae_tf.training.strategy import agreed, everyones, is_chief, saying_who_is_gone
 
 # Of long epochs, no more than this is lost when the machine dies.
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
@@ -60,7 +61,7 @@ class Course:
                 signals.leave()
         if self.best is not None:
             self.loop.load_state(self.best.state)
-        self.final.set_weights(self.loop.weights())
+        self._set_final()
         if self.monitor is not None:
             with writing_results(self.monitor.directory):
                 self.monitor.finish()
@@ -107,7 +108,7 @@ class Course:
             "samples_per_second": position.samples / position.seconds,
         }
         if self.validation is not None or self.monitor is not None:
-            self.final.set_weights(self.loop.weights())
+            self._set_final()
         if self.validation is not None:
             loss = float(self.validation().mean())
             entry["validation_loss"] = agreed(self.loop.strategy, loss)
@@ -117,6 +118,12 @@ class Course:
         if self.monitor is not None:
             with writing_results(self.monitor.directory):
                 self.monitor.write(entry)
+
+    def _set_final(self) -> None:
+        """The weights that the run would end with now."""
+        self.final.set_weights(self.loop.weights())
+        if self.training.averaging is not None:
+            estimate_statistics(self.final, self.loop.samples, self.training)
 
     def _save(self) -> None:
         best = best_epoch(self.history, self.training)
@@ -155,8 +162,7 @@ def best_epoch(history: list[dict], training: TrainingConfig) -> int:
 
 
 def _require_agreement(strategy: tf.distribute.Strategy, position: Position) -> None:
-    steps = position.epoch + position.step / 1e9
-    if abs(agreed(strategy, steps) - steps) > 1e-12:
+    if np.ptp(everyones(strategy, position.epoch + position.step / 1e9)) > 0:
         raise UserError(
             "--workdir: the workers see different checkpoints in it; it should be one folder that "
             "all of them share"

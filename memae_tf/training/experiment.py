@@ -1,19 +1,23 @@
 """A whole experiment: data, training, detector, evaluation, report."""
 
 import importlib.metadata
+import json
 import math
+import os
 import platform
 import tempfile
 import time
+import zlib
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from memae_tf.baselines import build_baseline
-from memae_tf.config import Config, ModelSection, TrainingConfig
+from memae_tf.config import Config, ModelSection, TrainingConfig, essence
 from memae_tf.data import Dataset, load
 from memae_tf.data.clips import Clips
 from memae_tf.data.dataset import Samples, count, fingerprint, take
@@ -37,9 +41,9 @@ from memae_tf.training.feed import MB
 from memae_tf.training.loop import TrainingDivergedError, TrainingLoop
 from memae_tf.training.memory_health import diagnose
 from memae_tf.training.monitor import Monitor, affordable, writing_results
-from memae_tf.training.run_directory import RunDirectory, whole_file
+from memae_tf.training.run_directory import RunDirectory, whole_file, written
 from memae_tf.training.samples import ArraySamples, TrainingSamples
-from memae_tf.training.strategy import is_chief, make_strategy
+from memae_tf.training.strategy import everyones, is_chief, make_strategy, worker
 
 # What videos are ("ready", "scored"), how many of them, and how many there are.
 OnVideos = Callable[[str, int, int], None]
@@ -77,6 +81,7 @@ def train(
     dataset = load(config.data, config.training.seed, partial(on_videos, "ready"))
     threshold_name(dataset, config.evaluation)
     _require_video(dataset, config.training)
+    _require_one_experiment(strategy, config, dataset)
     # Only now that the data are good: a mistake in them leaves nothing behind.
     if not is_chief(strategy):
         fit(config, dataset, run, strategy, on_progress)
@@ -85,6 +90,20 @@ def train(
         run.require_same_data(fingerprint(dataset))
         detector, history = fit(config, dataset, run, strategy, on_progress)
         return finish(config, run, detector, dataset, history, partial(on_videos, "scored"))
+
+
+def _require_one_experiment(
+    strategy: tf.distribute.Strategy, config: Config, dataset: Dataset
+) -> None:
+    """Refuses workers that would wait for steps that others do not take, or differ in them."""
+    if worker(strategy)[1] == 1:
+        return
+    about = json.dumps([essence(config), fingerprint(dataset)], sort_keys=True)
+    if np.ptp(everyones(strategy, zlib.crc32(about.encode()))) > 0:
+        raise UserError(
+            "the workers have different configurations or training data; start all of them with "
+            "the same command, on the same data"
+        )
 
 
 def _prepared(training: TrainingConfig) -> tf.distribute.Strategy:
@@ -217,7 +236,11 @@ def featurize(
     if 4 * math.prod(shape) <= memory_mb * MB:
         features = np.empty(shape, "float32")
     else:
-        with tempfile.TemporaryFile() as file:
+        with written(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
+            # Where the disk is too small for it, now, and not by a signal that kills the process
+            # when a page of it is written.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, 4 * math.prod(shape))
             # The mapping stays when the file is closed, and is the last that holds it.
             features = np.memmap(file, "float32", "w+", shape=shape)
     for places, batch in featurizer.batches(samples, featurizer.batch_size):

@@ -4,9 +4,9 @@ Both feeds give the samples of an epoch in the same order, so a run ends with th
 either way. The order is a function of the seed and the epoch alone: a run that goes on in the
 middle of an epoch sees the rest of what it would have seen.
 
-A feed has three parts. `begin` makes the source of an epoch. `batches` takes the next global
-batches from it, inside the graph, once a stretch of steps. `rows` picks a replica's part of them,
-inside the replica.
+A feed has four parts. `begin` makes the source of an epoch, `end` lets go of it. `batches` takes
+the next global batches from it, inside the graph, once a stretch of steps. `rows` picks a replica's
+part of them, inside the replica.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def part_of(size: int, rank: int, count: int) -> Part:
     """The part that replica `rank` of `count` has in a batch; parts differ by one row at most.
 
     With fewer rows than replicas some have none of their own: they compute along with another's
-    row, which counts for nothing.
+    row, which counts for nothing but in the statistics of a synchronized BatchNorm.
     """
     start, stop = size * rank // count, size * (rank + 1) // count
     if start == stop:
@@ -82,6 +82,9 @@ class ResidentFeed:
     def begin(self, plan: Arrays, step: int) -> Tensors:
         return {name: tf.constant(values) for name, values in plan.items()}
 
+    def end(self) -> None:
+        """Nothing of an epoch is kept."""
+
     def batches(self, source: Tensors, step, count, shape: tuple[int, int]) -> Tensors:
         """The plan (steps, size, ...) of the batches from `step` on, of which `count` are meant."""
         first, number = step * self.batch_size, shape[0] * shape[1]
@@ -112,6 +115,9 @@ class StreamedFeed:
         self.samples = samples
         self.batch_size = batch_size
         self.count = strategy.num_replicas_in_sync
+        # What the epoch is read by. TensorFlow keeps the functions that a graph calls for ever, and
+        # what they hold with them.
+        self._reading: dict[str, object] = {}
         self.ranks: list[int] = []
         strategy.experimental_distribute_values_from_function(
             lambda context: self.ranks.append(context.replica_id_in_sync_group) or tf.constant(0)
@@ -126,11 +132,10 @@ class StreamedFeed:
         specs = self.samples.specs()
         starts = range(step * self.batch_size, len(self.samples), self.batch_size)
 
+        reading = self._reading = {"feed": self, "plan": plan}
+
         def gather(start: np.int64) -> list[np.ndarray]:
-            batch = {name: v[start : start + self.batch_size] for name, v in plan.items()}
-            local = self._local(len(next(iter(batch.values()))))
-            rows = self.samples.read({name: values[local] for name, values in batch.items()})
-            return [rows[name] for name in specs]
+            return reading["feed"]._gather(reading["plan"], start)
 
         def read(start: tf.Tensor) -> Tensors:
             dtypes = [spec.dtype for spec in specs.values()]
@@ -143,6 +148,16 @@ class StreamedFeed:
         batches = tf.data.Dataset.from_tensor_slices(np.fromiter(starts, "int64"))
         batches = batches.map(read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return iter(batches.prefetch(tf.data.AUTOTUNE))
+
+    def end(self) -> None:
+        """Lets go of the epoch."""
+        self._reading.clear()
+
+    def _gather(self, plan: Arrays, start: np.int64) -> list[np.ndarray]:
+        batch = {name: values[start : start + self.batch_size] for name, values in plan.items()}
+        local = self._local(len(next(iter(batch.values()))))
+        rows = self.samples.read({name: values[local] for name, values in batch.items()})
+        return [rows[name] for name in self.samples.specs()]
 
     def batches(self, source: Iterator, step, count, shape: tuple[int, int]) -> Tensors:
         """The next `count` batches, (steps, size, ...), of which the rest are zeros."""

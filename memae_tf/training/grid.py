@@ -60,7 +60,7 @@ def cells(benchmark: BenchmarkConfig, path: Path, overrides: Sequence[str] = ())
 
     Raises:
         UserError: If the base or a choice does not fit the schema of experiments, or an override
-            would give all cells one seed.
+            would give all cells one seed, or cells differ in the number of replicas.
     """
     if any(override.split("=")[0].strip() == "training.seed" for override in overrides):
         raise UserError("training.seed: each cell has its own; --only seed=N runs those of one")
@@ -85,6 +85,11 @@ def cells(benchmark: BenchmarkConfig, path: Path, overrides: Sequence[str] = ())
             raw = set_key(raw, "training.seed", seed)
             source = f"{path} ({', '.join(choice for _, choice in choices)})"
             grid.append(Cell(tuple(choices), seed, parse_config(raw, overrides, source)))
+    if len({cell.config.training.replicas for cell in grid}) > 1:
+        raise UserError(
+            f"{path}: training.replicas: a process can have one number of them, and the cells have "
+            "several; one grid for each"
+        )
     return grid
 
 
@@ -248,7 +253,7 @@ def run_cell(cell: Cell, workdir: Path) -> None:
         "metrics": metrics,
         "cell_seconds": round(time.monotonic() - start, 1),
     }
-    with whole_file(path) as aside:
+    with written(path), whole_file(path) as aside:
         aside.write_text(json.dumps(result, indent=1) + "\n")
     # Or the graphs of all cells would stay in memory.
     keras.backend.clear_session()

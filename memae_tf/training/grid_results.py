@@ -10,6 +10,19 @@ from memae_tf.errors import UserError
 SIMULATED = "SIMULATED data: these figures are no results."
 
 
+def require_labels(results: list[dict], metric: str) -> None:
+    """Refuses figures of what was not labelled.
+
+    Raises:
+        UserError: If a cell lacks a metric.
+    """
+    if any(result["metrics"][metric] is None for result in results):
+        raise UserError(
+            f"mean_of, curves_over: some cells have no {metric}, as nothing is labelled; leave "
+            "both out for a table, or name data.label"
+        )
+
+
 def to_json(results: list[dict]) -> str:
     """Choices, seed and metrics of every cell, a line each, to be kept beside a table."""
     lines = [

@@ -144,9 +144,14 @@ class TrainingLoop:
         plan = self.samples.plan(order, self.config.seed, position.epoch)
         source = self.feed.begin(plan, position.step)
         stop = False
-        while position.step < self.steps_per_epoch and not stop:
-            position, stop = self._call(source, position, stop_requested())
-            yield position
+        try:
+            while position.step < self.steps_per_epoch and not stop:
+                position, stop = self._call(source, position, stop_requested())
+                yield position
+        finally:
+            # First what reads ahead.
+            del source
+            self.feed.end()
 
     def _call(self, source, position: Position, stop: bool) -> tuple[Position, bool]:
         """One graph call; the position after it, and whether any worker wants to stop."""

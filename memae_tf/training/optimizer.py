@@ -3,6 +3,7 @@
 import keras
 
 from memae_tf.config import TrainingConfig
+from memae_tf.training.averaging import AveragingAdam
 
 
 def make_optimizer(
@@ -16,7 +17,7 @@ def make_optimizer(
         replicas: Every replica hands over its share, 1 / `replicas`, of the whole gradient; the
             optimizer clips the shares, then adds them.
     """
-    optimizer = keras.optimizers.Adam(
+    optimizer = AveragingAdam(
         learning_rate_schedule(config, steps_per_epoch),
         global_clipnorm=None if config.clip_norm is None else config.clip_norm / replicas,
         use_ema=config.averaging is not None,

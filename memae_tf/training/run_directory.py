@@ -49,7 +49,9 @@ class RunDirectory:
             raise UserError(f"{self.path}: is a file; --workdir should be a folder")
         if self.config.exists():
             self._require_same(config)
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(
+            not file.name.startswith(PARTIAL) for file in self.path.iterdir()
+        ):
             raise UserError(f"{self.path}: is neither empty nor a run; choose another --workdir")
 
     @contextlib.contextmanager
@@ -65,9 +67,9 @@ class RunDirectory:
         with written(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with self._locked():
+            self._remove_partial_files()
             if self.config.exists():
                 self._require_same(config)
-                self._remove_partial_files()
             else:
                 with written(self.path), whole_file(self.config) as aside:
                     aside.write_text(config.to_yaml())

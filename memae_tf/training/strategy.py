@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from memae_tf.errors import UserError, WorkerLostError
@@ -66,8 +67,11 @@ def _make_logical_cpus(count: int) -> None:
         )
     except RuntimeError:
         # TensorFlow has started already, and with it the devices are what they are.
-        if len(tf.config.list_logical_devices("CPU")) < count:
-            raise
+        there = len(tf.config.list_logical_devices("CPU"))
+        if there < count:
+            raise UserError(
+                f"training.replicas: {count} asked for, and this process has begun with {there}"
+            ) from None
 
 
 def _multi_worker(replicas: int | None) -> tf.distribute.Strategy:
@@ -168,7 +172,17 @@ def saying_who_is_gone(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 def agreed(strategy: tf.distribute.Strategy, value: float) -> float:
     """The mean of what the workers say, the same on all of them."""
+    return float(np.mean(everyones(strategy, value)))
+
+
+def everyones(strategy: tf.distribute.Strategy, value: float) -> np.ndarray:
+    """What the workers say, the same array on all of them."""
     if worker(strategy)[1] == 1:
-        return value
-    values = strategy.run(lambda: tf.constant(value, tf.float64))
-    return float(strategy.reduce(tf.distribute.ReduceOp.MEAN, values, axis=None))
+        return np.array([value])
+    count = strategy.num_replicas_in_sync
+
+    def own():
+        place = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return tf.one_hot(place, count, dtype=tf.float64) * value
+
+    return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(own), axis=None).numpy()

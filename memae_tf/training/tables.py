@@ -51,7 +51,7 @@ def reconstruction_table(
         ):
             text = before if before == after else f"{before} → {after}"
             cells.append(f"**{text}**" if share >= STRIKING_SHARE else text)
-        rows.append([_escape(name), *cells])
+        rows.append([plain(name), *cells])
     left_out = max(len(fields.field_names) - MAX_FIELDS, 0)
     return (
         "Value in → value out (one value where they read the same); **bold** where the field has "
@@ -79,7 +79,7 @@ def slot_table(fields, decoded: np.ndarray, slots: np.ndarray, use: np.ndarray) 
 
     def listed(chosen, i: int) -> str:
         names = [fields.field_names[field] for field in chosen]
-        return ", ".join(f"{_escape(name)} = {values[name][i]}" for name in names)
+        return ", ".join(f"{plain(name)} = {values[name][i]}" for name in names)
 
     # One column for number and use: TensorBoard breaks the words of narrow ones.
     rows = [["slot (share of use)", "categories", "numbers that set it apart"]]
@@ -108,7 +108,7 @@ def _texts(fields, features: np.ndarray) -> dict[str, list[str]]:
 
 def _text(value) -> str:
     if isinstance(value, str):
-        return _escape(value) or '""'
+        return plain(value) or '""'
     if np.isnan(value):
         return "(none)"
     value = float(value)
@@ -120,8 +120,11 @@ def _text(value) -> str:
     return f"{float(f'{value:.3g}'):g}"
 
 
-def _escape(text: str) -> str:
+def plain(text: str) -> str:
     """A text that Markdown and HTML leave as it is."""
-    for character in "\\|*`<[":
+    # A line break would begin another row.
+    text = " ".join(text.split())
+    # The first one first, as the replacements of the others begin with it.
+    for character in "&\\|*_`<[":
         text = text.replace(character, f"&#{ord(character)};")
     return text

@@ -131,7 +131,7 @@ def test_a_second_process_does_not_train_in_the_same_directory(config, whole, tm
         wait_for_epoch(first, workdir, 1)
         first.send_signal(signal.SIGSTOP)
         second = start(config, workdir)
-        _, err = second.communicate(timeout=120)
+        _, err = second.communicate(timeout=300)
         assert second.returncode == 2
         (line,) = err.splitlines()
         assert line.startswith(f"{workdir}: another process is training here; ")
@@ -152,7 +152,7 @@ def test_asked_to_end_it_saves_and_says_so(config, whole, tmp_path):
         process = start(config, workdir)
         wait_for_epoch(process, workdir, last_epoch(workdir) + 2)
         process.send_signal(number)
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=300)
         assert process.returncode == status
         assert err.splitlines()[-1] == f"{said}; the same command goes on from here"
         assert "Traceback" not in err
@@ -162,8 +162,10 @@ def test_asked_to_end_it_saves_and_says_so(config, whole, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def start_workers(config: Path, workdir: Path, count: int = 2) -> list[subprocess.Popen]:
-    """So many of two workers."""
+def start_workers(
+    config: Path, workdir: Path, count: int = 2, others: tuple[str, ...] = ()
+) -> list[subprocess.Popen]:
+    """So many of two workers; the second one with `others` for overrides."""
     ports = []
     for _ in range(2):
         with socket.socket() as probe:
@@ -174,6 +176,7 @@ def start_workers(config: Path, workdir: Path, count: int = 2) -> list[subproces
         start(
             config,
             workdir,
+            *(others if index else ()),
             TF_CONFIG=json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}}),
         )
         for index in range(count)
@@ -186,7 +189,7 @@ def test_two_workers_train_as_one_and_survive_the_loss_of_one(config, whole, tmp
     wait_for_epoch(chief, workdir, 2)
     other.kill()
     other.communicate()
-    _, err = chief.communicate(timeout=120)
+    _, err = chief.communicate(timeout=300)
     assert chief.returncode == 1
     assert "another worker is gone; start all workers again" in err.splitlines()[-1]
     assert "Traceback" not in err
@@ -197,6 +200,18 @@ def test_two_workers_train_as_one_and_survive_the_loss_of_one(config, whole, tmp
     np.testing.assert_allclose(losses(workdir), losses(whole), rtol=1e-5)
     for a, b in zip(weights(workdir), weights(whole), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
+
+
+def test_workers_of_different_experiments_are_refused(config, tmp_path):
+    records = pd.read_csv(config.parent / "records.csv")
+    records[:40].to_csv(tmp_path / "records.csv", index=False)
+    for other in ("training.learning_rate=0.1", f"data.train={tmp_path / 'records.csv'}"):
+        workers = start_workers(config, tmp_path / "run", others=(other,))
+        for worker in workers:
+            _, err = worker.communicate(timeout=300)
+            assert worker.returncode == 2, err
+            assert "the workers have different configurations or training data" in err
+        assert not (tmp_path / "run").exists()
 
 
 def test_a_worker_that_waits_for_others_says_so_and_can_be_ended(config, tmp_path):
@@ -216,7 +231,7 @@ def test_an_address_that_is_taken_is_named(config, tmp_path):
         task = {"type": "worker", "index": 0}
         setting = json.dumps({"cluster": {"worker": [address]}, "task": task})
         process = start(config, tmp_path / "run", TF_CONFIG=setting)
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == 2
     assert err.splitlines()[-1].startswith(f"TF_CONFIG: worker 0 cannot start at {address} (")
     assert "Traceback" not in err

@@ -67,6 +67,17 @@ def test_one_that_is_cut_short_anywhere_is_never_loaded(checkpoints):
     assert_same(checkpoints.latest(), checkpoint(2))
 
 
+def test_one_after_a_damaged_one_stays(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", keep=1)
+    for epoch in (3, 5):
+        checkpoints.save(checkpoint(epoch), best_epoch=3)
+    (checkpoints.directory / "epoch-00005-step-0000000.npz").write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match="is damaged"):
+        assert_same(checkpoints.latest(), checkpoint(3))
+    checkpoints.save(checkpoint(3, 7), best_epoch=3)
+    assert_same(checkpoints.latest(), checkpoint(3, 7))
+
+
 def test_one_with_a_wrong_bit_is_never_loaded(checkpoints):
     checkpoints.save(checkpoint(1), best_epoch=1)
     checkpoints.save(checkpoint(2), best_epoch=2)

@@ -21,7 +21,7 @@ from memae_tf.training.grid import (
     seconds_left,
     select,
 )
-from memae_tf.training.grid_results import curves_figure, mean_table, provenance
+from memae_tf.training.grid_results import curves_figure, mean_table, provenance, require_labels
 from memae_tf.training.run_directory import RunDirectory
 
 
@@ -84,6 +84,29 @@ def test_cells_of_another_folder_are_no_results_of_this_one(tmp_path):
 def test_one_seed_for_all_cells_is_refused(grid_file):
     with pytest.raises(UserError, match=r"training\.seed: each cell has its own"):
         cells(load_benchmark(grid_file), grid_file, ["training.seed=5"])
+
+
+def test_cells_have_one_number_of_replicas(grid_file, tmp_path):
+    (tmp_path / "base.yaml").write_text((grid_file.parent / "base.yaml").read_text())
+    path = tmp_path / "grid.yaml"
+    # Numbers in YAML are names of choices, too.
+    path.write_text(
+        "base: base.yaml\nseeds: [0]\n"
+        "axes: {replicas: {1: {training.replicas: 1}, 2: {training.replicas: 2}}}\n"
+    )
+    benchmark = load_benchmark(path)
+    assert list(benchmark.axes["replicas"]) == ["1", "2"]
+    with pytest.raises(UserError, match=r"training\.replicas: a process can have one number"):
+        cells(benchmark, path)
+
+
+def test_figures_over_an_axis_need_labels():
+    def result(auc):
+        return {"metrics": {"roc_auc": auc}}
+
+    require_labels([result(0.5), result(0.7)], "roc_auc")
+    with pytest.raises(UserError, match="some cells have no roc_auc, as nothing is labelled"):
+        require_labels([result(0.5), result(None)], "roc_auc")
 
 
 def test_simulated_figures_say_so():
@@ -150,7 +173,7 @@ def test_whoever_ends_a_grid_ends_its_workers(grid_file, tmp_path):
             time.sleep(0.05)
         workers = children.read_text().split()
         command.send_signal(signal.SIGTERM)
-        _, err = command.communicate(timeout=120)
+        _, err = command.communicate(timeout=300)
     assert command.returncode == 143
     assert err.splitlines()[-1] == "terminated; the same command goes on from here"
     while [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
@@ -252,6 +275,14 @@ def test_axes_that_are_none(grid_file, tmp_path, line, message):
     path.write_text(grid_file.read_text().replace("mean_of: share", line))
     with pytest.raises(UserError, match=message):
         load_benchmark(path)
+
+
+def test_the_keys_of_a_choice_are_named(tmp_path):
+    path = tmp_path / "grid.yaml"
+    for axes, key in (("{slots: {ten: 5}}", "axes.slots.ten"), ("{slots: 5}", "axes.slots")):
+        path.write_text(f"base: base.yaml\nseeds: [0]\naxes: {axes}\n")
+        with pytest.raises(UserError, match=rf"{key}: should be a section with keys .*, got 5"):
+            load_benchmark(path)
 
 
 def test_train_refuses_a_baseline(grid_file, tmp_path):

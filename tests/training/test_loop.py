@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -6,6 +9,7 @@ import tensorflow as tf
 from memae_tf.config import DenseModel, TrainingConfig
 from memae_tf.models import build_memae
 from memae_tf.training.loop import Position, TrainingDivergedError, TrainingLoop
+from memae_tf.training.samples import ArraySamples
 from memae_tf.training.strategy import make_strategy
 
 MODEL = DenseModel(name="dense", hidden=[8], code=3, memory={"num_slots": 6})
@@ -87,6 +91,32 @@ def test_streamed_training_is_bitwise_the_resident_one(tmp_path):
     assert_same_state(resident, streamed)
 
 
+def test_nothing_of_streamed_training_is_kept(tmp_path):
+    np.save(tmp_path / "x.npy", data(50))
+
+    class Watched(ArraySamples):
+        def plan(self, *arguments):
+            arrays = super().plan(*arguments)
+            plans.append(weakref.ref(arrays["index"]))
+            return arrays
+
+    def train() -> weakref.ref:
+        loop = make(x=Watched(np.load(tmp_path / "x.npy", mmap_mode="r")), resident_mb=0)
+        for epoch in range(3):
+            loop.run_epoch(epoch)
+        # One that is left in the middle, too.
+        *_, position = loop.run(Position(3), lambda: True)
+        assert position.step < loop.steps_per_epoch
+        gc.collect()
+        assert [reference() for reference in plans] == [None] * 4
+        return weakref.ref(loop.samples)
+
+    plans = []
+    samples = train()
+    gc.collect()
+    assert samples() is None
+
+
 @pytest.mark.parametrize("resident_mb", [0, 64])
 def test_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(resident_mb):
     options = {"resident_mb": resident_mb, "averaging": 0.9, "schedule": "cosine"}
@@ -111,14 +141,13 @@ def test_state_of_another_model_is_refused():
 
 
 def test_averaged_weights_are_the_moving_average():
-    loop = make(16, batch_size=16, averaging=0.75, learning_rate=0.01)
+    loop = make(16, batch_size=16, averaging=0.26, learning_rate=0.01)
     average = None
-    for epoch in range(4):
+    # It starts at the weights after the first step, and forgets them sooner than later ones.
+    for epoch, decay in enumerate([0, 2 / 11, 3 / 12, 0.26]):
         loop.run_epoch(epoch)
         now = loop.model.get_weights()
-        # It starts at the weights after the first step.
-        old = average or now
-        average = [0.75 * a + 0.25 * w for a, w in zip(old, now, strict=True)]
+        average = [decay * a + (1 - decay) * w for a, w in zip(average or now, now, strict=True)]
     for kept, expected in zip(loop.weights(), average, strict=True):
         np.testing.assert_allclose(kept, expected, rtol=1e-4, atol=1e-6)
     for before, after in zip(now, loop.model.get_weights(), strict=True):

@@ -1,4 +1,5 @@
 import dataclasses
+import html
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from memae_tf.training.memory_health import diagnose
 from memae_tf.training.monitor import Monitor
 from memae_tf.training.pictures import heat_map, in_range
 from memae_tf.training.pictures import use as share_of_use
-from memae_tf.training.tables import markdown_table
+from memae_tf.training.tables import markdown_table, plain
 
 EPOCH = {
     "epoch": 1,
@@ -295,6 +296,14 @@ def test_images_of_any_number_of_channels_become_rgb():
     images = np.array([[[[-1.0, 3.0]]]])
     np.testing.assert_allclose(in_range(images, (-1, 1)), np.full((1, 1, 1, 3), 0.5))
     assert in_range(np.zeros((2, 4, 4, 1)), (0, 0)).shape == (2, 4, 4, 3)
+
+
+@pytest.mark.parametrize("text", ["a\nb", "__init__", "_id_", "a&lt;b", "<b>", "a|b", "`x`"])
+def test_a_text_is_shown_as_it_is(text):
+    shown = plain(text)
+    # Entities alone, which neither Markdown nor HTML takes for more than a character.
+    assert not set("\n_<|`*[\\") & set(shown)
+    assert html.unescape(shown) == " ".join(text.split())
 
 
 def test_markdown_table():

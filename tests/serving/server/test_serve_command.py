@@ -105,7 +105,7 @@ def test_mistakes_are_told_in_one_line(everything, tmp_path, arguments, message)
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
         cwd=clients.ROOT,
     )
     assert result.returncode == 2
@@ -124,7 +124,7 @@ def test_missing_packages_are_named(everything):
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
         cwd=clients.ROOT,
     )
     assert result.returncode == 2

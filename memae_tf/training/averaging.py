@@ -1,0 +1,81 @@
+"""Averages of the weights over the steps, and what else a network needs to work with them."""
+
+import keras
+from keras import ops
+
+from memae_tf.config import TrainingConfig
+from memae_tf.training.feed import shuffled
+from memae_tf.training.samples import TrainingSamples
+
+# From so many batches come the statistics of BatchNorm.
+BATCHES = 32
+
+
+class AveragingAdam(keras.optimizers.Adam):
+    """Adam with an average of the weights that forgets where they began.
+
+    After t steps the average keeps min(`ema_momentum`, (1 + t) / (10 + t)) of what it was: with a
+    decay of 0.999 from the first step on, the initial weights would be more than a third of the
+    average after 1,000 steps.
+
+    Reference:
+        - `tf.train.ExponentialMovingAverage` with `num_updates`
+    """
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        steps = ops.cast(self.iterations, "float32")
+        decay = ops.minimum(self.ema_momentum, (1.0 + steps) / (10.0 + steps))
+        # The first one has nothing to keep.
+        decay = ops.where(self.iterations == 0, 0.0, decay)
+        for variable, average in zip(
+            trainable_variables, self._model_variables_moving_average, strict=True
+        ):
+            if average is None:
+                # Of a variable that is overwritten as a whole.
+                continue
+            share = ops.cast(decay, average.dtype)
+            average.assign(share * average + (1.0 - share) * variable)
+
+
+def estimate_statistics(
+    model: keras.Model, samples: TrainingSamples, config: TrainingConfig
+) -> None:
+    """Gives BatchNorm the statistics that go with averaged weights.
+
+    Its moving ones are those of the weights that were trained. These are the means over some
+    batches, the same ones every time.
+
+    Args:
+        model: With averaged weights; nothing else of it changes.
+        samples: The training set.
+        config: The `training` section.
+
+    Reference:
+        - Izmailov et al., "Averaging Weights Leads to Wider Optima and Better Generalization", UAI
+          2018, section 3.2
+    """
+    norms = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
+    if not norms:
+        return
+    momenta, weights = [norm.momentum for norm in norms], model.get_weights()
+    size = min(config.batch_size, len(samples))
+    order = shuffled(len(samples), config.seed, 0)[: BATCHES * size]
+    plan = samples.plan(order, config.seed, 0)
+    # Whole batches: a small one would count as much as the others.
+    for number, start in enumerate(range(0, len(order) - size + 1, size)):
+        for norm in norms:
+            norm.momentum = number / (number + 1)
+        part = {name: values[start : start + size] for name, values in plan.items()}
+        batch = {n: ops.convert_to_tensor(v) for n, v in samples.read(part).items()}
+        model(samples.prepare(batch)[0], training=True)
+    statistics = [(norm.moving_mean + 0.0, norm.moving_variance + 0.0) for norm in norms]
+    # A memory counts the steps of its warm-up.
+    model.set_weights(weights)
+    for norm, momentum, (mean, variance) in zip(norms, momenta, statistics, strict=True):
+        norm.momentum = momentum
+        norm.moving_mean.assign(mean)
+        norm.moving_variance.assign(variance)
