@@ -203,15 +203,15 @@ def test_two_workers_train_as_one_and_survive_the_loss_of_one(config, whole, tmp
 
 
 def test_workers_of_different_experiments_are_refused(config, tmp_path):
+    # With fewer records one would wait for ever for steps that the other does not take.
     records = pd.read_csv(config.parent / "records.csv")
     records[:40].to_csv(tmp_path / "records.csv", index=False)
-    for other in ("training.learning_rate=0.1", f"data.train={tmp_path / 'records.csv'}"):
-        workers = start_workers(config, tmp_path / "run", others=(other,))
-        for worker in workers:
-            _, err = worker.communicate(timeout=300)
-            assert worker.returncode == 2, err
-            assert "the workers have different configurations or training data" in err
-        assert not (tmp_path / "run").exists()
+    others = (f"data.train={tmp_path / 'records.csv'}",)
+    for worker in start_workers(config, tmp_path / "run", others=others):
+        _, err = worker.communicate(timeout=300)
+        assert worker.returncode == 2, err
+        assert "the workers have different configurations or training data" in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_worker_that_waits_for_others_says_so_and_can_be_ended(config, tmp_path):
