@@ -49,7 +49,7 @@ def test_what_runs_is_abnormal(run):
 
 
 def test_detector_takes_clips_of_any_size_and_shows_where(run, folder):
-    detector = load_detector(copy.detector)
+    detector = load_detector(run.detector)
     frames = footage.scene(40, 10, footage.ODD["a"])
     clips = np.stack([frames[start : start + 8] for start in (0, 16)])
     answer = detector.detect(clips, explain=True)
