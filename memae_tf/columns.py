@@ -37,26 +37,27 @@ def columns_of(
                 "Records should be a dict of columns, a DataFrame, an array with named fields or "
                 f"a list of dicts. Received: {type(records).__name__}"
             )
-        if rows and any(key != _stripped(key) for key in rows[0]):
-            rows = [{_stripped(key): value for key, value in row.items()} for row in rows]
-        records = {name: [row.get(name) for row in rows] for name in dtypes}
-    # Files are read so, too: blanks around a name are no part of it.
-    given = {_stripped(name): name for name in records}
+        keys = _keys(rows[0] if rows else (), dtypes)
+        records = {name: [row.get(keys.get(name, name)) for row in rows] for name in dtypes}
+    keys = _keys(records, dtypes)
     columns = {}
     for name, dtype in dtypes.items():
-        if name not in given:
-            raise UserError(
-                f"The records lack the field '{name}'. Received: fields={sorted(map(str, given))}"
-            )
-        columns[name] = _column(name, records[given[name]], dtype, name in categories)
+        if name not in keys:
+            received = sorted(map(str, records))
+            raise UserError(f"The records lack the field '{name}'. Received: fields={received}")
+        columns[name] = _column(name, records[keys[name]], dtype, name in categories)
     lengths = {name: len(column) for name, column in columns.items()}
     if len(set(lengths.values())) > 1:
         raise UserError(f"The columns are of different lengths. Received: lengths={lengths}")
     return columns
 
 
-def _stripped(name: object) -> object:
-    return name.strip() if isinstance(name, str) else name
+def _keys(given: Iterable, fields: Iterable[str]) -> dict[str, object]:
+    """What fields are called in records: so, or with blanks around it, as files may have it."""
+    given = list(given)
+    stripped = {key.strip(): key for key in given if isinstance(key, str)}
+    exact = {name: name for name in fields if name in given}
+    return {name: stripped[name.strip()] for name in fields if name.strip() in stripped} | exact
 
 
 # Booleans are numbers to a detector, also as text.

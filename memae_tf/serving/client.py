@@ -317,7 +317,9 @@ class Client:
             inputs = columns_of(samples, fields)
         elif len(definition.inputs) == 1:
             ((alias, tensor),) = definition.inputs.items()
-            inputs = {alias: _with_channels(_typed(alias, samples, tensor.dtype), tensor)}
+            array = _with_channels(_typed(alias, samples, tensor.dtype), tensor)
+            _require_shape(alias, array, tensor)
+            inputs = {alias: array}
         else:
             raise UserError(
                 f"{self._where(signature)}: takes {_names(definition.inputs)}, not records; "
@@ -520,6 +522,19 @@ def _with_channels(array: np.ndarray, tensor: Tensor) -> np.ndarray:
             "in colour: send image[None]"
         )
     return array[..., None] if grey else array
+
+
+def _require_shape(alias: str, array: np.ndarray, tensor: Tensor) -> None:
+    """Refuses samples of other axes, of which the server would say where in its graph they fail."""
+    if tensor.shape is None:
+        return
+    # The first axis is that of the samples.
+    wanted, given = tensor.shape[1:], array.shape[1:]
+    if array.ndim != len(tensor.shape) or any(
+        w not in (None, g) for w, g in zip(wanted, given, strict=True)
+    ):
+        axes = ", ".join("any" if size is None else str(size) for size in wanted)
+        raise UserError(f"input {alias} takes samples of shape ({axes}), and these are of {given}")
 
 
 def _rows(inputs: Tensors) -> int | None:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from keras import ops
 
+from memae_tf.columns import columns_of
 from memae_tf.errors import UserError
 from memae_tf.layers import MemoryUnit, RecordFeaturizer
 from memae_tf.models import Detector, MemAE, dense, load_detector
@@ -158,6 +159,13 @@ def test_blanks_around_names_are_no_part_of_them(detector):
     np.testing.assert_array_equal(detector.score(blank), detector.score(x))
     rows = [dict(zip(blank, row, strict=True)) for row in zip(*blank.values(), strict=True)]
     np.testing.assert_array_equal(detector.score(rows), detector.score(x))
+    # Where there are both, the name itself.
+    both = {**x, " bytes ": np.zeros(5)}
+    np.testing.assert_array_equal(detector.score(both), detector.score(x))
+    # A field may have blanks of its own.
+    columns = columns_of({" a": [1.0], "a": [2.0]}, {" a": "float32"})
+    assert columns[" a"].tolist() == [1.0]
+    assert columns_of([{" a": 1.0}], {" a": "float32"})[" a"].tolist() == [1.0]
 
 
 def test_file_that_is_no_detector_is_refused(detector, tmp_path):

@@ -17,6 +17,7 @@ from exports import assert_batch_major_and_rest_safe, assert_same, export, load
 
 from memae_tf import load_pretrained
 from memae_tf.config import FrameScoring
+from memae_tf.errors import UserError
 from memae_tf.serving import Client, onnx, saved_model
 from memae_tf.serving.publication import EXAMPLE, Source, publish
 from memae_tf.serving.server.config import ModelConfig
@@ -113,6 +114,10 @@ def test_served(published, grey):
         for address in (server.grpc_address, server.rest_address):
             with Client(address, "camera", batch_size=2) as client:
                 assert_same(client.score(batch), expected)
+                with pytest.raises(
+                    UserError, match=r"clips takes samples of shape \(4, any, any, "
+                ):
+                    client.score(batch[:, :3])
                 content = files(batch)
                 answer = client.predict({"frames_bytes": content}, "score_bytes")
                 assert_same(answer, expected)
