@@ -136,6 +136,12 @@ def test_client_takes_arrays_and_files(places, folder, detector, place):
         assert client.describe()["input"]["size"] == [8, 8]
         with pytest.raises(UserError, match=r"images takes one array, .* have several sizes"):
             client.score([read_image(path) for path in paths])
+        with pytest.raises(UserError, match=r"looks like one image in colour: send image\[None\]"):
+            client.score(np.zeros((8, 8, 3), "uint8"))
+        with pytest.raises(
+            UserError, match=r"takes uint8, not .S.*; this signature takes no files"
+        ):
+            client.explain([path.read_bytes() for path in paths])
 
 
 def test_name_that_is_no_text(places, tmp_path):
