@@ -122,9 +122,9 @@ def damage(folder):
         (["nowhere", "--to", "models/flows"], "nowhere: there is no such run directory or det"),
         (["models", "--to", "models/flows"], "models: is no run directory (it has no config.yaml)"),
         (["unfinished", "--to", "models/flows"], "unfinished: is not finished; finish it with"),
-        (["config.yaml", "--to", "models/flows"], "config.yaml: cannot be read as a detector"),
-        (["cut.keras", "--to", "models/flows"], "cut.keras: cannot be read as a detector"),
-        (["cut", "--to", "models/flows"], "cut/detector.keras: cannot be read as a detector"),
+        (["config.yaml", "--to", "models/flows"], "config.yaml: is no detector, a .keras file"),
+        (["cut.keras", "--to", "models/flows"], "cut.keras: is no detector, a .keras file"),
+        (["cut", "--to", "models/flows"], "cut/detector.keras: is no detector, a .keras file"),
         (["run", "--to", "models/flows", "--version", "1"], "models/flows/1: exists already"),
         (["run", "--to", "models/flows", "--version", "-1"], "--version -1: should be from 1 to"),
         (
