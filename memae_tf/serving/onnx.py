@@ -96,8 +96,16 @@ def memae_to_onnx(model: MemAE, samples: np.ndarray, error: str = "squared") -> 
     for node in proto.graph.node:
         if node.op_type == "ConvTranspose":
             _pad_output(node)
-    check(proto, function, np.concatenate([samples, _random_inputs(sample_shape)]))
+    inputs = np.concatenate([samples, _random_inputs(sample_shape)])
+    check(proto, function, inputs, TOLERANCE_IN_PLACES if _has_places(model, sample_shape) else 0.0)
     return proto
+
+
+def _has_places(model: MemAE, sample_shape: tuple[int, ...]) -> bool:
+    """Whether a part of a sample may lose a slot and the rest not."""
+    if model.memory is None or not model.memory.shrink:
+        return False
+    return math.prod(model.code_shape(sample_shape)[:-1]) > 1
 
 
 def _random_inputs(sample_shape: tuple[int, ...]) -> np.ndarray:
@@ -146,8 +154,15 @@ def _pad_output(node: "onnx.NodeProto") -> None:
     )
 
 
-def check(proto: "onnx.ModelProto", function, inputs: np.ndarray) -> None:
+def check(proto: "onnx.ModelProto", function, inputs: np.ndarray, in_places: float = 0.0) -> None:
     """Compares an ONNX model's answers with TensorFlow's.
+
+    Args:
+        proto: The ONNX model.
+        function: TensorFlow's.
+        inputs: Float32 (samples, ...).
+        in_places: How far less than half of a sample may be off, where that is more than
+            `TOLERANCES`.
 
     Raises:
         RuntimeError: If those for more than `TOLERATED_SHARE` of the inputs differ by more than
@@ -164,7 +179,7 @@ def check(proto: "onnx.ModelProto", function, inputs: np.ndarray) -> None:
         wanted = expected[name].numpy()
         if values.shape != wanted.shape:
             raise RuntimeError(f"ONNX: {name} has the shape {values.shape}, not {wanted.shape}")
-        share = np.mean(~_agree(values, wanted, TOLERANCES[name]))
+        share = np.mean(~_agree(values, wanted, TOLERANCES[name], in_places))
         if share > TOLERATED_SHARE:
             raise RuntimeError(
                 f"ONNX: {name} differs by more than {TOLERANCES[name]:g} for {share:.0%} of the "
@@ -172,8 +187,10 @@ def check(proto: "onnx.ModelProto", function, inputs: np.ndarray) -> None:
             )
 
 
-def _agree(values: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
-    """Whether answers are the same, for each sample: most of its elements, and nearly so the rest.
+def _agree(
+    values: np.ndarray, wanted: np.ndarray, tolerance: float, in_places: float
+) -> np.ndarray:
+    """Whether answers are the same, for each sample.
 
     Differences are relative to the sample's largest value.
     """
@@ -182,4 +199,4 @@ def _agree(values: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarr
     differences = np.abs(values - wanted) / largest
     # Comparisons with NaN are false.
     most = np.median(differences, axis=1) <= tolerance
-    return most & (differences.max(axis=1) <= TOLERANCE_IN_PLACES)
+    return most & (differences.max(axis=1) <= max(tolerance, in_places))

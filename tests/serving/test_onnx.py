@@ -107,6 +107,22 @@ def test_a_model_with_other_answers_is_noticed():
         onnx.check(proto, answer, features)
 
 
+def test_differences_in_places_are_noticed_where_there_are_no_places():
+    wanted = np.ones((1, 100), "float32")
+    values = wanted.copy()
+    values[0, :40] += 0.03
+    assert onnx._agree(wanted, wanted, 1e-4, 0.0).all()
+    assert not onnx._agree(values, wanted, 1e-4, 0.0).any()
+    assert onnx._agree(values, wanted, 1e-4, 0.05).all()
+    values[0, :60] += 0.03
+    assert not onnx._agree(values, wanted, 1e-4, 0.05).any()
+    values[0] = np.nan
+    assert not onnx._agree(values, wanted, 1e-4, 0.05).any()
+    # One query a sample, and no shrinkage, have none.
+    assert not onnx._has_places(small_memae("dense"), (20,))
+    assert onnx._has_places(small_memae("conv3d"), (5, 9, 12, 1))
+
+
 @pytest.mark.parametrize("package", ["tf2onnx", "onnxruntime"])
 def test_what_is_not_installed_is_named(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
