@@ -68,13 +68,15 @@ def transposed_layers(
         margins = [(0, n * s - wanted) for n, s, wanted in zip(size, stride, target, strict=True)]
     else:
         conv = {2: keras.layers.Conv2DTranspose, 3: keras.layers.Conv3DTranspose}[rank]
+        own = tuple(max(s - k, 0) for k, s in zip(kernel, stride, strict=True))
         extra, margins = [], []
-        for n, k, s, wanted in zip(size, kernel, stride, target, strict=True):
+        for n, k, s, wanted, least in zip(size, kernel, stride, target, own, strict=True):
             reached = (n - 1) * s + k
-            # What Keras adds by itself does not suffice where a wide stride leaves a rest.
-            extra.append(max(s - k, k // 2 + wanted - reached, 0))
+            extra.append(max(least, k // 2 + wanted - reached))
             margins.append((k // 2, reached + extra[-1] - k // 2 - wanted))
-        layers = [conv(filters, kernel, stride, output_padding=tuple(extra), dtype=dtype)]
+        # What Keras adds by itself does not suffice where a wide stride leaves a rest.
+        padding = None if tuple(extra) == own else tuple(extra)
+        layers = [conv(filters, kernel, stride, output_padding=padding, dtype=dtype)]
     if any(map(any, margins)):
         layers.append(crop(tuple(margins), dtype=dtype))
     return layers + _norm_and_activation(activation, dtype)
