@@ -55,7 +55,6 @@ def test_conv2d_with_a_dense_bottleneck():
     assert decoder.output_shape == (None, 28, 28, 1)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="sizes are those of Keras")
 def test_conv3d_is_the_paper_s_for_video():
     encoder, decoder = conv3d((16, 256, 256, 1))
     assert encoder.output_shape == (None, 2, 16, 16, 256)
