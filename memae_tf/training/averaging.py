@@ -1,4 +1,4 @@
-"""Averages of the weights over the steps, and what else a network needs to work with them."""
+"""What else a network needs to work with averaged weights."""
 
 import keras
 from keras import ops
@@ -9,32 +9,6 @@ from memae_tf.training.samples import TrainingSamples
 
 # From so many batches come the statistics of BatchNorm.
 BATCHES = 32
-
-
-class AveragingAdam(keras.optimizers.Adam):
-    """Adam with an average of the weights that forgets where they began.
-
-    After t steps the average keeps min(`ema_momentum`, (1 + t) / (10 + t)) of what it was: with a
-    decay of 0.999 from the first step on, the initial weights would be more than a third of the
-    average after 1,000 steps.
-
-    Reference:
-        - `tf.train.ExponentialMovingAverage` with `num_updates`
-    """
-
-    def _update_model_variables_moving_average(self, trainable_variables):
-        steps = ops.cast(self.iterations, "float32")
-        decay = ops.minimum(self.ema_momentum, (1.0 + steps) / (10.0 + steps))
-        # The first one has nothing to keep.
-        decay = ops.where(self.iterations == 0, 0.0, decay)
-        for variable, average in zip(
-            trainable_variables, self._model_variables_moving_average, strict=True
-        ):
-            if average is None:
-                # Of a variable that is overwritten as a whole.
-                continue
-            share = ops.cast(decay, average.dtype)
-            average.assign(share * average + (1.0 - share) * variable)
 
 
 def estimate_statistics(

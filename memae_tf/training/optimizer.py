@@ -1,9 +1,9 @@
 """The optimizer of the training loop, as the configuration says."""
 
 import keras
+from keras import ops
 
 from memae_tf.config import TrainingConfig
-from memae_tf.training.averaging import AveragingAdam
 
 
 def make_optimizer(
@@ -44,3 +44,29 @@ def learning_rate_schedule(
         warmup_target=config.learning_rate if warmup_steps else None,
         warmup_steps=warmup_steps,
     )
+
+
+class AveragingAdam(keras.optimizers.Adam):
+    """Adam with an average of the weights that forgets where they began.
+
+    After t steps the average keeps min(`ema_momentum`, (1 + t) / (10 + t)) of what it was: with a
+    decay of 0.999 from the first step on, the initial weights would be more than a third of the
+    average after 1,000 steps.
+
+    Reference:
+        - `tf.train.ExponentialMovingAverage` with `num_updates`
+    """
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        steps = ops.cast(self.iterations, "float32")
+        decay = ops.minimum(self.ema_momentum, (1.0 + steps) / (10.0 + steps))
+        # The first one has nothing to keep.
+        decay = ops.where(self.iterations == 0, 0.0, decay)
+        for variable, average in zip(
+            trainable_variables, self._model_variables_moving_average, strict=True
+        ):
+            if average is None:
+                # Of a variable that is overwritten as a whole.
+                continue
+            share = ops.cast(decay, average.dtype)
+            average.assign(share * average + (1.0 - share) * variable)

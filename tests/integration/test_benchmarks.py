@@ -114,18 +114,36 @@ def test_jax_conv3d():
     assert result.returncode == 0, result.stdout[-3000:]
 
 
-@slow
-@needs_jax
-def test_train_elsewhere(tmp_path):
-    """Footage is packed, learned on JAX without TensorFlow, in two goes, and evaluated here."""
-    folder = footage.write_camera_folder(tmp_path / "camera")
-    config = tmp_path / "config.yaml"
-    config.write_text(json.dumps(footage.camera_config(folder)))
+@pytest.fixture
+def elsewhere(tmp_path):
+    """The environment of a machine with JAX, but without TensorFlow and PyAV."""
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     (hidden / "sitecustomize.py").write_text(
         "import sys\nfor name in ('tensorflow', 'av'):\n    sys.modules[name] = None\n"
     )
+    return {"KERAS_BACKEND": "jax", "PYTHONPATH": str(hidden)}
+
+
+@needs_jax
+def test_what_trains_elsewhere_needs_no_tensorflow(elsewhere):
+    """The imports of `fit`: the whole of it is below, where there is time."""
+    code = """
+import memae_tf.config, memae_tf.data.clips, memae_tf.layers, memae_tf.models
+import memae_tf.training.clip_samples, memae_tf.training.optimizer
+"""
+    subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **elsewhere}, cwd=ROOT, check=True
+    )
+
+
+@slow
+@needs_jax
+def test_train_elsewhere(tmp_path, elsewhere):
+    """Footage is packed, learned on JAX without TensorFlow, in two goes, and evaluated here."""
+    folder = footage.write_camera_folder(tmp_path / "camera")
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps(footage.camera_config(folder)))
 
     def step(*words, **environment):
         subprocess.run(
@@ -135,7 +153,6 @@ def test_train_elsewhere(tmp_path):
         )
 
     packed, weights = tmp_path / "packed.npz", tmp_path / "weights.npz"
-    elsewhere = {"KERAS_BACKEND": "jax", "PYTHONPATH": str(hidden)}
     step("pack", config, packed, "training.pseudo_anomalies={skip: 0.1, patch: 0.1}")
     step("fit", packed, weights, "--seconds=1", **elsewhere)
     epochs = len(json.loads(str(np.load(weights)["history"])))
