@@ -18,6 +18,7 @@ _PUBLIC = {
     "dense": "memae_tf.models",
     "load_detector": "memae_tf.models",
     "load_pretrained": "memae_tf.pretrained",
+    "OutlierDetector": "memae_tf.outlier_detector",
     "MemoryMonitor": "memae_tf.training.memory_monitor",
     "load_config": "memae_tf.config",
     "UserError": "memae_tf.errors",

@@ -59,7 +59,7 @@ def rebuild(config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     )
     x = featurize(dataset.featurizer, dataset.test)
     if isinstance(config.model, ModelSection):
-        model = fit(config, dataset)[0].model
+        model = fit(config.model, config.training, dataset)[0].model
 
         def reconstruct(part):
             return ops.convert_to_numpy(model(part, training=False))

@@ -38,8 +38,8 @@ OnProgress = Callable[[Progress], None]
 class Course:
     """The epochs of a run, from where they were left to where they end."""
 
-    def __init__(self, config, loop, final, validation, checkpoints, monitor, on_progress):
-        self.training: TrainingConfig = config.training
+    def __init__(self, training, loop, final, validation, checkpoints, monitor, on_progress):
+        self.training: TrainingConfig = training
         self.loop: TrainingLoop = loop
         self.final: MemAE = final
         self.validation: Callable[[], np.ndarray] | None = validation

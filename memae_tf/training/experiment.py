@@ -84,11 +84,11 @@ def train(
     _require_one_experiment(strategy, config, dataset)
     # Only now that the data are good: a mistake in them leaves nothing behind.
     if not is_chief(strategy):
-        fit(config, dataset, run, strategy, on_progress)
+        fit(config.model, config.training, dataset, run, strategy, on_progress)
         return None
     with run.begun(config):
         run.require_same_data(fingerprint(dataset))
-        detector, history = fit(config, dataset, run, strategy, on_progress)
+        detector, history = fit(config.model, config.training, dataset, run, strategy, on_progress)
         return finish(config, run, detector, dataset, history, partial(on_videos, "scored"))
 
 
@@ -114,7 +114,8 @@ def _prepared(training: TrainingConfig) -> tf.distribute.Strategy:
 
 
 def fit(
-    config: Config,
+    architecture: ModelSection,
+    training: TrainingConfig,
     dataset: Dataset,
     run: RunDirectory | None = None,
     strategy: tf.distribute.Strategy | None = None,
@@ -122,23 +123,30 @@ def fit(
 ) -> tuple[Detector, list[dict]]:
     """Trains a detector; with a run directory, resumable and monitored.
 
+    Args:
+        architecture: The `model` section.
+        training: The `training` section.
+        dataset: Its training samples are learned.
+        run: Keeps checkpoints and TensorBoard's files.
+        strategy: From `make_strategy`, which the `training` section describes.
+        on_progress: Is told how far the training has come.
+
     Returns:
         The detector, its threshold not set yet, and an entry of history for each epoch: `epoch`,
         `loss`, `reconstruction`, `penalty`, `learning_rate`, `seconds`, `samples_per_second`,
         and `validation_loss` if samples are held out.
     """
-    training = config.training
     keras.utils.set_random_seed(training.seed)
     strategy = strategy or make_strategy(training.replicas)
     kept, held_out = hold_out(dataset.train, training.validation_share, training.seed)
     samples = training_set(dataset.featurizer, kept, training)
     policy = None if training.precision == "float32" else training.precision
     with strategy.scope():
-        model = build_memae(config.model, samples.shape[1:], policy)
+        model = build_memae(architecture, samples.shape[1:], policy)
     loop = TrainingLoop(model, samples, training, strategy)
     # What is validated, looked at and kept is a model of its own outside the distribution, with
     # the weights that the run would end with.
-    final = build_memae(config.model, samples.shape[1:], policy)
+    final = build_memae(architecture, samples.shape[1:], policy)
     validation = None if held_out is None else scorer(final, dataset.featurizer, held_out)
     checkpoints = monitor = None
     if run is not None:
@@ -148,7 +156,7 @@ def fit(
                 monitor = Monitor(
                     run.tensorboard, final, samples, training.seed, dataset.featurizer
                 )
-    course = Course(config, loop, final, validation, checkpoints, monitor, on_progress)
+    course = Course(training, loop, final, validation, checkpoints, monitor, on_progress)
     history = course.run()
     return Detector(dataset.featurizer, final, threshold=0.0), history
 
@@ -271,7 +279,7 @@ def finish(
     """Sets the threshold and writes detector, report and, last, metrics."""
     set_frame_scoring(detector, config)
     scores = score_sets(detector, dataset, config.evaluation, on_scored)
-    _require_finite(scores, config)
+    require_finite(scores.train, config.training)
     set_threshold(detector, scores, dataset, config)
     metrics = summarize(config, dataset, scores, history, memory_health(detector.model, dataset))
     with writing_results(run.path):
@@ -333,13 +341,13 @@ def measure_system(config: Config) -> dict:
     threshold_name(dataset, config.evaluation)
     _require_video(dataset, config.training)
     if isinstance(config.model, ModelSection):
-        detector, history = fit(config, dataset, strategy=strategy)
+        detector, history = fit(config.model, config.training, dataset, strategy=strategy)
         set_frame_scoring(detector, config)
         scores = score_sets(detector, dataset, config.evaluation)
         memory = memory_health(detector.model, dataset)
     else:
         (scores, history), memory = _run_baseline(config, dataset), None
-    _require_finite(scores, config)
+    require_finite(scores.train, config.training)
     return summarize(config, dataset, scores, history, memory)
 
 
@@ -362,11 +370,16 @@ def _run_baseline(config: Config, dataset: Dataset) -> tuple[Scores, list[dict]]
     return Scores(baseline.score(x), test, dataset.labels), history
 
 
-def _require_finite(scores: Scores, config: Config) -> None:
-    if not np.isfinite(scores.train).all():
+def require_finite(scores: np.ndarray, training: TrainingConfig) -> None:
+    """Refuses a detector that has no scores for what it was trained on.
+
+    Raises:
+        TrainingDivergedError: If one of these scores is not finite.
+    """
+    if not np.isfinite(scores).all():
         raise TrainingDivergedError(
             "training diverged: the scores of the training data are not finite; try a smaller "
-            f"training.learning_rate than {config.training.learning_rate:g}"
+            f"training.learning_rate than {training.learning_rate:g}"
         )
 
 

@@ -331,6 +331,6 @@ def test_weights_that_are_not_finite_are_never_kept_in_a_checkpoint(folder):
     config = parse_config(settings(folder, learning_rate=1e39))
     run = new_run(folder / "run", config)
     with pytest.raises(UserError, match="diverged"):
-        fit(config, load(config.data, config.training.seed), run)
+        fit(config.model, config.training, load(config.data, config.training.seed), run)
     latest = latest_checkpoint(run)
     assert latest is None or assert_finite(latest) is None

@@ -22,8 +22,10 @@ from memae_tf.models import build_memae
 from memae_tf.training.loop import TrainingLoop
 from memae_tf.training.strategy import make_strategy
 import sys; sys.path.insert(0, {folder!r})
-from test_distribution import losses_of_steps
+from test_distribution import losses_of_steps, training
 from test_loop import MODEL, data
+# As in long runs.
+training.XLA_PAYS_FROM = 0
 
 def train(model, x, epochs, numbers=(1, 2), **options):
     losses, weights = [], []
@@ -113,8 +115,9 @@ from memae_tf.models import build_memae
 from memae_tf.training.loop import TrainingLoop
 from memae_tf.training.strategy import make_strategy
 sys.path.insert(0, {folder!r})
-from test_distribution import losses_of_steps
+from test_distribution import losses_of_steps, training
 from test_loop import MODEL, data
+training.XLA_PAYS_FROM = 0
 
 strategy = make_strategy()
 keras.utils.set_random_seed(0)
@@ -140,6 +143,7 @@ def test_two_workers_have_the_losses_of_one_step_by_step(monkeypatch):
         for environment in environments
     ]
     monkeypatch.setattr(training, "SECONDS_PER_CALL", 0)
+    monkeypatch.setattr(training, "XLA_PAYS_FROM", 0)
     single = losses_of_steps(make(33, epochs=17, clip_norm=0.5), 17)
     outputs = [process.communicate(timeout=300)[0].splitlines()[-1] for process in processes]
     (together, first), (_, second) = map(json.loads, outputs)

@@ -1,5 +1,6 @@
 import gc
 import weakref
+from contextlib import nullcontext
 
 import keras
 import numpy as np
@@ -8,11 +9,18 @@ import tensorflow as tf
 
 from memae_tf.config import DenseModel, TrainingConfig
 from memae_tf.models import build_memae
+from memae_tf.training import loop as training_loop
 from memae_tf.training.loop import Position, TrainingDivergedError, TrainingLoop
 from memae_tf.training.samples import ArraySamples
 from memae_tf.training.strategy import make_strategy
 
 MODEL = DenseModel(name="dense", hidden=[8], code=3, memory={"num_slots": 6})
+
+
+@pytest.fixture(autouse=True)
+def xla(monkeypatch):
+    """As in long runs."""
+    monkeypatch.setattr(training_loop, "XLA_PAYS_FROM", 0)
 
 
 def data(num_samples: int) -> np.ndarray:
@@ -59,6 +67,34 @@ def test_same_step_as_fit():
     other.fit(data(16), batch_size=16, shuffle=False, verbose=0)
     for a, b in zip(loop.model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6)
+
+
+@pytest.mark.parametrize("batch_size", [16, 300])
+def test_a_short_run_takes_the_same_steps_without_xla(monkeypatch, batch_size):
+    compiled = make(650, batch_size=batch_size, model=FLAT)
+    steps = compiled.steps_per_epoch * compiled.config.epochs
+    monkeypatch.setattr(training_loop, "XLA_PAYS_FROM", steps + 1)
+    plain = make(650, batch_size=batch_size, model=FLAT)
+    for epoch in range(2):
+        losses = compiled.run_epoch(epoch)
+        assert losses == pytest.approx(plain.run_epoch(epoch), rel=1e-5)
+    assert losses["penalty"] > 0
+
+
+@pytest.mark.parametrize(("steps", "compiles"), [(12, True), (13, False)])
+def test_xla_compiles_runs_that_are_long_enough(monkeypatch, steps, compiles):
+    monkeypatch.setattr(training_loop, "XLA_PAYS_FROM", steps)
+    loop = make(50)
+    assert loop.steps_per_epoch * loop.config.epochs == 12
+    call = loop.model.call
+
+    def with_python_inside(x, **arguments):
+        tf.numpy_function(lambda: None, [], [])
+        return call(x, **arguments)
+
+    monkeypatch.setattr(loop.model, "call", with_python_inside)
+    with pytest.raises(tf.errors.InvalidArgumentError) if compiles else nullcontext():
+        loop.run_epoch(0)
 
 
 def test_same_seed_same_weights_other_seed_others():

@@ -1,0 +1,169 @@
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils.estimator_checks import check_estimator
+
+from memae_tf import OutlierDetector, load_detector
+from memae_tf.errors import UserError
+
+# What the network computes in float32 depends, in its last digits, on the place in a batch; these
+# two ask for seven digits.
+ROUNDING = {
+    "check_methods_sample_order_invariance": "scores are computed in float32",
+    "check_methods_subset_invariance": "scores are computed in float32",
+}
+
+
+def ring(size: int, seed: int = 0) -> np.ndarray:
+    """Samples (size, 8) on a curve, slightly off it."""
+    rng = np.random.default_rng(seed)
+    angle = rng.uniform(0, 2 * np.pi, (size, 1))
+    curve = np.hstack([np.sin(angle * k + k) for k in (1, 1, 2, 2)] + [np.cos(angle)] * 4)
+    return curve + rng.normal(scale=0.02, size=curve.shape)
+
+
+def shuffled(x: np.ndarray) -> np.ndarray:
+    """The same numbers in each column, of which no two belong together."""
+    return np.random.default_rng(1).permuted(x, axis=0)
+
+
+def small(**arguments) -> OutlierDetector:
+    return OutlierDetector(
+        **{"hidden": [16], "num_slots": 20, "epochs": 1, "random_state": 0, **arguments}
+    )
+
+
+def table(size: int = 300) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    protocol = rng.choice(["tcp", "udp"], size)
+    return pd.DataFrame(
+        {
+            "bytes": np.where(protocol == "tcp", 1000, 10) * rng.uniform(0.9, 1.1, size),
+            "protocol": protocol,
+            "open": rng.choice([True, False], size),
+        }
+    )
+
+
+def test_contract_of_scikit_learn():
+    results = check_estimator(small(), on_skip=None, expected_failed_checks=ROUNDING)
+    assert len(results) > 30
+
+
+def test_scores_do_not_depend_on_what_is_beside():
+    x = ring(200)
+    detector = small().fit(x)
+    scores = detector.score_samples(x)
+    order = np.random.default_rng(0).permutation(len(x))
+    np.testing.assert_allclose(detector.score_samples(x[order]), scores[order], rtol=1e-5)
+    one_by_one = np.concatenate([detector.score_samples(row[None]) for row in x[:5]])
+    np.testing.assert_allclose(one_by_one, scores[:5], rtol=1e-5)
+
+
+def test_it_learns_what_belongs_together():
+    train, normal = ring(1000), ring(300, seed=2)
+    detector = small(epochs=100, learning_rate=0.01, batch_size=100, contamination=0.05).fit(train)
+    x, y = np.vstack([normal, shuffled(normal)]), np.repeat([0, 1], 300)
+    assert roc_auc_score(y, -detector.score_samples(x)) > 0.95
+    assert roc_auc_score(y, -small().fit(train).score_samples(x)) < 0.75
+    assert (detector.predict(train) == -1).sum() == 50
+    assert (detector.predict(normal) == -1).mean() < 0.1
+    assert (detector.predict(shuffled(normal)) == -1).mean() > 0.7
+    assert len(detector.history_) == 100
+    assert detector.history_[-1]["loss"] < detector.history_[0]["loss"] / 3
+
+
+def test_tables_with_words_and_holes():
+    train = table()
+    detector = small(epochs=60, learning_rate=0.01, batch_size=50, shrink=0.0).fit(train)
+    assert detector.detector_.field_names == ["bytes", "open", "protocol"]
+    odd = train.head(4).assign(protocol=["icmp", "tcp", "udp", None], bytes=[1000, np.nan, 10, 10])
+    scores = -detector.score_samples(odd)
+    assert np.isfinite(scores).all()
+    # An unseen word is odder than one that belongs to the number.
+    assert scores[0] > scores[2]
+    swapped = train.assign(protocol=train["protocol"].map({"tcp": "udp", "udp": "tcp"}))
+    y = np.repeat([0, 1], len(train))
+    assert roc_auc_score(y, -detector.score_samples(pd.concat([train, swapped]))) > 0.95
+    unnamed = train.set_axis(range(3), axis="columns")
+    assert small().fit(unnamed).detector_.field_names == ["x0", "x2", "x1"]
+    with pytest.raises(ValueError, match="feature names"):
+        detector.predict(train.rename(columns={"bytes": "octets"}))
+    with pytest.raises(UserError, match="'bytes' holds text"):
+        detector.predict(train.astype({"bytes": object}).assign(bytes="many"))
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ({"t": pd.Timestamp("2020-01-01")}, "'t' holds times"),
+        ({"rate": np.inf}, "'rate' contains infinity"),
+    ],
+)
+def test_tables_that_cannot_be_learned(column, message):
+    with pytest.raises(ValueError, match=message):
+        small().fit(pd.concat([table(), pd.DataFrame(column, index=range(300))], axis=1))
+    with pytest.raises(ValueError, match="0 sample"):
+        small().fit(table(0))
+
+
+def test_its_detector_serves_the_same(tmp_path):
+    x = ring(200)
+    detector = small(contamination=0.1).fit(x)
+    detector.detector_.save(tmp_path / "detector.keras")
+    records = {f"x{i}": x[:, i] for i in range(8)}
+    answer = load_detector(tmp_path / "detector.keras").detect(records, explain=True)
+    np.testing.assert_array_equal(answer["score"], -detector.score_samples(x))
+    np.testing.assert_array_equal(answer["is_anomaly"] == 1, detector.predict(x) == -1)
+    np.testing.assert_allclose(answer["threshold"], -detector.offset_)
+    assert answer["field_error"].shape == x.shape
+    again = pickle.loads(pickle.dumps(detector))
+    np.testing.assert_array_equal(again.predict(x), detector.predict(x))
+
+
+def test_seeds_are_its_own_affair():
+    x = ring(100)
+    np.random.seed(5)
+    state = np.random.get_state()[1].copy()
+    first, same, other = (small(random_state=seed).fit(x).score_samples(x) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    np.testing.assert_array_equal(first, same)
+    assert (first != other).all()
+    # As scikit-learn has it, another one each time.
+    again = [small(random_state=None).fit(x).score_samples(x) for _ in range(2)]
+    assert (again[0] != again[1]).all()
+
+
+def test_searches_over_its_arguments():
+    x = ring(90)
+    search = GridSearchCV(
+        small(),
+        {"num_slots": np.array([5, 10]), "hidden": [(4,), (8, 4)]},
+        scoring=lambda estimator, x, y=None: estimator.score_samples(x).mean(),
+        cv=2,
+        refit=True,
+    ).fit(x)
+    memory = search.best_estimator_.detector_.model.memory
+    assert memory.num_slots == search.best_params_["num_slots"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"contamination": 0.6}, r"`contamination` must be a number in \(0, 0.5\]. .*=0.6"),
+        ({"contamination": "auto"}, "`contamination` must be a number"),
+        ({"num_slots": 0}, "`num_slots`: input should be greater than 0. Received: num_slots=0"),
+        ({"variant": "vae"}, "`variant`: input should be 'ae', 'memae-nonspar' or 'memae'"),
+        ({"hidden": 8}, "`hidden`: input should be a valid list. Received: hidden=8"),
+        ({"scaling": "robust"}, "`scaling` must be one of"),
+        ({"learning_rate": 0}, "`learning_rate`: .* Received: learning_rate=0"),
+        ({"learning_rate": 1e38}, "training diverged"),
+    ],
+)
+def test_arguments_at_fault(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        small(**arguments).fit(ring(50))
