@@ -5,6 +5,7 @@ import codecs
 import contextlib
 import csv
 import difflib
+import glob
 import gzip
 import io
 import itertools
@@ -15,7 +16,9 @@ import sys
 import warnings
 import zipfile
 import zlib
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -55,6 +58,70 @@ BLOCK = 2**16
 PAUSE = 0.05
 
 
+@dataclass(frozen=True)
+class Files:
+    """Where the records of one table come from.
+
+    Attributes:
+        paths: The files, one after the other.
+        starts: The number of records before each of them.
+    """
+
+    paths: tuple[Path, ...]
+    starts: tuple[int, ...]
+
+    def __str__(self) -> str:
+        """What a message calls them."""
+        first, *others = self.paths
+        return f"{first} and {len(others)} more" if others else str(first)
+
+    @property
+    def name(self) -> str:
+        """Of the data: that of a single file, or of the folder of several."""
+        first, *others = self.paths
+        return first.resolve().parent.name if others else first.stem
+
+    def place(self, row: int) -> tuple[Path, int]:
+        """The file of a row of the table, and which of its records it is, from 1."""
+        number = bisect_right(self.starts, row) - 1
+        return self.paths[number], row - self.starts[number] + 1
+
+
+def read_tables(
+    names: Sequence[Path], unwanted: Collection[str] = ()
+) -> tuple[pd.DataFrame, Files]:
+    """Files that `read_table` takes, one or more with the same columns, as one data frame.
+
+    Args:
+        names: Paths or patterns (`*`, `?`, `[...]`) of the files. The order of the columns is that
+            of the first.
+        unwanted: Names of columns that a file may lack, or have several times.
+
+    Raises:
+        UserError: As `read_table` does; if a file has other columns than the first one.
+    """
+    paths = [path for name in names for path in _matching(name)]
+    tables = [read_table(path, unwanted) for path in paths]
+    first = paths[0], tables[0]
+    for other in zip(paths[1:], tables[1:], strict=True):
+        for (path, table), (whose, model) in ((other, first), (first, other)):
+            missing = [n for n in model if n not in table and n not in unwanted]
+            if missing:
+                raise missing_column(path, missing, f"{whose} has", table)
+    starts = itertools.accumulate(map(len, tables[:-1]), initial=0)
+    return pd.concat(tables, ignore_index=True), Files(tuple(paths), tuple(starts))
+
+
+def _matching(name: Path) -> list[Path]:
+    """The files of a pattern, sorted; what exists is none, whatever it is called."""
+    if name.exists() or not glob.has_magic(str(name)):
+        return [name]
+    paths = [Path(path) for path in sorted(glob.glob(str(name)))]
+    if not paths:
+        raise UserError(f"{name}: there are no files of such names")
+    return paths
+
+
 def read_table(path: Path, unwanted: Collection[str] = ()) -> pd.DataFrame:
     """A CSV file (with a header, also compressed) or a Parquet file as a data frame.
 
@@ -78,8 +145,8 @@ def read_table(path: Path, unwanted: Collection[str] = ()) -> pd.DataFrame:
     return table.loc[:, ~(table.columns.duplicated() & table.columns.isin(list(unwanted)))]
 
 
-def read_words(path: Path, column: str) -> np.ndarray:
-    """The cells of one column of a file that `read_table` takes as `word` has them.
+def read_words(files: Files, column: str) -> np.ndarray:
+    """The cells of one column of files that `read_table` takes as `word` has them.
 
     What it makes of numbers depends on the other cells: of codes, one empty cell makes fractions,
     and zeros in front are gone.
@@ -87,6 +154,10 @@ def read_words(path: Path, column: str) -> np.ndarray:
     Returns:
         An array of str (records,).
     """
+    return np.concatenate([_words_of(path, column) for path in files.paths])
+
+
+def _words_of(path: Path, column: str) -> np.ndarray:
     with _reading(path):
         if _is_parquet(path):
             import pyarrow.parquet
@@ -410,13 +481,16 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def not_a_number(path: Path | str, column: pd.Series, numbers: pd.Series, advice: str) -> UserError:
+def not_a_number(
+    source: Files | Path | str, column: pd.Series, numbers: pd.Series, advice: str
+) -> UserError:
     """The error of a column that is NaN in `numbers` where it holds text."""
     row = numbers.index[numbers.isna()][0]
+    path, record = source.place(row) if isinstance(source, Files) else (source, row + 1)
     text = str(column[row])
     mend = "write it without commas, with a decimal point" if _has_commas(text) else "mend it"
     return UserError(
-        f"{path}: column '{column.name}', record {row + 1}: '{text}' is not a number; "
+        f"{path}: column '{column.name}', record {record}: '{text}' is not a number; "
         f"{mend}, {advice}"
     )
 

@@ -8,6 +8,12 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 
 from memae_tf.config.section import FinitePositive, Section, Share
 
+# Files that are read as one, by paths and patterns; a single one needs no list.
+Files = Annotated[
+    list[Path],
+    Field(min_length=1),
+    pydantic.BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
+]
 Scaling = Literal["log", "standard", "minmax"]
 
 
@@ -34,8 +40,8 @@ class TabularData(RecordData):
     """A person's own CSV or Parquet files."""
 
     name: Literal["tabular"]
-    train: Path
-    test: Path | None = Field(None, description="own test file; else a part of `train`")
+    train: Files = Field(description="file, pattern of files, or list of both")
+    test: Files | None = Field(None, description="own test files; else a part of `train`")
     label: str | None = Field(None, description="column that says what is normal")
     normal: list[str | int | bool] = Field(
         ["normal", "benign", "0"], description="labels of normal records (case is ignored)"

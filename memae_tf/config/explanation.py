@@ -28,6 +28,8 @@ def explain(schema: type[BaseModel], problem: dict) -> str:
         return f"{key}: '{problem['input']}' is not one of {context['expected']}"
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return f"{key}: should be a section with keys of its own, got {problem['input']!r}"
+    if kind == "path_type":
+        return f"{key}: should be a path, got {problem['input']!r}"
     if kind == "value_error":
         # Of our own validators.
         return f"{key}: {context['error']}"

@@ -2,7 +2,6 @@
 
 import difflib
 import shlex
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,12 +13,13 @@ from memae_tf.data.dataset import Dataset, Records, take
 from memae_tf.errors import UserError
 from memae_tf.layers import RecordFeaturizer
 from memae_tf.tables import (
+    Files,
     as_float32,
     as_numbers,
     missing_column,
     near,
     not_a_number,
-    read_table,
+    read_tables,
     read_words,
 )
 
@@ -49,20 +49,20 @@ def load(config: TabularData, seed: int) -> Dataset:
     Raises:
         UserError: If a file or a column is missing, empty, damaged or not what it should be.
     """
-    table = read_table(config.train, config.drop)
-    labels = _labels(config, table, config.train, is_tested=config.test is None)
-    columns = _feature_columns(config, table)
-    records = _records(config, table, columns, config.train)
+    table, files = read_tables(config.train, config.drop)
+    labels = _labels(config, table, files, is_tested=config.test is None)
+    columns = _feature_columns(config, table, files)
+    records = _records(config, table, columns, files)
     test = test_labels = None
     if config.test is not None:
         protocol = "given"
         train = records if labels is None else take(records, labels == 0)
-        test, test_labels = _test_file(config, columns, train)
+        test, test_labels = _test_files(config, columns, train, files)
     elif labels is not None:
         protocol = "holdout"
         if (labels == 0).sum() == 1:
             raise UserError(
-                f"{config.train}: has one normal record by column '{config.label}' "
+                f"{files}: has one normal record by column '{config.label}' "
                 f"(data.normal={config.normal}); training and test need at least one each"
             )
         train_rows, test_rows = splits.holdout(labels, seed, config.test_share)
@@ -70,7 +70,7 @@ def load(config: TabularData, seed: int) -> Dataset:
         test_labels = labels[test_rows]
     else:
         protocol, train = "unlabelled", records
-    _check(config, train, columns)
+    _check(config, train, columns, files)
     featurizer = RecordFeaturizer(
         numeric=[name for name, kind in columns.items() if kind == "numeric"],
         categorical=[name for name, kind in columns.items() if kind == "categorical"],
@@ -79,7 +79,7 @@ def load(config: TabularData, seed: int) -> Dataset:
     )
     featurizer.adapt(train)
     return Dataset(
-        name=config.train.stem,
+        name=files.name,
         protocol=protocol,
         simulated=False,
         featurizer=featurizer,
@@ -91,7 +91,7 @@ def load(config: TabularData, seed: int) -> Dataset:
 
 
 def _labels(
-    config: TabularData, table: pd.DataFrame, path: Path, is_tested: bool
+    config: TabularData, table: pd.DataFrame, files: Files, is_tested: bool
 ) -> np.ndarray | None:
     """1 for an anomaly, 0 for a normal record; `None` without a label column.
 
@@ -102,14 +102,14 @@ def _labels(
     if config.label is None:
         return None
     if config.label not in table:
-        raise UserError(f"{path}: has no label column '{config.label}'{near(config.label, table)}")
+        raise UserError(f"{files}: has no label column '{config.label}'{near(config.label, table)}")
     column = table[config.label]
     if column.isna().any():
-        row = int(np.flatnonzero(column.isna())[0])
-        raise UserError(f"{path}: record {row + 1} has no label in column '{config.label}'")
+        path, record = files.place(int(np.flatnonzero(column.isna())[0]))
+        raise UserError(f"{path}: record {record} has no label in column '{config.label}'")
     normal = {_label_text(label) for label in config.normal}
     labels = np.array([_label_text(value) not in normal for value in column], dtype="int64")
-    _require_no_typo(config, column, labels, path)
+    _require_no_typo(config, column, labels, files)
     if labels.all() or (is_tested and not labels.any()):
         kind = "anomalous" if labels.all() else "normal"
         values = [str(value) for value in column.unique()]
@@ -121,14 +121,14 @@ def _labels(
                 f"with {_drop(config, config.label)}"
             )
         raise UserError(
-            f"{path}: by column '{config.label}' all records are {kind} "
+            f"{files}: by column '{config.label}' all records are {kind} "
             f"(data.normal={config.normal}, and the labels are {there}){advice}"
         )
     return labels
 
 
 def _require_no_typo(
-    config: TabularData, column: pd.Series, labels: np.ndarray, path: Path
+    config: TabularData, column: pd.Series, labels: np.ndarray, files: Files
 ) -> None:
     """Refuses a name of normal records that none has, and that is nearly one of the others'.
 
@@ -150,7 +150,7 @@ def _require_no_typo(
         close = difflib.get_close_matches(text, alike, 1, NEARLY)
         if close and text not in normal:
             raise UserError(
-                f"{path}: data.normal names '{label}', which no record has in column "
+                f"{files}: data.normal names '{label}', which no record has in column "
                 f"'{config.label}'; did you mean '{others[close[0]]}'?"
             )
 
@@ -168,7 +168,7 @@ def _label_text(value) -> str:
     return str(value).strip().lower()
 
 
-def _feature_columns(config: TabularData, table: pd.DataFrame) -> dict[str, str]:
+def _feature_columns(config: TabularData, table: pd.DataFrame, files: Files) -> dict[str, str]:
     """The kind of every column that is a feature: "numeric" or "categorical"."""
     declared = dict.fromkeys(config.numeric, "numeric")
     declared.update(dict.fromkeys(config.categorical, "categorical"))
@@ -178,31 +178,31 @@ def _feature_columns(config: TabularData, table: pd.DataFrame) -> dict[str, str]
     for key in ("numeric", "categorical", "drop"):
         for name in getattr(config, key):
             if name not in table:
-                raise missing_column(config.train, [name], f"data.{key} names", table)
+                raise missing_column(files, [name], f"data.{key} names", table)
     left_out = {*config.drop, config.label}
     names = [name for name in table.columns if name not in left_out]
     if not names:
-        raise UserError(f"{config.train}: has no columns besides the label and data.drop")
+        raise UserError(f"{files}: has no columns besides the label and data.drop")
     if "" in names:
         raise UserError(
-            f"{config.train}: column {list(table.columns).index('') + 1} has no name; give it one, "
+            f"{files}: column {list(table.columns).index('') + 1} has no name; give it one, "
             "or delete it (pandas writes its row numbers so, unless told index=False)"
         )
     for name in set(names) & set(declared):
-        _require_values(config, table[name])
-    return {name: declared.get(name) or _infer_kind(config, table[name]) for name in names}
+        _require_values(config, table[name], files)
+    return {name: declared.get(name) or _infer_kind(config, table[name], files) for name in names}
 
 
-def _require_values(config: TabularData, column: pd.Series) -> None:
+def _require_values(config: TabularData, column: pd.Series, files: Files) -> None:
     """Refuses cells of Parquet that hold many values."""
     if column.dtype == object and any(isinstance(v, (list, dict, np.ndarray)) for v in column):
         raise UserError(
-            f"{config.train}: column '{column.name}' holds lists or records, which are no feature; "
+            f"{files}: column '{column.name}' holds lists or records, which are no feature; "
             f"leave it out with {_drop(config, column.name)}"
         )
 
 
-def _infer_kind(config: TabularData, column: pd.Series) -> str:
+def _infer_kind(config: TabularData, column: pd.Series, files: Files) -> str:
     """The kind of an undeclared column.
 
     Raises:
@@ -211,12 +211,12 @@ def _infer_kind(config: TabularData, column: pd.Series) -> str:
             comes twice.
     """
     types = pd.api.types
-    _require_values(config, column)
+    _require_values(config, column, files)
     if _is_boolean(column):
         return "categorical"
     if types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column):
         raise UserError(
-            f"{config.train}: column '{column.name}' holds times, which are no feature as they "
+            f"{files}: column '{column.name}' holds times, which are no feature as they "
             f"are; leave it out with {_drop(config, column.name)}"
         )
     given = column.dropna()
@@ -226,11 +226,11 @@ def _infer_kind(config: TabularData, column: pd.Series) -> str:
     texts = pd.Series(given.unique()).astype(str).str.replace(",", "")
     share = pd.to_numeric(texts, errors="coerce").notna().mean()
     if len(given) and max(share, numbers.notna().mean()) >= MOSTLY_NUMERIC:
-        raise not_a_number(config.train, column, numbers, "or declare it in data.categorical")
+        raise not_a_number(files, column, numbers, "or declare it in data.categorical")
     different = given.nunique()
     if different > max(MOST_CATEGORIES, MOSTLY_DIFFERENT * len(given)):
         raise UserError(
-            f"{config.train}: column '{column.name}' has {different:,} different texts in "
+            f"{files}: column '{column.name}' has {different:,} different texts in "
             f"{len(given):,} records, which are hardly categories; leave it out with "
             f"{_drop(config, column.name)}, or declare it in data.categorical"
         )
@@ -246,65 +246,66 @@ def _is_boolean(column: pd.Series) -> bool:
 
 
 def _records(
-    config: TabularData, table: pd.DataFrame, columns: dict[str, str], path: Path
+    config: TabularData, table: pd.DataFrame, columns: dict[str, str], files: Files
 ) -> Records:
-    return {name: _column(config, table[name], kind, path) for name, kind in columns.items()}
+    return {name: _column(config, table[name], kind, files) for name, kind in columns.items()}
 
 
-def _column(config: TabularData, column: pd.Series, kind: str, path: Path) -> np.ndarray:
+def _column(config: TabularData, column: pd.Series, kind: str, files: Files) -> np.ndarray:
     """A column as the featurizer takes it: float32, or an object array of str."""
     if kind == "numeric":
-        return _numbers(config, column, path)
+        return _numbers(config, column, files)
     if _is_boolean(column):
         return column.astype("boolean").to_numpy(dtype="float32", na_value=np.nan)
     if pd.api.types.is_numeric_dtype(column) and column.abs().max() <= LARGEST_CODE:
         return column.to_numpy(dtype="float32", na_value=np.nan)
-    return read_words(path, column.name)
+    return read_words(files, column.name)
 
 
-def _numbers(config: TabularData, column: pd.Series, path: Path) -> np.ndarray:
+def _numbers(config: TabularData, column: pd.Series, files: Files) -> np.ndarray:
     numbers = pd.to_numeric(column, errors="coerce")
     text = numbers.isna() & column.notna()
     if text.any():
-        raise not_a_number(path, column, numbers.where(~column.isna(), 0), "or leave it empty")
+        raise not_a_number(files, column, numbers.where(~column.isna(), 0), "or leave it empty")
     values = numbers.to_numpy(dtype="float64", na_value=np.nan)
     if config.non_finite == "error" and not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0])
+        path, record = files.place(row)
         what = "is empty or NaN" if np.isnan(values[row]) else "is infinite"
         raise UserError(
-            f"{path}: column '{column.name}', record {row + 1}: the number {what}; mend it, or "
+            f"{path}: column '{column.name}', record {record}: the number {what}; mend it, or "
             "set data.non_finite=accept to read it as the mean, or as the largest feature"
         )
     return as_float32(values)
 
 
-def _test_file(
-    config: TabularData, columns: dict[str, str], train: Records
+def _test_files(
+    config: TabularData, columns: dict[str, str], train: Records, train_files: Files
 ) -> tuple[Records, np.ndarray]:
-    """The records and labels of the `test` file, its columns of the dtypes of `train`.
+    """The records and labels of the `test` files, their columns of the dtypes of `train`.
 
     Raises:
-        UserError: If it lacks a column of the training file, or no labels are declared.
+        UserError: If they lack a column of the training files, or no labels are declared.
     """
-    table = read_table(config.test, config.drop)
+    table, files = read_tables(config.test, config.drop)
     missing = [name for name in columns if name not in table]
     if missing:
-        raise missing_column(config.test, missing, f"{config.train} has", table)
-    labels = _labels(config, table, config.test, is_tested=True)
+        raise missing_column(files, missing, f"{train_files} has", table)
+    labels = _labels(config, table, files, is_tested=True)
     if labels is None:
-        raise UserError(f"data.test={config.test}: needs data.label, the column with its labels")
-    records = _records(config, table, columns, config.test)
+        raise UserError(f"data.test={files}: needs data.label, the column with its labels")
+    records = _records(config, table, columns, files)
     for name, column in records.items():
         # Of categories that are text in one file and numbers in the other, none is a known one.
         if train[name].dtype == object and column.dtype != object:
-            records[name] = read_words(config.test, name)
+            records[name] = read_words(files, name)
         elif train[name].dtype != object and column.dtype == object:
             numbers = as_numbers(table[name])
             records[name] = numbers.to_numpy(dtype="float32", na_value=np.nan)
     return records, labels
 
 
-def _check(config: TabularData, train: Records, columns: dict[str, str]) -> None:
+def _check(config: TabularData, train: Records, columns: dict[str, str], files: Files) -> None:
     """Refuses what would train but mean nothing.
 
     Raises:
@@ -314,7 +315,7 @@ def _check(config: TabularData, train: Records, columns: dict[str, str]) -> None
     constant = [name for name in columns if _is_constant(train[name])]
     if constant and num_records > 1:
         raise UserError(
-            f"{config.train}: constant in the training records: {', '.join(constant)}; "
+            f"{files}: constant in the training records: {', '.join(constant)}; "
             f"leave out with {_drop(config, *constant)}"
         )
 

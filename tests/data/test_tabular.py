@@ -74,6 +74,63 @@ def labelled(path, labels, header="x,label"):
     return write(path, header, *(f"{i},{label}" for i, label in enumerate(labels)))
 
 
+# several files
+
+
+def several(tmp_path):
+    """Two days in a folder, the second with its columns in another order."""
+    folder = tmp_path / "days"
+    folder.mkdir()
+    one = write(folder / "1.csv", "size,kind,label", "1,tcp,a", "2,udp,a", "3,7,b")
+    two = write(folder / "2.csv", "label,size,kind", "a,4,", "a,5.5,080", "b,6,tcp")
+    return folder, one, two
+
+
+@pytest.mark.parametrize("names", [["1.csv", "2.csv"], ["*.csv"], ["1.csv", "[2-9].csv"]])
+def test_several_files_are_one(tmp_path, names):
+    folder, *_ = several(tmp_path)
+    dataset = load([folder / name for name in names], drop=["label"], categorical=["kind"])
+    assert dataset.name == "days"
+    assert kinds(dataset) == {"numeric": ["size"], "categorical": ["kind"]}
+    np.testing.assert_array_equal(dataset.train["size"], np.float32([1, 2, 3, 4, 5.5, 6]))
+    # As they stand in the files, whatever pandas makes of each.
+    assert list(dataset.train["kind"]) == ["tcp", "udp", "7", "", "080", "tcp"]
+
+
+def test_several_files_are_tested_on(tmp_path):
+    folder, one, two = several(tmp_path)
+    given = {"label": "label", "normal": ["a"], "categorical": ["kind"]}
+    dataset = load(one, test=[two, folder / "1*"], **given)
+    np.testing.assert_array_equal(dataset.labels, [0, 0, 1, 0, 0, 1])
+    np.testing.assert_array_equal(dataset.train["size"], [1, 2])
+    np.testing.assert_array_equal(dataset.test["size"], np.float32([4, 5.5, 6, 1, 2, 3]))
+
+
+def test_a_name_with_a_star_is_a_file_if_it_is_there(tmp_path):
+    (tmp_path / "ab.csv").write_text("x\n9\n")
+    path = write(tmp_path / "a*.csv", "x", "1", "2")
+    np.testing.assert_array_equal(load(path).train["x"], [1, 2])
+
+
+def test_what_is_wrong_in_one_of_several_files_is_named_with_it(tmp_path):
+    folder, one, two = several(tmp_path)
+    three = write(folder / "3.csv", "kind,size,label", "tcp,1,a", "tcp,x,")
+    both, given = [one, two, three], {"categorical": ["kind"]}
+    assert_says(user_error(both, **given), three, "column 'size', record 2", "'x' is not a number")
+    assert_says(user_error(both, label="label", **given), three, "record 2 has no label")
+    assert user_error([one, two], drop=["nothing"]).startswith(f"{one} and 1 more: has no column")
+    write(three, "kind,size,label", "tcp,1,a", "tcp,,a")
+    assert_says(user_error(both, **given), three, "column 'size', record 2: the number is empty")
+    assert_says(user_error([folder / "*.txt"]), folder / "*.txt", "no files of such names")
+    write(three, "kind,bytes,label", "tcp,1,a")
+    assert user_error(both) == (
+        f"{three}: has no column 'size', which {one} has; it has kind, bytes, label"
+    )
+    write(three, "kind,size,label,bytes", "tcp,1,a,")
+    assert_says(user_error(both), one, f"has no column 'bytes', which {three} has")
+    assert size(load(both, drop=["bytes"], **given).train) == 7
+
+
 # reading
 
 
