@@ -87,7 +87,9 @@ def _column(name: str, values, dtype: str, is_category: bool) -> np.ndarray:
             f"list of one dict. Received: shape={values.shape}"
         )
     if dtype == "float32" and values.dtype.kind in "biuf":
-        return values.astype("float32")
+        # What float32 cannot hold is infinite.
+        with np.errstate(over="ignore"):
+            return values.astype("float32")
     values = values.astype(object)
     if dtype == "string":
         return np.array([word(value) for value in values], dtype=object)

@@ -23,6 +23,8 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str):
+        # argparse asks for what may be left out, too, where options stand between arguments.
+        message = message.replace("config, dotted.key=value", "config")
         self.exit(USER_ERROR, f"{self.prog}: error: {message} (see --help)\n")
 
 
@@ -86,14 +88,20 @@ def import_tensorflow() -> None:
 
     Some of them are written before its own log level counts, straight to file descriptor 2. A
     failing import shows what was written.
+
+    Raises:
+        UserError: If Keras was told to work with another backend.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _stderr_unless_fault():
         import tensorflow as tf
 
+        from memae_tf.graphs import require_tensorflow
+
         # The first look at the devices has messages of its own.
         tf.config.list_physical_devices()
     tf.get_logger().setLevel("ERROR")
+    require_tensorflow()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 import keras
 
+from memae_tf.errors import UserError
+
 
 def as_graph(function: Callable, specs) -> Callable:
     """A function of raw input and a scalar, on TensorFlow compiled to a graph.
@@ -21,3 +23,17 @@ def as_graph(function: Callable, specs) -> Callable:
 
     tensors = keras.tree.map_structure(lambda spec: tf.TensorSpec(spec.shape, spec.dtype), specs)
     return tf.function(function, (tensors, tf.TensorSpec((), "float32")), autograph=False)
+
+
+def require_tensorflow() -> None:
+    """Refuses to train or serve on another backend.
+
+    Raises:
+        UserError: Naming it.
+    """
+    backend = keras.backend.backend()
+    if backend != "tensorflow":
+        raise UserError(
+            f"KERAS_BACKEND={backend}: commands and training run on TensorFlow; unset it, or "
+            "set it to tensorflow"
+        )

@@ -2,32 +2,41 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pydantic
-from pandas.api import types
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from memae_tf.columns import word
 from memae_tf.config import DenseModel, MemoryConfig, TrainingConfig
+from memae_tf.config.data import RecordData
 from memae_tf.config.section import Section
 from memae_tf.data.dataset import Dataset
+from memae_tf.data.kinds import infer_kind, is_boolean
 from memae_tf.evaluation.thresholds import top_ratio
 from memae_tf.layers import RecordFeaturizer
 from memae_tf.training.experiment import fit, require_finite
+from memae_tf.training.loop import TrainingDivergedError
+from memae_tf.training.strategy import local_strategy
+
+# Initial weights are drawn from Python's generator, which threads share.
+DRAWING = threading.Lock()
 
 
 class OutlierDetector(OutlierMixin, BaseEstimator):
     """A memory-augmented autoencoder of tables, with the verbs of scikit-learn's outlier detectors.
 
     It learns what most samples look like; what it cannot rebuild from that is an outlier. Arrays
-    are numeric. Of a pandas DataFrame, columns of numbers and booleans are numeric, and all others
-    categorical, with at most 256 categories each. `RecordFeaturizer` says what missing values (NaN)
-    mean, and categories that were not there in training. Needs the TensorFlow backend of Keras.
+    are numeric. Of a pandas DataFrame, columns of numbers are numeric, those of text and booleans
+    categorical; the dtype `category` declares them so. `RecordFeaturizer` says what missing values
+    (NaN) mean, and categories that were not there in training. It trains on the machine's GPUs or
+    CPU, on the TensorFlow backend of Keras; fits in several threads wait for each other.
 
     Example:
 
@@ -101,7 +110,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         self.contamination = contamination
         self.random_state = random_state
 
-    def fit(self, X, y=None):  # noqa: N803
+    def fit(self, X: Any, y: Any = None) -> "OutlierDetector":  # noqa: N803
         """Learns from samples, a few outliers among them.
 
         Args:
@@ -112,20 +121,18 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             The estimator.
 
         Raises:
-            ValueError: If `X` or an argument is at fault.
-            TrainingDivergedError: A ValueError, if the loss becomes NaN.
+            ValueError: If `X` or an argument is at fault; if the loss becomes NaN.
         """
-        architecture, training = self._sections()
+        architecture, training, numbers = self._sections()
         columns = self._columns(X, reset=True)
-        numeric = [name for name, column in columns.items() if column.dtype != object]
         featurizer = RecordFeaturizer(
-            numeric=numeric,
-            categorical=[name for name in columns if name not in numeric],
-            scaling=self.scaling,
-            clip=self.clip,
+            numeric=[name for name, column in columns.items() if _is_numeric(column)],
+            categorical=[name for name, column in columns.items() if not _is_numeric(column)],
+            scaling=numbers.scaling,
+            clip=numbers.clip,
         )
-        featurizer.adapt(columns)
-        train = featurizer.as_input(columns)
+        featurizer.adapt({name: _cells(column) for name, column in columns.items()})
+        train = self._records(featurizer, columns)
         dataset = Dataset(
             name="samples",
             protocol="none",
@@ -136,15 +143,23 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             labels=None,
             threshold="train_quantile",
         )
-        with _own_randomness():
-            self.detector_, self.history_ = fit(architecture, training, dataset)
-        scores = self.detector_.score(train)
-        require_finite(scores, training)
+        try:
+            with _drawing_from(training.seed):
+                self.detector_, self.history_ = fit(
+                    architecture, training, dataset, strategy=local_strategy()
+                )
+            scores = self.detector_.score(train)
+            require_finite(scores, training)
+        except TrainingDivergedError:
+            raise TrainingDivergedError(
+                "training diverged: `learning_rate` should be smaller. "
+                f"Received: learning_rate={self.learning_rate}"
+            ) from None
         self.detector_.threshold = top_ratio(scores, self.contamination)
         self.offset_ = -float(self.detector_.threshold.numpy())
         return self
 
-    def score_samples(self, X):  # noqa: N803
+    def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
         """Minus the anomaly scores: the lower, the less normal.
 
         Args:
@@ -153,14 +168,16 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         Returns:
             Float64 array (samples,), computed in float32.
         """
-        check_is_fitted(self)
-        return -self.detector_.score(self._columns(X, reset=False)).astype("float64")
+        check_is_fitted(self, "detector_")
+        columns = self._columns(X, reset=False)
+        records = self._records(self.detector_.featurizer, columns)
+        return -self.detector_.score(records).astype("float64")
 
-    def decision_function(self, X):  # noqa: N803
+    def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
         """`score_samples` less `offset_`: negative for outliers, float64 (samples,)."""
         return self.score_samples(X) - self.offset_
 
-    def predict(self, X):  # noqa: N803
+    def predict(self, X: Any) -> np.ndarray:  # noqa: N803
         """1 for inliers, -1 for outliers, int64 (samples,)."""
         return np.where(self.decision_function(X) < 0, -1, 1)
 
@@ -170,18 +187,18 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         tags.input_tags.categorical = True
         return tags
 
-    def _sections(self) -> tuple[DenseModel, TrainingConfig]:
+    def _sections(self) -> tuple[DenseModel, TrainingConfig, RecordData]:
         """The arguments as sections of a configuration."""
-        contamination = self.contamination
+        contamination = _plain(self.contamination)
         if not isinstance(contamination, (int, float)) or not 0 < contamination <= 0.5:
             raise ValueError(
                 "`contamination` must be a number in (0, 0.5]. "
-                f"Received: contamination={contamination!r}"
+                f"Received: contamination={self.contamination!r}"
             )
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         memory = self._section(MemoryConfig)
         architecture = self._section(DenseModel, name="dense", memory=memory)
-        return architecture, self._section(TrainingConfig, seed=seed)
+        return architecture, self._section(TrainingConfig, seed=seed), self._section(RecordData)
 
     def _section(self, schema: type[Section], **others) -> Section:
         """A section of those of its keys that are arguments here, and of `others`.
@@ -194,21 +211,27 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         try:
             return schema(**values, **others)
         except pydantic.ValidationError as error:
-            problem = error.errors()[0]
-            name, message = problem["loc"][0], problem["msg"]
-            message = message[:1].lower() + message[1:]
+            name = error.errors()[0]["loc"][0]
+            # One for each of the types that a value may have.
+            messages = [p["msg"] for p in error.errors() if p["loc"][0] == name]
+            message = ", or ".join(text[:1].lower() + text[1:] for text in messages)
             raise ValueError(f"`{name}`: {message}. Received: {name}={values[name]!r}") from None
 
-    def _columns(self, X, reset: bool) -> dict[str, np.ndarray]:  # noqa: N803
-        """Columns of float64 and, of a DataFrame, of objects of str, by name.
+    def _columns(self, X: Any, reset: bool) -> Mapping[str, np.ndarray | pd.Series]:  # noqa: N803
+        """The columns by name: float64 of arrays, as they are of a DataFrame.
 
         Args:
             X: What a user has.
             reset: Whether to learn number and names of the columns, or to compare with them.
         """
-        if isinstance(X, pd.DataFrame) and not all(map(types.is_numeric_dtype, X.dtypes)):
+        if isinstance(X, pd.DataFrame):
+            if not X.columns.is_unique:
+                repeated = X.columns[X.columns.duplicated()][0]
+                raise ValueError(f"Names of columns must differ. Received: {repeated!r} twice")
             validate_data(self, X, reset=reset, skip_check_array=True)
-            columns = _columns_of(X)
+            if not len(X):
+                raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+            columns = [column for _, column in X.items()]
         else:
             columns = validate_data(
                 self, X, reset=reset, dtype="float64", ensure_all_finite="allow-nan"
@@ -216,42 +239,55 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(len(columns))])
         return dict(zip(names, columns, strict=True))
 
+    def _records(self, featurizer: RecordFeaturizer, columns: Mapping) -> dict[str, np.ndarray]:
+        """Columns as the detector takes them.
 
-def _plain(value):
+        Raises:
+            ValueError: If a numeric one holds text or infinite numbers.
+        """
+        records = featurizer.as_input(columns)
+        for name in featurizer.numeric:
+            if np.isinf(_numbers(columns[name])).any():
+                raise ValueError(f"Column '{name}' contains infinity.")
+        return records
+
+
+def _plain(value: Any) -> Any:
     """A parameter as Python has it, also where a search draws it from NumPy's."""
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _columns_of(table: pd.DataFrame) -> list[np.ndarray]:
-    """Numbers as float64, everything else as words.
+def _is_numeric(column: np.ndarray | pd.Series) -> bool:
+    """Whether a column is learned as numbers.
 
     Raises:
-        ValueError: If a column holds times or infinite numbers, or there are no rows.
+        UserError: If it is no feature.
     """
-    if not len(table):
-        raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
-    columns = []
-    for name, column in table.items():
-        if types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column):
-            raise ValueError(
-                f"Column '{name}' holds times, of which every one is new: turn it into what should "
-                f"count, such as the hour, or leave it out. Received: dtype={column.dtype}"
-            )
-        if types.is_numeric_dtype(column):
-            columns.append(column.to_numpy(dtype="float64", na_value=np.nan))
-            if np.isinf(columns[-1]).any():
-                raise ValueError(f"Column '{name}' contains infinity.")
-        else:
-            columns.append(np.array([word(value) for value in column], dtype=object))
-    return columns
+    if isinstance(column, np.ndarray):
+        return True
+    advice = "leave it out", "make its dtype `category`"
+    return infer_kind(column, "X", *advice) == "numeric"
+
+
+def _cells(column: np.ndarray | pd.Series) -> np.ndarray:
+    """A column to adapt to: float64, or objects of str."""
+    if _is_numeric(column) or is_boolean(column):
+        return _numbers(column)
+    return np.array([word(value) for value in column], dtype=object)
+
+
+def _numbers(column: np.ndarray | pd.Series) -> np.ndarray:
+    """Numbers and booleans as float64, NaN where they are missing."""
+    return pd.to_numeric(pd.Series(column)).to_numpy(dtype="float64", na_value=np.nan)
 
 
 @contextlib.contextmanager
-def _own_randomness() -> Iterator[None]:
-    """Leaves Python's and NumPy's generators as they were: the training seeds them for itself."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+def _drawing_from(seed: int) -> Iterator[None]:
+    """Seeds what initial weights are drawn from, and leaves it as it was."""
+    with DRAWING:
+        state = random.getstate()
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(state)

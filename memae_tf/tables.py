@@ -101,6 +101,9 @@ def read_tables(
         UserError: As `read_table` does; if a file has other columns than the first one.
     """
     paths = [path for name in names for path in _matching(name)]
+    repeated = [path for path in paths if paths.count(path) > 1]
+    if repeated:
+        raise UserError(f"{repeated[0]}: is named twice; name or match every file once")
     tables = [read_table(path, unwanted) for path in paths]
     first = paths[0], tables[0]
     for other in zip(paths[1:], tables[1:], strict=True):

@@ -1,8 +1,15 @@
+import datetime
+import json
 import pickle
+import random
+from concurrent.futures import ThreadPoolExecutor
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import check_estimator
@@ -80,7 +87,7 @@ def test_it_learns_what_belongs_together():
 def test_tables_with_words_and_holes():
     train = table()
     detector = small(epochs=60, learning_rate=0.01, batch_size=50, shrink=0.0).fit(train)
-    assert detector.detector_.field_names == ["bytes", "open", "protocol"]
+    assert detector.detector_.field_names == ["bytes", "protocol", "open"]
     odd = train.head(4).assign(protocol=["icmp", "tcp", "udp", None], bytes=[1000, np.nan, 10, 10])
     scores = -detector.score_samples(odd)
     assert np.isfinite(scores).all()
@@ -90,25 +97,63 @@ def test_tables_with_words_and_holes():
     y = np.repeat([0, 1], len(train))
     assert roc_auc_score(y, -detector.score_samples(pd.concat([train, swapped]))) > 0.95
     unnamed = train.set_axis(range(3), axis="columns")
-    assert small().fit(unnamed).detector_.field_names == ["x0", "x2", "x1"]
+    assert small().fit(unnamed).detector_.field_names == ["x0", "x1", "x2"]
     with pytest.raises(ValueError, match="feature names"):
         detector.predict(train.rename(columns={"bytes": "octets"}))
     with pytest.raises(UserError, match="'bytes' holds text"):
         detector.predict(train.astype({"bytes": object}).assign(bytes="many"))
+    with pytest.raises(ValueError, match="'bytes' contains infinity"):
+        detector.predict(train.assign(bytes=np.inf))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "kind"),
+    [("bool", bool), ("boolean", bool), ("bool[pyarrow]", bool), ("Int64", int), (object, int)],
+)
+def test_a_column_means_the_same_in_whatever_dtype(dtype, kind):
+    """With a hole in training, and without one later."""
+    values = np.arange(300) % 3 if kind is int else np.arange(300) % 2 == 0
+    train = table().assign(more=pd.Series(values, dtype=object).where(np.arange(300) > 5))
+    detector = small().fit(train)
+    assert ("more" in detector.detector_.featurizer.numeric) == (kind is int)
+    scores = detector.score_samples(table().assign(more=pd.Series(values, dtype=object)))
+    again = detector.score_samples(table().assign(more=pd.Series(values).astype(dtype)))
+    np.testing.assert_array_equal(again, scores)
+
+
+def test_categories_can_be_declared():
+    column = pd.Series(np.arange(300) % 5)
+    detector = small().fit(table().assign(port=column.astype("category")))
+    assert detector.detector_.featurizer.categorical["port"] == ["0", "1", "2", "3", "4"]
+    scores = detector.score_samples(table().assign(port=column))
+    np.testing.assert_array_equal(
+        detector.score_samples(table().assign(port=column.astype("category"))), scores
+    )
 
 
 @pytest.mark.parametrize(
     ("column", "message"),
     [
-        ({"t": pd.Timestamp("2020-01-01")}, "'t' holds times"),
-        ({"rate": np.inf}, "'rate' contains infinity"),
+        (pd.Timestamp("2020-01-01"), "'more' holds times"),
+        (pd.period_range("2020", periods=300), "'more' holds times"),
+        ([datetime.date(2020, 1, 1)] * 300, "'more' holds times"),
+        ([[1]] * 300, "'more' holds lists"),
+        (np.inf, "'more' contains infinity"),
+        ([*range(299), "-"], "'more', record 300: '-' is not a number; .* `category`"),
+        ([f"id {i}" for i in range(300)], "'more' has 300 different texts"),
     ],
 )
 def test_tables_that_cannot_be_learned(column, message):
     with pytest.raises(ValueError, match=message):
-        small().fit(pd.concat([table(), pd.DataFrame(column, index=range(300))], axis=1))
+        small().fit(table().assign(more=column))
+
+
+def test_tables_of_nothing_or_twice_the_same():
     with pytest.raises(ValueError, match="0 sample"):
         small().fit(table(0))
+    twice = table().rename(columns={"open": "bytes"})
+    with pytest.raises(ValueError, match=r"must differ\. Received: 'bytes' twice"):
+        small().fit(twice)
 
 
 def test_its_detector_serves_the_same(tmp_path):
@@ -127,15 +172,40 @@ def test_its_detector_serves_the_same(tmp_path):
 
 def test_seeds_are_its_own_affair():
     x = ring(100)
-    np.random.seed(5)
-    state = np.random.get_state()[1].copy()
+    keras.utils.set_random_seed(5)
+    drawn = random.random(), np.random.random(), tf.random.normal(()).numpy()
+    keras.utils.set_random_seed(5)
     first, same, other = (small(random_state=seed).fit(x).score_samples(x) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    assert drawn == (random.random(), np.random.random(), tf.random.normal(()).numpy())
     np.testing.assert_array_equal(first, same)
     assert (first != other).all()
     # As scikit-learn has it, another one each time.
     again = [small(random_state=None).fit(x).score_samples(x) for _ in range(2)]
     assert (again[0] != again[1]).all()
+    with ThreadPoolExecutor(2) as pool:
+        beside = list(pool.map(lambda seed: small(random_state=seed).fit(x), (1, 2)))
+    np.testing.assert_array_equal(beside[0].score_samples(x), first)
+    np.testing.assert_array_equal(beside[1].score_samples(x), other)
+
+
+def test_what_is_set_for_others_is_not_for_it(monkeypatch):
+    x = ring(100)
+    scores = small().fit(x).score_samples(x)
+    chief = {"cluster": {"chief": ["localhost:1"]}, "task": {"type": "chief", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(chief))
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        np.testing.assert_array_equal(small().fit(x).score_samples(x), scores)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_a_failed_fit_is_none():
+    detector = small()
+    with pytest.raises(ValueError, match="infinity"):
+        detector.fit(np.full((50, 8), np.inf))
+    with pytest.raises(NotFittedError):
+        detector.predict(ring(50))
 
 
 def test_searches_over_its_arguments():
@@ -159,9 +229,14 @@ def test_searches_over_its_arguments():
         ({"num_slots": 0}, "`num_slots`: input should be greater than 0. Received: num_slots=0"),
         ({"variant": "vae"}, "`variant`: input should be 'ae', 'memae-nonspar' or 'memae'"),
         ({"hidden": 8}, "`hidden`: input should be a valid list. Received: hidden=8"),
-        ({"scaling": "robust"}, "`scaling` must be one of"),
+        ({"scaling": "robust"}, "`scaling`: input should be 'log', .* Received: scaling='robust'"),
+        ({"scale": -1}, "`scale`: input should be 'learned', or .*greater than 0. Received: .*=-1"),
+        ({"clip": None}, "`clip`: .* Received: clip=None"),
         ({"learning_rate": 0}, "`learning_rate`: .* Received: learning_rate=0"),
-        ({"learning_rate": 1e38}, "training diverged"),
+        (
+            {"learning_rate": 1e38},
+            "diverged: `learning_rate` should be smaller. Received: .*=1e.38",
+        ),
     ],
 )
 def test_arguments_at_fault(arguments, message):

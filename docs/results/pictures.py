@@ -58,13 +58,13 @@ def rebuild(config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         [rng.permutation(np.flatnonzero(dataset.labels == label))[:SHOWN] for label in (0, 1)]
     )
     x = featurize(dataset.featurizer, dataset.test)
+    keras.utils.set_random_seed(config.training.seed)
     if isinstance(config.model, ModelSection):
         model = fit(config.model, config.training, dataset)[0].model
 
         def reconstruct(part):
             return ops.convert_to_numpy(model(part, training=False))
     else:
-        keras.utils.set_random_seed(config.training.seed)
         train = featurize(dataset.featurizer, dataset.train)
         baseline = build_baseline(config.model, train.shape[1:], config.training)
         baseline.fit(train)

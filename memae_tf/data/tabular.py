@@ -10,6 +10,7 @@ import yaml
 from memae_tf.config import TabularData
 from memae_tf.data import splits
 from memae_tf.data.dataset import Dataset, Records, take
+from memae_tf.data.kinds import infer_kind, is_boolean, require_values
 from memae_tf.errors import UserError
 from memae_tf.layers import RecordFeaturizer
 from memae_tf.tables import (
@@ -23,13 +24,6 @@ from memae_tf.tables import (
     read_words,
 )
 
-# A text column of whose cells, or of whose different texts, this share or more are numbers was
-# meant to be numeric: a word for "nothing" may stand in most of them.
-MOSTLY_NUMERIC = 0.5
-# A text column with more different ones than this, and this share of its records or more, names
-# records (addresses, times, keys) and has no categories.
-MOST_CATEGORIES = 256
-MOSTLY_DIFFERENT = 0.5
 # How alike a label and one that is not there have to be, for one to be the other with a typo.
 NEARLY = 0.8
 # Labels that a message names, at most.
@@ -189,60 +183,14 @@ def _feature_columns(config: TabularData, table: pd.DataFrame, files: Files) -> 
             "or delete it (pandas writes its row numbers so, unless told index=False)"
         )
     for name in set(names) & set(declared):
-        _require_values(config, table[name], files)
-    return {name: declared.get(name) or _infer_kind(config, table[name], files) for name in names}
-
-
-def _require_values(config: TabularData, column: pd.Series, files: Files) -> None:
-    """Refuses cells of Parquet that hold many values."""
-    if column.dtype == object and any(isinstance(v, (list, dict, np.ndarray)) for v in column):
-        raise UserError(
-            f"{files}: column '{column.name}' holds lists or records, which are no feature; "
-            f"leave it out with {_drop(config, column.name)}"
+        require_values(table[name], files, _leave_out(config, name))
+    return {
+        name: declared.get(name)
+        or infer_kind(
+            table[name], files, _leave_out(config, name), "declare it in data.categorical"
         )
-
-
-def _infer_kind(config: TabularData, column: pd.Series, files: Files) -> str:
-    """The kind of an undeclared column.
-
-    Raises:
-        UserError: If it is text but mostly numbers, maybe with commas: a stray word would
-            otherwise turn a numeric column into a categorical one, silently. Or if hardly any text
-            comes twice.
-    """
-    types = pd.api.types
-    _require_values(config, column, files)
-    if _is_boolean(column):
-        return "categorical"
-    if types.is_datetime64_any_dtype(column) or types.is_timedelta64_dtype(column):
-        raise UserError(
-            f"{files}: column '{column.name}' holds times, which are no feature as they "
-            f"are; leave it out with {_drop(config, column.name)}"
-        )
-    given = column.dropna()
-    numbers = pd.to_numeric(given, errors="coerce")
-    if types.is_numeric_dtype(column) or (len(given) and numbers.notna().all()):
-        return "numeric"
-    texts = pd.Series(given.unique()).astype(str).str.replace(",", "")
-    share = pd.to_numeric(texts, errors="coerce").notna().mean()
-    if len(given) and max(share, numbers.notna().mean()) >= MOSTLY_NUMERIC:
-        raise not_a_number(files, column, numbers, "or declare it in data.categorical")
-    different = given.nunique()
-    if different > max(MOST_CATEGORIES, MOSTLY_DIFFERENT * len(given)):
-        raise UserError(
-            f"{files}: column '{column.name}' has {different:,} different texts in "
-            f"{len(given):,} records, which are hardly categories; leave it out with "
-            f"{_drop(config, column.name)}, or declare it in data.categorical"
-        )
-    return "categorical"
-
-
-def _is_boolean(column: pd.Series) -> bool:
-    """Whether a column holds booleans and, maybe, empty cells."""
-    if pd.api.types.is_bool_dtype(column):
-        return True
-    given = column.dropna()
-    return len(given) > 0 and all(isinstance(value, (bool, np.bool_)) for value in given)
+        for name in names
+    }
 
 
 def _records(
@@ -255,7 +203,7 @@ def _column(config: TabularData, column: pd.Series, kind: str, files: Files) -> 
     """A column as the featurizer takes it: float32, or an object array of str."""
     if kind == "numeric":
         return _numbers(config, column, files)
-    if _is_boolean(column):
+    if is_boolean(column):
         return column.astype("boolean").to_numpy(dtype="float32", na_value=np.nan)
     if pd.api.types.is_numeric_dtype(column) and column.abs().max() <= LARGEST_CODE:
         return column.to_numpy(dtype="float32", na_value=np.nan)
@@ -318,6 +266,11 @@ def _check(config: TabularData, train: Records, columns: dict[str, str], files: 
             f"{files}: constant in the training records: {', '.join(constant)}; "
             f"leave out with {_drop(config, *constant)}"
         )
+
+
+def _leave_out(config: TabularData, name: str) -> str:
+    """The advice to do so."""
+    return f"leave it out with {_drop(config, name)}"
 
 
 def _drop(config: TabularData, *names: str) -> str:

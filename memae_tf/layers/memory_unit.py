@@ -1,6 +1,7 @@
 """The memory of a MemAE as a Keras layer."""
 
 import math
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import keras
@@ -124,7 +125,7 @@ class MemoryUnit(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if isinstance(num_slots, bool) or not isinstance(num_slots, int) or num_slots < 1:
+        if isinstance(num_slots, bool) or not isinstance(num_slots, Integral) or num_slots < 1:
             raise ValueError(
                 f"`num_slots` must be a positive integer. Received: num_slots={num_slots}"
             )
@@ -159,7 +160,7 @@ class MemoryUnit(keras.layers.Layer):
                 "`warmup_steps` must be an integer of 0 or more. "
                 f"Received: warmup_steps={warmup_steps}"
             )
-        self.num_slots = num_slots
+        self.num_slots = int(num_slots)
         self.similarity = similarity
         self.scale = scale
         self.shrink = shrink

@@ -14,6 +14,9 @@ NO_CATEGORY = "(none)"
 BATCH_SIZE = 8192
 # Of the size of a number, several times what float32 tells apart.
 SMALLEST_SPREAD = 1e-6
+# Below it float32 has fewer digits, or none.
+SMALLEST_NUMBER = 1e-30
+LARGEST_NUMBER = float(np.finfo("float32").max)
 # What a look-up calls an unseen category; Keras's own "[UNK]" may well be somebody's.
 UNSEEN = "\0unseen"
 
@@ -210,11 +213,14 @@ class RecordFeaturizer(keras.layers.Layer):
         if self.scaling == "minmax":
             offset, spread = values.min(), np.ptp(values)
         else:
-            offset, spread = values.mean(), values.std()
+            # Of numbers beyond float32 the squares may be beyond float64.
+            with np.errstate(over="ignore"):
+                offset, spread = values.mean(), values.std()
         # What varies by less than `call` can tell apart, in float32, is constant.
-        smallest = SMALLEST_SPREAD * max(1.0, abs(offset))
+        smallest = max(SMALLEST_SPREAD * np.abs(values).max(), SMALLEST_NUMBER)
         if spread <= smallest:
             spread = max(1.0, smallest)
+        offset, spread = np.clip([offset, spread], -LARGEST_NUMBER, LARGEST_NUMBER)
         features = np.clip((values - offset) / spread, -self.clip, self.clip)
         return offset, spread, features.mean()
 

@@ -279,9 +279,9 @@ def _xla_would_hurt(model: keras.Model) -> bool:
 
     TensorFlow's XLA compiles convolutions for CPUs to code that is many times slower: the training
     of the 2-D net for MNIST takes five times as long, a forward pass of the 3-D net seventy. The
-    custom loop takes XLA wherever a model supports it, and so do the versions of Keras that do
-    not avoid it on CPUs, also in `predict` without `compile`. (The JAX backend has nothing but
-    XLA, and with PyTorch Keras does not compile by itself.)
+    custom loop takes XLA for long runs of whatever supports it, and so do, for all, the versions of
+    Keras that do not avoid it on CPUs, also in `predict` without `compile`. (The JAX backend has
+    nothing but XLA, and with PyTorch Keras does not compile by itself.)
     """
     convolutions = (
         keras.layers.Conv2D,

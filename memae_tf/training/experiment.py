@@ -82,6 +82,7 @@ def train(
     threshold_name(dataset, config.evaluation)
     _require_video(dataset, config.training)
     _require_one_experiment(strategy, config, dataset)
+    keras.utils.set_random_seed(config.training.seed)
     # Only now that the data are good: a mistake in them leaves nothing behind.
     if not is_chief(strategy):
         fit(config.model, config.training, dataset, run, strategy, on_progress)
@@ -123,6 +124,9 @@ def fit(
 ) -> tuple[Detector, list[dict]]:
     """Trains a detector; with a run directory, resumable and monitored.
 
+    The initial weights are drawn from Keras's generators, as they were seeded; all else that is
+    random follows from `training.seed`.
+
     Args:
         architecture: The `model` section.
         training: The `training` section.
@@ -136,17 +140,15 @@ def fit(
         `loss`, `reconstruction`, `penalty`, `learning_rate`, `seconds`, `samples_per_second`,
         and `validation_loss` if samples are held out.
     """
-    keras.utils.set_random_seed(training.seed)
     strategy = strategy or make_strategy(training.replicas)
     kept, held_out = hold_out(dataset.train, training.validation_share, training.seed)
     samples = training_set(dataset.featurizer, kept, training)
-    policy = None if training.precision == "float32" else training.precision
     with strategy.scope():
-        model = build_memae(architecture, samples.shape[1:], policy)
+        model = build_memae(architecture, samples.shape[1:], training.precision)
     loop = TrainingLoop(model, samples, training, strategy)
     # What is validated, looked at and kept is a model of its own outside the distribution, with
     # the weights that the run would end with.
-    final = build_memae(architecture, samples.shape[1:], policy)
+    final = build_memae(architecture, samples.shape[1:], training.precision)
     validation = None if held_out is None else scorer(final, dataset.featurizer, held_out)
     checkpoints = monitor = None
     if run is not None:
@@ -340,6 +342,7 @@ def measure_system(config: Config) -> dict:
     dataset = load(config.data, config.training.seed)
     threshold_name(dataset, config.evaluation)
     _require_video(dataset, config.training)
+    keras.utils.set_random_seed(config.training.seed)
     if isinstance(config.model, ModelSection):
         detector, history = fit(config.model, config.training, dataset, strategy=strategy)
         set_frame_scoring(detector, config)
@@ -357,7 +360,6 @@ def _run_baseline(config: Config, dataset: Dataset) -> tuple[Scores, list[dict]]
         raise UserError(
             f"model.name={config.model.name}: baselines take records and images, and no video"
         )
-    keras.utils.set_random_seed(config.training.seed)
     x = featurize(dataset.featurizer, dataset.train)
     baseline = build_baseline(config.model, x.shape[1:], config.training)
     start = time.perf_counter()

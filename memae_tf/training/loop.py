@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from memae_tf.config import TrainingConfig
 from memae_tf.errors import UserError
+from memae_tf.graphs import require_tensorflow
 from memae_tf.models import MemAE
 from memae_tf.training.feed import Part, make_feed, part_of, shuffled
 from memae_tf.training.optimizer import make_optimizer
@@ -87,6 +88,7 @@ class TrainingLoop:
         config: TrainingConfig,
         strategy: tf.distribute.Strategy,
     ):
+        require_tensorflow()
         self.model = model
         self.config = config
         self.strategy = strategy

@@ -29,8 +29,7 @@ def make_strategy(replicas: int | None = None) -> tf.distribute.Strategy:
 
     With `TF_CONFIG` in the environment, a `MultiWorkerMirroredStrategy` over all its workers
     (made before TensorFlow has done anything else; it waits until all of them are there).
-    Otherwise a `MirroredStrategy`: over all GPUs, over the first `replicas` of them, or, where
-    there is no GPU, over that many logical CPU devices.
+    Otherwise `local_strategy`.
 
     Args:
         replicas: Number of replicas in this process; `None` for all GPUs, or one CPU.
@@ -38,11 +37,23 @@ def make_strategy(replicas: int | None = None) -> tf.distribute.Strategy:
     Raises:
         UserError: If there are fewer GPUs, or `TF_CONFIG` cannot be read.
     """
+    if "TF_CONFIG" in os.environ:
+        return _multi_worker(replicas)
+    return local_strategy(replicas)
+
+
+def local_strategy(replicas: int | None = None) -> tf.distribute.Strategy:
+    """A `MirroredStrategy` of this machine alone, whatever `TF_CONFIG` says.
+
+    It is over all GPUs, over the first `replicas` of them, or, where there is no GPU, over that
+    many logical CPU devices.
+
+    Raises:
+        UserError: If there are fewer GPUs.
+    """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus and replicas and replicas > len(gpus):
         raise UserError(f"training.replicas: {replicas} asked for, and {len(gpus)} GPUs are there")
-    if "TF_CONFIG" in os.environ:
-        return _multi_worker(replicas)
     if not gpus:
         _make_logical_cpus(replicas or 1)
     kind = "GPU" if gpus else "CPU"

@@ -121,6 +121,7 @@ def test_what_is_wrong_in_one_of_several_files_is_named_with_it(tmp_path):
     assert user_error([one, two], drop=["nothing"]).startswith(f"{one} and 1 more: has no column")
     write(three, "kind,size,label", "tcp,1,a", "tcp,,a")
     assert_says(user_error(both, **given), three, "column 'size', record 2: the number is empty")
+    assert user_error([folder / "*.csv", two]).startswith(f"{two}: is named twice")
     assert_says(user_error([folder / "*.txt"]), folder / "*.txt", "no files of such names")
     write(three, "kind,bytes,label", "tcp,1,a")
     assert user_error(both) == (

@@ -1,5 +1,6 @@
 """The command on input that is wrong: exit status 2, one line, nothing touched."""
 
+import os
 import re
 import subprocess
 import sys
@@ -66,11 +67,12 @@ def run_train(folder, *arguments, config="config.yaml"):
     return run_here("train", config, "--workdir", "run", *arguments, cwd=folder)
 
 
-def run_train_process(folder, *arguments):
+def run_train_process(folder, *arguments, **environment):
     """With what libraries write to stderr by themselves."""
     return subprocess.run(
         [sys.executable, "-m", "memae_tf.train", "config.yaml", "--workdir", "run", *arguments],
         cwd=folder,
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -94,6 +96,17 @@ def assert_user_error(result, *fragments):
 
 
 # configurations
+
+
+def test_another_backend_is_refused(folder):
+    result = run_train_process(folder, KERAS_BACKEND="jax")
+    assert_user_error(result, "KERAS_BACKEND=jax: commands and training run on TensorFlow")
+
+
+def test_only_what_is_required_is_asked_for():
+    message = "error: the following arguments are required: config (see --help)"
+    assert message in run_here("train").stderr
+    assert message in run_here("benchmark", "--workers=2").stderr
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,29 @@ def test_a_field_that_varies_by_less_than_float32_tells_apart_is_constant(scalin
     assert np.abs(featurizer({"x": times.astype("float32")})).max() < 0.3
 
 
+@pytest.mark.parametrize("unit", [1e-7, 1e-20, 1e20])
+@pytest.mark.parametrize("scaling", ["standard", "minmax"])
+def test_the_unit_of_a_field_does_not_matter(scaling, unit):
+    x = np.random.default_rng(0).normal(size=100)
+    features = []
+    for numbers in (x, x * unit):
+        featurizer = RecordFeaturizer(["x"], scaling=scaling)
+        featurizer.adapt({"x": numbers})
+        features.append(ops.convert_to_numpy(featurizer({"x": numbers.astype("float32")})))
+    np.testing.assert_allclose(*features, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("scaling", ["log", "standard", "minmax"])
+def test_the_largest_and_smallest_numbers_give_features(scaling):
+    for numbers in ([-3e38, 0, 3e38], [-1e300, 0, 1e300], [0, 1e-45, 1e-42]):
+        x = np.array(numbers)
+        featurizer = RecordFeaturizer(["x"], scaling=scaling)
+        featurizer.adapt({"x": x})
+        with np.errstate(over="ignore"):
+            got = ops.convert_to_numpy(featurizer({"x": x.astype("float32")}))
+        assert np.isfinite(got).all()
+
+
 def test_only_the_most_frequent_categories_are_kept():
     words = np.array(["a"] * 3 + ["b"] + ["c"] * 2, object)
     featurizer = RecordFeaturizer(categorical=["word"], max_categories=2)

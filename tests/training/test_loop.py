@@ -153,8 +153,11 @@ def test_nothing_of_streamed_training_is_kept(tmp_path):
     assert samples() is None
 
 
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("resident_mb", [0, 64])
-def test_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(resident_mb):
+def test_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(monkeypatch, resident_mb, compiled):
+    if not compiled:
+        monkeypatch.setattr(training_loop, "XLA_PAYS_FROM", 10**9)
     options = {"resident_mb": resident_mb, "averaging": 0.9, "schedule": "cosine"}
     whole, stopped, resumed = (make(200, batch_size=8, **options) for _ in range(3))
     *_, end = whole.run(Position())
