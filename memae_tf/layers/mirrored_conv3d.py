@@ -29,12 +29,19 @@ class MirroredConv3D(keras.layers.Layer):
         `(batch, frames * strides[0], height * strides[1], width * strides[2], filters)`
 
     Raises:
-        ValueError: If a side of the kernel is even, or frames, height, width or channels of the
-            input are not known.
+        ValueError: If a side of the kernel is even, or an argument is not positive; if frames,
+            height, width or channels of the input are not known.
     """
 
     def __init__(self, filters: int, kernel_size, strides, **kwargs):
         super().__init__(**kwargs)
+        if filters < 1:
+            raise ValueError(f"`filters` must be positive. Received: filters={filters}")
+        for name, sizes in (("kernel_size", kernel_size), ("strides", strides)):
+            if len(sizes) != 3 or min(sizes) < 1:
+                raise ValueError(
+                    f"`{name}` must be three positive integers. Received: {name}={sizes}"
+                )
         if any(k % 2 == 0 for k in kernel_size):
             raise ValueError(f"`kernel_size` must be odd. Received: kernel_size={kernel_size}")
         self.filters = filters
