@@ -14,9 +14,9 @@ NO_CATEGORY = "(none)"
 BATCH_SIZE = 8192
 # Of the size of a number, several times what float32 tells apart.
 SMALLEST_SPREAD = 1e-6
-# Below it float32 has fewer digits, or none.
+# Below it float32 has fewer digits, or none; above it differences or inverses are no numbers in it.
 SMALLEST_NUMBER = 1e-30
-LARGEST_NUMBER = float(np.finfo("float32").max)
+LARGEST_NUMBER = 4e37
 # What a look-up calls an unseen category; Keras's own "[UNK]" may well be somebody's.
 UNSEEN = "\0unseen"
 
@@ -221,6 +221,7 @@ class RecordFeaturizer(keras.layers.Layer):
         if spread <= smallest:
             spread = max(1.0, smallest)
         offset, spread = np.clip([offset, spread], -LARGEST_NUMBER, LARGEST_NUMBER)
+        values = np.clip(values, -LARGEST_NUMBER, LARGEST_NUMBER)
         features = np.clip((values - offset) / spread, -self.clip, self.clip)
         return offset, spread, features.mean()
 
@@ -238,6 +239,7 @@ class RecordFeaturizer(keras.layers.Layer):
         x = ops.where(missing, 0.0, x)
         if self.scaling == "log":
             x = ops.sign(x) * ops.log1p(ops.abs(x))
+        x = ops.clip(x, -LARGEST_NUMBER, LARGEST_NUMBER)
         x = ops.clip((x - self.offset) / self.spread, -self.clip, self.clip)
         return ops.where(missing, ops.convert_to_tensor(self.missing), x)
 

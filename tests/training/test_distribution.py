@@ -24,8 +24,6 @@ from memae_tf.training.strategy import make_strategy
 import sys; sys.path.insert(0, {folder!r})
 from test_distribution import losses_of_steps, training
 from test_loop import MODEL, data
-# As in long runs.
-training.XLA_PAYS_FROM = 0
 
 def train(model, x, epochs, numbers=(1, 2), **options):
     losses, weights = [], []
@@ -71,6 +69,8 @@ def run_with_two_devices(body: str) -> None:
 
 def test_two_replicas_train_as_one():
     run_with_two_devices("""
+# As in long runs.
+training.XLA_PAYS_FROM = 0
 # 51 steps. The last batch of an epoch has one sample: fewer than replicas.
 plain = train(MODEL, data(33), 17)
 np.testing.assert_allclose(*plain[0], rtol=1e-5)

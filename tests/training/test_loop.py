@@ -17,7 +17,7 @@ from memae_tf.training.strategy import make_strategy
 MODEL = DenseModel(name="dense", hidden=[8], code=3, memory={"num_slots": 6})
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def xla(monkeypatch):
     """As in long runs."""
     monkeypatch.setattr(training_loop, "XLA_PAYS_FROM", 0)
@@ -43,6 +43,7 @@ def make(
     return TrainingLoop(memae, data(num_samples) if x is None else x, config, strategy)
 
 
+@pytest.mark.usefixtures("xla")
 @pytest.mark.parametrize("num_samples", [7, 16, 32, 50])
 def test_losses_are_those_of_the_model_over_every_sample(num_samples):
     loop = make(num_samples, model=FLAT, learning_rate=1e-12)
@@ -56,6 +57,7 @@ def test_losses_are_those_of_the_model_over_every_sample(num_samples):
     assert losses["loss"] == pytest.approx(losses["reconstruction"] + losses["penalty"])
 
 
+@pytest.mark.usefixtures("xla")
 def test_same_step_as_fit():
     """The custom loop and `fit` take the same step: one batch, one update."""
     loop = make(16, batch_size=16)
@@ -69,6 +71,7 @@ def test_same_step_as_fit():
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6)
 
 
+@pytest.mark.usefixtures("xla")
 @pytest.mark.parametrize("batch_size", [16, 300])
 def test_a_short_run_takes_the_same_steps_without_xla(monkeypatch, batch_size):
     compiled = make(650, batch_size=batch_size, model=FLAT)
@@ -118,6 +121,7 @@ def test_positions_count_steps_and_samples():
     assert steps == sorted(set(steps))
 
 
+@pytest.mark.usefixtures("xla")
 def test_streamed_training_is_bitwise_the_resident_one(tmp_path):
     np.save(tmp_path / "x.npy", data(50))
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
@@ -153,6 +157,7 @@ def test_nothing_of_streamed_training_is_kept(tmp_path):
     assert samples() is None
 
 
+@pytest.mark.usefixtures("xla")
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("resident_mb", [0, 64])
 def test_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(monkeypatch, resident_mb, compiled):
@@ -179,6 +184,7 @@ def test_state_of_another_model_is_refused():
         loop.load_state(state)
 
 
+@pytest.mark.usefixtures("xla")
 def test_averaged_weights_are_the_moving_average():
     loop = make(16, batch_size=16, averaging=0.26, learning_rate=0.01)
     average = None
@@ -206,6 +212,7 @@ def test_clipping_limits_the_norm_of_the_whole_gradient():
     assert seen == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.usefixtures("xla")
 def test_slices_of_a_batch_give_the_gradient_of_the_whole():
     loop = make(600, batch_size=600)
     samples = {"x": tf.constant(data(600))}
@@ -218,6 +225,7 @@ def test_slices_of_a_batch_give_the_gradient_of_the_whole():
         np.testing.assert_allclose(part, whole, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.usefixtures("xla")
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_learns(precision):
     loop = make(precision=precision, learning_rate=0.01)
