@@ -125,13 +125,14 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         """
         architecture, training, numbers = self._sections()
         columns = self._columns(X, reset=True)
+        kinds = {name: _kind(column) for name, column in columns.items()}
         featurizer = RecordFeaturizer(
-            numeric=[name for name, column in columns.items() if _is_numeric(column)],
-            categorical=[name for name, column in columns.items() if not _is_numeric(column)],
+            numeric=[name for name, kind in kinds.items() if kind == "numeric"],
+            categorical=[name for name, kind in kinds.items() if kind == "categorical"],
             scaling=numbers.scaling,
             clip=numbers.clip,
         )
-        featurizer.adapt({name: _cells(column) for name, column in columns.items()})
+        featurizer.adapt({name: _cells(column, kinds[name]) for name, column in columns.items()})
         train = self._records(featurizer, columns)
         dataset = Dataset(
             name="samples",
@@ -257,21 +258,20 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _is_numeric(column: np.ndarray | pd.Series) -> bool:
-    """Whether a column is learned as numbers.
+def _kind(column: np.ndarray | pd.Series) -> str:
+    """What a column is learned as: "numeric" or "categorical".
 
     Raises:
         UserError: If it is no feature.
     """
     if isinstance(column, np.ndarray):
-        return True
-    advice = "leave it out", "make its dtype `category`"
-    return infer_kind(column, "X", *advice) == "numeric"
+        return "numeric"
+    return infer_kind(column, "X", "leave it out", "make its dtype `category`")
 
 
-def _cells(column: np.ndarray | pd.Series) -> np.ndarray:
+def _cells(column: np.ndarray | pd.Series, kind: str) -> np.ndarray:
     """A column to adapt to: float64, or objects of str."""
-    if _is_numeric(column) or is_boolean(column):
+    if kind == "numeric" or is_boolean(column):
         return _numbers(column)
     return np.array([word(value) for value in column], dtype=object)
 

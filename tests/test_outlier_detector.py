@@ -144,6 +144,7 @@ def test_categories_can_be_declared():
     [
         (pd.Timestamp("2020-01-01"), "'more' holds times"),
         (pd.period_range("2020", periods=300), "'more' holds times"),
+        (pd.NaT, "'more' holds times"),
         ([datetime.date(2020, 1, 1)] * 300, "'more' holds times"),
         ([[1]] * 300, "'more' holds lists"),
         (np.inf, "'more' contains infinity"),

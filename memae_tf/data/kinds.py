@@ -37,7 +37,7 @@ def infer_kind(column: pd.Series, source: Files | str, leave_out: str, declare: 
     if is_boolean(column):
         return "categorical"
     given = column.dropna()
-    if any(isinstance(value, TIMES) for value in given.iloc[:1]):
+    if column.dtype.kind in "mM" or any(isinstance(value, TIMES) for value in given.iloc[:1]):
         raise UserError(
             f"{source}: column '{column.name}' holds times, which are no feature as they are; "
             f"{leave_out}"
