@@ -16,8 +16,8 @@ def columns_of(
 
     Args:
         records: A dict of columns, a pandas DataFrame, an array with named fields, or a list of
-            dicts. `None`, NaN and pandas's NA are missing values; so is what a dict of the list
-            lacks.
+            dicts. `None`, NaN and pandas's NA are missing values; so are words for nothing ("-",
+            "NA", ...) in numeric fields, and what a dict of the list lacks.
         dtypes: The dtype of every field, "float32" or "string".
         categories: Numeric fields whose numbers are categories, of which text is none.
 
@@ -62,6 +62,9 @@ def _keys(given: Iterable, fields: Iterable[str]) -> dict[str, object]:
 
 # Booleans are numbers to a detector, also as text.
 TRUTH = {"true": 1.0, "false": 0.0}
+# What columns of numbers have where there is none: Zeek, SQL, Python, R, ... Of categories these
+# are words like any other.
+NOTHING = frozenset({"", "-", "?", "(empty)", "na", "n/a", "nan", "nil", "none", "null"})
 
 
 def word(value: object) -> str:
@@ -76,6 +79,11 @@ def word(value: object) -> str:
         # What pandas makes of whole numbers where one of them is missing.
         return str(int(value))
     return str(value)
+
+
+def is_nothing(value: object) -> bool:
+    """Whether a cell that should be a number is a word for none."""
+    return isinstance(value, str) and value.strip().lower() in NOTHING
 
 
 def _column(name: str, values, dtype: str, is_category: bool) -> np.ndarray:
@@ -108,7 +116,7 @@ def _number(value: object, is_category: bool) -> float:
         return float(value)
     except ValueError:
         truth = TRUTH.get(str(value).strip().lower())
-        if truth is None and not is_category:
+        if truth is None and not is_category and not is_nothing(value):
             raise
         return np.nan if truth is None else truth
 

@@ -21,6 +21,7 @@ from memae_tf.data.dataset import Dataset
 from memae_tf.data.kinds import infer_kind, is_boolean
 from memae_tf.evaluation.thresholds import top_ratio
 from memae_tf.layers import RecordFeaturizer
+from memae_tf.tables import as_numbers
 from memae_tf.training.experiment import fit, require_finite
 from memae_tf.training.loop import TrainingDivergedError
 from memae_tf.training.strategy import local_strategy
@@ -278,7 +279,7 @@ def _cells(column: np.ndarray | pd.Series, kind: str) -> np.ndarray:
 
 def _numbers(column: np.ndarray | pd.Series) -> np.ndarray:
     """Numbers and booleans as float64, NaN where they are missing."""
-    return pd.to_numeric(pd.Series(column)).to_numpy(dtype="float64", na_value=np.nan)
+    return as_numbers(pd.Series(column)).to_numpy(dtype="float64", na_value=np.nan)
 
 
 @contextlib.contextmanager

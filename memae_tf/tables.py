@@ -25,7 +25,7 @@ from typing import TextIO
 import numpy as np
 import pandas as pd
 
-from memae_tf.columns import TRUTH, word
+from memae_tf.columns import TRUTH, is_nothing, word
 from memae_tf.errors import UserError
 
 DAMAGED = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
@@ -485,10 +485,10 @@ def _is_number(text: str) -> bool:
 
 
 def not_a_number(
-    source: Files | Path | str, column: pd.Series, numbers: pd.Series, advice: str
+    source: Files | Path | str, column: pd.Series, stray: pd.Series, advice: str
 ) -> UserError:
-    """The error of a column that is NaN in `numbers` where it holds text."""
-    row = numbers.index[numbers.isna()][0]
+    """The error of a column with `stray_text`."""
+    row = stray.index[stray][0]
     path, record = source.place(row) if isinstance(source, Files) else (source, row + 1)
     text = str(column[row])
     mend = "write it without commas, with a decimal point" if _has_commas(text) else "mend it"
@@ -528,6 +528,20 @@ def as_numbers(column: pd.Series) -> pd.Series:
         numbers = numbers.astype("float64")
         numbers[text] = column[text].astype(str).str.lower().map(TRUTH)
     return numbers
+
+
+def stray_text(column: pd.Series, numbers: pd.Series) -> pd.Series:
+    """Where a column holds text that is no number, nor a word for none.
+
+    Args:
+        column: Its cells.
+        numbers: What they are as numbers, NaN where they are none.
+    """
+    stray = numbers.isna() & column.notna()
+    if stray.any():
+        # Most cells are numbers, which need no look.
+        stray[stray] = ~column[stray].map(is_nothing).astype(bool)
+    return stray
 
 
 def as_float32(values: np.ndarray) -> np.ndarray:

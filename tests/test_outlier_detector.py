@@ -148,13 +148,25 @@ def test_categories_can_be_declared():
         ([datetime.date(2020, 1, 1)] * 300, "'more' holds times"),
         ([[1]] * 300, "'more' holds lists"),
         (np.inf, "'more' contains infinity"),
-        ([*range(299), "-"], "'more', record 300: '-' is not a number; .* `category`"),
+        ([*range(299), "few"], "'more', record 300: 'few' is not a number; .* `category`"),
         ([f"id {i}" for i in range(300)], "'more' has 300 different texts"),
     ],
 )
 def test_tables_that_cannot_be_learned(column, message):
     with pytest.raises(ValueError, match=message):
         small().fit(table().assign(more=column))
+
+
+def test_words_for_nothing_are_missing_numbers():
+    numbers = [*range(299), np.nan]
+    words = pd.Series([*range(299), "-"], dtype=object)
+    detector = small().fit(table().assign(more=numbers))
+    expected = detector.score_samples(table().assign(more=numbers))
+    np.testing.assert_array_equal(detector.score_samples(table().assign(more=words)), expected)
+    np.testing.assert_array_equal(
+        small().fit(table().assign(more=words)).score_samples(table().assign(more=numbers)),
+        expected,
+    )
 
 
 def test_tables_of_nothing_or_twice_the_same():

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from memae_tf.errors import UserError
-from memae_tf.tables import Files, not_a_number
+from memae_tf.tables import Files, not_a_number, stray_text
 
 # A text column of whose cells, or of whose different texts, this share or more are numbers was
-# meant to be numeric: a word for "nothing" may stand in most of them.
+# meant to be numeric: a word for "nothing" that nobody knows may stand in most of them.
 MOSTLY_NUMERIC = 0.5
 # A text column with more different ones than this, and this share of its records or more, names
 # records (addresses, times, keys) and has no categories.
@@ -45,12 +45,13 @@ def infer_kind(column: pd.Series, source: Files | str, leave_out: str, declare: 
     if isinstance(column.dtype, pd.CategoricalDtype):
         return "categorical"
     numbers = pd.to_numeric(given, errors="coerce")
-    if pd.api.types.is_numeric_dtype(column) or (len(given) and numbers.notna().all()):
+    stray = stray_text(given, numbers)
+    if pd.api.types.is_numeric_dtype(column) or (numbers.notna().any() and not stray.any()):
         return "numeric"
     texts = pd.Series(given.unique()).astype(str).str.replace(",", "")
     share = pd.to_numeric(texts, errors="coerce").notna().mean()
-    if len(given) and max(share, numbers.notna().mean()) >= MOSTLY_NUMERIC:
-        raise not_a_number(source, column, numbers, f"or {declare}")
+    if stray.any() and max(share, numbers.notna().mean()) >= MOSTLY_NUMERIC:
+        raise not_a_number(source, column, stray, f"or {declare}")
     different = given.nunique()
     if different > max(MOST_CATEGORIES, MOSTLY_DIFFERENT * len(given)):
         raise UserError(

@@ -22,6 +22,7 @@ from memae_tf.tables import (
     not_a_number,
     read_tables,
     read_words,
+    stray_text,
 )
 
 # How alike a label and one that is not there have to be, for one to be the other with a typo.
@@ -212,16 +213,18 @@ def _column(config: TabularData, column: pd.Series, kind: str, files: Files) -> 
 
 def _numbers(config: TabularData, column: pd.Series, files: Files) -> np.ndarray:
     numbers = pd.to_numeric(column, errors="coerce")
-    text = numbers.isna() & column.notna()
-    if text.any():
-        raise not_a_number(files, column, numbers.where(~column.isna(), 0), "or leave it empty")
+    stray = stray_text(column, numbers)
+    if stray.any():
+        raise not_a_number(files, column, stray, "or leave it empty")
     values = numbers.to_numpy(dtype="float64", na_value=np.nan)
     if config.non_finite == "error" and not np.isfinite(values).all():
         row = int(np.flatnonzero(~np.isfinite(values))[0])
         path, record = files.place(row)
-        what = "is empty or NaN" if np.isnan(values[row]) else "is infinite"
+        what, cell = "infinite" if np.isinf(values[row]) else "empty or NaN", column.iloc[row]
+        if isinstance(cell, str) and np.isnan(values[row]):
+            what = f"missing, '{cell}' (unless that is a category: data.categorical)"
         raise UserError(
-            f"{path}: column '{column.name}', record {record}: the number {what}; mend it, or "
+            f"{path}: column '{column.name}', record {record}: the number is {what}; mend it, or "
             "set data.non_finite=accept to read it as the mean, or as the largest feature"
         )
     return as_float32(values)

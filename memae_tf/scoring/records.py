@@ -17,8 +17,9 @@ def batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """The fields of a file's records, batch by batch, so that it may be of any size.
 
-    Columns that are no fields, such as labels, are left out. Empty cells are missing values. The
-    files in which KDDCUP99 was published have no header; they are known by that.
+    Columns that are no fields, such as labels, are left out. Empty cells are missing values, and so
+    are words for nothing ("-", "NA", ...) in numeric fields. The files in which KDDCUP99 was
+    published have no header; they are known by that.
 
     Args:
         path: A CSV or Parquet file; `-` is standard input.
@@ -54,8 +55,7 @@ def _column(
     if dtype == "string":
         return np.array([word(cell) for cell in column], dtype=object)
     numbers = tables.as_numbers(column)
-    if (numbers.isna() & column.notna()).any() and not is_category:
-        raise tables.not_a_number(
-            name, column, numbers.where(column.notna(), 0), "or leave it empty"
-        )
+    stray = tables.stray_text(column, numbers)
+    if stray.any() and not is_category:
+        raise tables.not_a_number(name, column, stray, "or leave it empty")
     return tables.as_float32(numbers.to_numpy("float64", na_value=np.nan))

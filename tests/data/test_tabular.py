@@ -796,12 +796,35 @@ def test_normal_labels_without_a_label_column_are_refused(tmp_path):
     assert parse_config(yaml.safe_load(again)).to_yaml() == again
 
 
-@pytest.mark.parametrize("cells", [["-"] * 8 + ["0.5", "7", "8"], ["0,5", "0,25", "0,5", "1,5"]])
+@pytest.mark.parametrize("cells", [["nix"] * 8 + ["0.5", "7", "8"], ["0,5", "0,25", "0,5", "1,5"]])
 def test_numbers_that_are_written_otherwise_are_no_categories(tmp_path, cells):
     path = tmp_path / "a.csv"
     pd.DataFrame({"x": range(len(cells)), "y": cells}).to_csv(path, index=False)
     assert_says(user_error(path), path, "column 'y', record 1", "is not a number")
     assert load(path, categorical=["y"]).featurizer.field_names == ["x", "y"]
+
+
+@pytest.mark.parametrize("nothing", ["-", "NA", "N/A", "null", "None", "?", "(empty)", " "])
+def test_words_for_nothing_are_missing_numbers(tmp_path, nothing):
+    rows = [f"{i},{0.5 + i % 3},{'dns' if i % 2 else nothing}" for i in range(9)]
+    path = write(tmp_path / "a.csv", "x,y,service", *rows, f'9,"{nothing}",dns')
+    message = user_error(path)
+    assert_says(
+        message, path, "column 'y', record 10", f"missing, '{nothing}'", "non_finite=accept"
+    )
+    dataset = load(path, non_finite="accept")
+    assert kinds(dataset) == {"numeric": ["x", "y"], "categorical": ["service"]}
+    y = feature(dataset, dataset.train, "y")
+    assert y[9] == pytest.approx(y[:9].mean(), abs=1e-6)
+    # Of categories it is a word like any other.
+    declared = load(path, categorical=["y"]).featurizer.categorical
+    assert nothing in declared["y"]
+    assert declared["service"] == sorted(["dns", nothing.strip()])
+
+
+def test_a_column_of_words_for_nothing_alone_has_no_numbers(tmp_path):
+    path = write(tmp_path / "a.csv", "x,y", "1,-", "2,-", "3,NA")
+    assert kinds(load(path)) == {"numeric": ["x"], "categorical": ["y"]}
 
 
 def test_a_repeated_column_may_be_left_out(tmp_path):

@@ -171,6 +171,16 @@ def test_text_is_an_unseen_one_of_categories_that_are_numbers(place, capsys, det
     assert len(set(scores)) == 1
 
 
+@pytest.mark.parametrize("detector", ["file", "grpc"])
+def test_a_word_for_nothing_is_a_missing_number(place, capsys, detector):
+    scores = []
+    for cell in ("", "-", "N/A", "0"):
+        with_cell(place, "one.csv", 1, "duration", cell)
+        run(place, "one.csv", detector=detector)
+        scores.append(capsys.readouterr().out.splitlines()[1])
+    assert scores[0] == scores[1] == scores[2] != scores[3]
+
+
 def test_records_on_standard_input_are_scored_as_they_come(place):
     """Each before the next is there, though a batch would have room for all."""
     address, *options = place.options["grpc"]

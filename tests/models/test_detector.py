@@ -132,6 +132,13 @@ def test_text_in_a_numeric_field_is_named(detector):
         detector.detect([{"bytes": "many", "flag": "SF", "land": 0}])
 
 
+def test_a_word_for_nothing_is_a_missing_number(detector):
+    def score(value):
+        return detector.detect([{"bytes": value, "flag": "SF", "land": 0}])["score"][0]
+
+    assert score("-") == score("n/a") == score(None) == score(float("nan"))
+
+
 def test_a_threshold_that_is_assigned_is_saved(detector, tmp_path):
     before = float(detector.threshold.numpy())
     try:
