@@ -1,5 +1,6 @@
 """Clips of frames of any size to normalised clips of one size, as a Keras layer."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -7,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from memae_tf.config import FrameScoring
+from memae_tf.layers.arguments import positive_integer
 from memae_tf.layers.image_featurizer import ImageFeaturizer
 
 SCALINGS = ("unit", "symmetric", "standard")
@@ -68,13 +70,12 @@ class ClipFeaturizer(ImageFeaturizer):
         if scaling not in SCALINGS:
             raise ValueError(f"`scaling` must be one of {SCALINGS}. Received: scaling={scaling}")
         super().__init__(size, channels, scaling, **kwargs)
-        if length < 1 or frame_stride < 1:
+        self.length = positive_integer("length", length)
+        self.frame_stride = positive_integer("frame_stride", frame_stride)
+        if frame_rate is not None and not 0 < frame_rate < math.inf:
             raise ValueError(
-                "`length` and `frame_stride` must be positive. "
-                f"Received: length={length}, frame_stride={frame_stride}"
+                f"`frame_rate` must be a positive number or None. Received: frame_rate={frame_rate}"
             )
-        self.length = length
-        self.frame_stride = frame_stride
         if not isinstance(frame_scoring, FrameScoring):
             frame_scoring = FrameScoring(**(frame_scoring or {}))
         self.frame_scoring = frame_scoring

@@ -7,6 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from memae_tf.layers.arguments import positive_integers
+
 # Of a grey or a colour image, and of colours with an alpha channel.
 CHANNELS = (1, 3, 4)
 # ITU-R 601, as in what most image libraries call luma or "L".
@@ -61,13 +63,11 @@ class ImageFeaturizer(keras.layers.Layer):
 
     def __init__(self, size: Sequence[int], channels: int = 1, scaling: str = "unit", **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
-        if len(size) != 2 or min(size) < 1:
-            raise ValueError(f"`size` must be two positive integers. Received: size={size}")
+        self.size = positive_integers("size", size, 2)
         if channels not in (1, 3):
             raise ValueError(f"`channels` must be 1 or 3. Received: channels={channels}")
         if scaling not in SCALINGS:
             raise ValueError(f"`scaling` must be one of {SCALINGS}. Received: scaling={scaling}")
-        self.size = tuple(int(side) for side in size)
         self.channels = channels
         self.scaling = scaling
         # feature = (pixel value - offset) / spread; with "image", those of a typical image, by

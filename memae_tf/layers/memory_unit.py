@@ -1,12 +1,13 @@
 """The memory of a MemAE as a Keras layer."""
 
 import math
-from numbers import Integral
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
+
+from memae_tf.layers.arguments import positive_integer
 
 # Inside norms, where 0 would give NaN values or gradients.
 EPSILON = 1e-12
@@ -125,10 +126,7 @@ class MemoryUnit(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if isinstance(num_slots, bool) or not isinstance(num_slots, Integral) or num_slots < 1:
-            raise ValueError(
-                f"`num_slots` must be a positive integer. Received: num_slots={num_slots}"
-            )
+        num_slots = positive_integer("num_slots", num_slots)
         if similarity not in SIMILARITIES:
             raise ValueError(
                 f"`similarity` must be one of {SIMILARITIES}. Received: similarity={similarity}"
@@ -160,7 +158,7 @@ class MemoryUnit(keras.layers.Layer):
                 "`warmup_steps` must be an integer of 0 or more. "
                 f"Received: warmup_steps={warmup_steps}"
             )
-        self.num_slots = int(num_slots)
+        self.num_slots = num_slots
         self.similarity = similarity
         self.scale = scale
         self.shrink = shrink

@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from memae_tf.layers.arguments import positive_integer, positive_integers
+
 
 @keras.saving.register_keras_serializable(package="memae_tf")
 class MirroredConv3D(keras.layers.Layer):
@@ -35,18 +37,11 @@ class MirroredConv3D(keras.layers.Layer):
 
     def __init__(self, filters: int, kernel_size, strides, **kwargs):
         super().__init__(**kwargs)
-        if filters < 1:
-            raise ValueError(f"`filters` must be positive. Received: filters={filters}")
-        for name, sizes in (("kernel_size", kernel_size), ("strides", strides)):
-            if len(sizes) != 3 or min(sizes) < 1:
-                raise ValueError(
-                    f"`{name}` must be three positive integers. Received: {name}={sizes}"
-                )
-        if any(k % 2 == 0 for k in kernel_size):
+        self.filters = positive_integer("filters", filters)
+        self.kernel_size = positive_integers("kernel_size", kernel_size, 3)
+        self.strides = positive_integers("strides", strides, 3)
+        if any(k % 2 == 0 for k in self.kernel_size):
             raise ValueError(f"`kernel_size` must be odd. Received: kernel_size={kernel_size}")
-        self.filters = filters
-        self.kernel_size = tuple(kernel_size)
-        self.strides = tuple(strides)
 
     def build(self, input_shape):
         if None in input_shape[1:]:

@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from memae_tf.columns import columns_of, word
+from memae_tf.layers.arguments import positive_integer
 
 SCALINGS = ("log", "standard", "minmax")
 # What `inverse` calls a field without a category; a word that `call` takes for an unseen one.
@@ -82,10 +83,6 @@ class RecordFeaturizer(keras.layers.Layer):
             raise ValueError(f"`scaling` must be one of {SCALINGS}. Received: scaling={scaling}")
         if not clip > 0:
             raise ValueError(f"`clip` must be positive. Received: clip={clip}")
-        if max_categories < 1:
-            raise ValueError(
-                f"`max_categories` must be 1 or more. Received: max_categories={max_categories}"
-            )
         if isinstance(numeric, str) or isinstance(categorical, str):
             raise ValueError(
                 "`numeric` and `categorical` must be lists of names. "
@@ -104,7 +101,7 @@ class RecordFeaturizer(keras.layers.Layer):
             )
         self.scaling = scaling
         self.clip = clip
-        self.max_categories = max_categories
+        self.max_categories = positive_integer("max_categories", max_categories)
         # Strings are no tensors on the JAX and PyTorch backends: they reach `call` as they are.
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True

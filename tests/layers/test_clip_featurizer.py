@@ -59,8 +59,13 @@ def test_config_holds_how_frames_are_scored():
 
 
 def test_arguments_out_of_range():
-    with pytest.raises(ValueError, match="length=0, frame_stride=1"):
-        ClipFeaturizer((8, 8), 0)
+    for name in ("length", "frame_stride"):
+        for value in (0, 2.5, True):
+            with pytest.raises(ValueError, match=f"positive integer. Received: {name}={value}"):
+                ClipFeaturizer((4, 4), **{name: value})
+    for rate in (0, -25.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"Received: frame_rate={rate}"):
+            ClipFeaturizer((4, 4), frame_rate=rate)
     with pytest.raises(ValueError, match="scaling=image"):
         ClipFeaturizer((8, 8), 4, scaling="image")
     featurizer = ClipFeaturizer((8, 8), 4)

@@ -161,8 +161,10 @@ def test_statistics_are_saved(tmp_path):
 
 
 def test_wrong_arguments_and_wrong_images():
-    with pytest.raises(ValueError, match="Received: size="):
-        ImageFeaturizer((4,))
+    for size in ((4,), 4, (4, 0), (4, 4.0), (4, True), "44"):
+        with pytest.raises(ValueError, match=r"must be 2 positive integers. Received: size="):
+            ImageFeaturizer(size)
+    assert ImageFeaturizer(np.array([4, 5])).size == (4, 5)
     with pytest.raises(ValueError, match="Received: channels=2"):
         ImageFeaturizer((4, 4), channels=2)
     with pytest.raises(ValueError, match="Received: scaling=log"):

@@ -54,7 +54,7 @@ def test_checks_of_a_layer():
     assert keras.backend.standardize_dtype(mixed.kernel.dtype) == "float32"
     with pytest.raises(ValueError, match=r"must be odd. Received: kernel_size=\(2, 3, 3\)"):
         MirroredConv3D(1, (2, 3, 3), (1, 2, 2))
-    for arguments in (0, (3, 3, 3), (1, 1, 1)), (1, (3, 3), (1, 1, 1)), (1, (3, 3, 3), (0, 1, 1)):
+    for arguments in (0, (3, 3, 3), (1, 1, 1)), (1, (3, 3), (1, 1, 1)), (1, (3, 3, 3), (0, 1, 1.0)):
         with pytest.raises(ValueError, match=r"must be .*positive.* Received: "):
             MirroredConv3D(*arguments)
     with pytest.raises(ValueError, match=r"must be known. Received: input_shape=\(None, None, 3"):
