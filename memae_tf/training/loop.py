@@ -26,6 +26,8 @@ MOST_STEPS_PER_CALL = 1024
 # Bytes of samples that are gathered at a time for a stretch of steps. Launching what XLA compiled
 # for one takes 0.6 ms, which is most of a step of the KDD net.
 STRETCH, COMPILED_STRETCH = 2**25, 2**27
+# Floating-point operations a second, at which such a stretch should fit into a call.
+MODEST_FLOPS = 1e11
 # Samples, below which computing slices beside each other costs more than it saves.
 SMALLEST_SLICE = 128
 # Steps of a whole run, below which XLA takes longer to compile than it saves: 2.7 s for the KDD net
@@ -119,14 +121,22 @@ class TrainingLoop:
             self._slices = max(1, _cpu_threads() // replicas)
             if replicas > 1:
                 self._gradients = tf.function(self._compute_gradients, jit_compile=True)
-        step_nbytes = self.samples.sample_nbytes * config.batch_size
-        most_nbytes = COMPILED_STRETCH if self._compiled else STRETCH
-        self._stretch = _stretch_length(self.full_steps, step_nbytes, most_nbytes)
+        self._stretch = _stretch_length(self.full_steps, self._most_steps())
         self._full_batches = tf.function(self._steps_of(config.batch_size, self._stretch))
         self._partial_batch = tf.function(self._steps_of(self.last_batch, 1))
         self._weights_are_finite = tf.function(lambda: _are_finite(model.variables))
         self._steps_per_call = 1
         self._seconds_per_step = 0.0
+
+    def _most_steps(self) -> int:
+        """How many a stretch may have."""
+        step_nbytes = self.samples.sample_nbytes * self.config.batch_size
+        if not self._compiled:
+            return STRETCH // step_nbytes
+        # Forward once, backward twice, two for each weight: what is compiled has dense layers.
+        flops = 6 * self.model.count_params() * self.config.batch_size
+        in_time = int(SECONDS_PER_CALL * MODEST_FLOPS / flops)
+        return min(COMPILED_STRETCH // step_nbytes, max(STRETCH // step_nbytes, in_time))
 
     def run_epoch(self, epoch: int) -> dict[str, float]:
         """Runs one epoch; the means of `loss`, `reconstruction` and `penalty` over its samples.
@@ -346,9 +356,9 @@ def _own_part(size: int) -> Part:
     return part_of(size, rank, replica.num_replicas_in_sync)
 
 
-def _stretch_length(steps: int, step_nbytes: int, most_nbytes: int) -> int:
+def _stretch_length(steps: int, most: int) -> int:
     """Steps of one program, so that an epoch of `steps` comes out even, or nearly so."""
-    most = int(np.clip(most_nbytes // step_nbytes, 1, MOST_STEPS_PER_CALL))
+    most = int(np.clip(most, 1, MOST_STEPS_PER_CALL))
     programs = max(1, -(-steps // most))
     return max(1, -(-steps // programs))
 
