@@ -538,9 +538,11 @@ def stray_text(column: pd.Series, numbers: pd.Series) -> pd.Series:
         numbers: What they are as numbers, NaN where they are none.
     """
     stray = numbers.isna() & column.notna()
-    if stray.any():
-        # Most cells are numbers, which need no look.
-        stray[stray] = ~column[stray].map(is_nothing).astype(bool)
+    cells = column[stray].to_numpy(dtype=object)
+    # A few words, in many cells.
+    words = set(filter(is_nothing, {cell for cell in cells if isinstance(cell, str)}))
+    kept = [not isinstance(cell, str) or cell not in words for cell in cells]
+    stray[stray] = np.array(kept, dtype=bool)
     return stray
 
 

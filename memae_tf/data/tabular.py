@@ -103,7 +103,8 @@ def _labels(
         path, record = files.place(int(np.flatnonzero(column.isna())[0]))
         raise UserError(f"{path}: record {record} has no label in column '{config.label}'")
     normal = {_label_text(label) for label in config.normal}
-    labels = np.array([_label_text(value) not in normal for value in column], dtype="int64")
+    others = [value for value in column.unique() if _label_text(value) not in normal]
+    labels = column.isin(others).to_numpy("int64")
     _require_no_typo(config, column, labels, files)
     if labels.all() or (is_tested and not labels.any()):
         kind = "anomalous" if labels.all() else "normal"
@@ -208,6 +209,9 @@ def _column(config: TabularData, column: pd.Series, kind: str, files: Files) -> 
         return column.astype("boolean").to_numpy(dtype="float32", na_value=np.nan)
     if pd.api.types.is_numeric_dtype(column) and column.abs().max() <= LARGEST_CODE:
         return column.to_numpy(dtype="float32", na_value=np.nan)
+    if pd.api.types.infer_dtype(column, skipna=True) == "string":
+        # As it stands in the file: pandas makes numbers of a column if all of it is.
+        return column.astype(object).where(column.notna(), "").to_numpy()
     return read_words(files, column.name)
 
 

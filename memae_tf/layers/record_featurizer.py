@@ -1,5 +1,6 @@
 """Records of named fields to feature vectors, as a Keras layer."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import keras
@@ -417,11 +418,12 @@ def _words(values):
 def _vocabulary(values: np.ndarray, limit: int) -> list:
     """The most frequent `limit` categories of a field, sorted; numbers stay numbers."""
     if values.dtype.kind in "biuf":
-        values = values[np.isfinite(values)].astype("float32")
+        cells = values[np.isfinite(values)].astype("float32").tolist()
     elif values.dtype == object:
-        values = np.array([word(value) for value in values])
+        cells = map(word, values)
     else:
-        values = values.astype(str)
-    words, counts = np.unique(values, return_counts=True)
-    kept = np.sort(np.argsort(-counts, kind="stable")[:limit])
-    return words[kept].tolist()
+        cells = values.astype(str).tolist()
+    counts = Counter(cells)
+    # Of as frequent ones the first, in their order.
+    frequent = sorted(sorted(counts), key=counts.get, reverse=True)[:limit]
+    return sorted(frequent)

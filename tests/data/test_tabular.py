@@ -822,6 +822,13 @@ def test_words_for_nothing_are_missing_numbers(tmp_path, nothing):
     assert declared["service"] == sorted(["dns", nothing.strip()])
 
 
+def test_the_most_frequent_categories_are_those_of_the_file_in_its_spelling(tmp_path):
+    rows = [f"{i},{word}" for i, word in enumerate(["080", "80", "web", "", "web", "080"])]
+    path = write(tmp_path / "a.csv", "x,port", *rows)
+    port = load(path, categorical=["port"]).featurizer.categorical["port"]
+    assert port == ["", "080", "80", "web"]
+
+
 def test_a_column_of_words_for_nothing_alone_has_no_numbers(tmp_path):
     path = write(tmp_path / "a.csv", "x,y", "1,-", "2,-", "3,NA")
     assert kinds(load(path)) == {"numeric": ["x"], "categorical": ["y"]}

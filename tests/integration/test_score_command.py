@@ -235,6 +235,8 @@ def wrong(place):
     whole = (place.folder / "records.csv.gz").read_bytes()
     (place.folder / "cut.csv.gz").write_bytes(whole[: len(whole) // 2])
     (place.folder / "cut.parquet").write_bytes(b"PAR1 and no more")
+    lists = place.frame.assign(duration=[[1.0]] * NUM_RECORDS)
+    lists.to_parquet(place.folder / "lists.parquet")
 
 
 @pytest.mark.parametrize(
@@ -243,6 +245,10 @@ def wrong(place):
         (
             "text.csv",
             "text.csv: column 'duration', record 600: 'long' is not a number; mend it, or",
+        ),
+        (
+            "lists.parquet",
+            "lists.parquet: column 'duration', record 1: '[1.]' is not a number; mend",
         ),
         ("renamed.csv", "renamed.csv: has no column 'duration', which the detector takes; did you"),
         ("header.csv", "header.csv: has a header but no records"),
