@@ -52,15 +52,15 @@ def _column(
     name: Path | str, table: pd.DataFrame, field: str, dtype: str, is_category: bool
 ) -> np.ndarray:
     column = table[field]
-    cells = column.to_numpy()
     if dtype == "string":
+        cells = column.to_numpy(dtype=object)
         if pd.api.types.infer_dtype(cells, skipna=True) == "string":
             return np.where(pd.isna(cells), "", cells)
         return np.array([word(cell) for cell in cells], dtype=object)
     # Most columns are numbers alone; what else there may be takes several times as long.
-    values = np.asarray(pd.to_numeric(cells, errors="coerce"))
-    if values.dtype.kind in "iuf" and not np.isnan(values).any():
-        return tables.as_float32(values.astype("float64"))
+    values = pd.to_numeric(column, errors="coerce").to_numpy("float64", na_value=np.nan)
+    if not np.isnan(values).any():
+        return tables.as_float32(values)
     numbers = tables.as_numbers(column)
     stray = tables.stray_text(column, numbers)
     if stray.any() and not is_category:
