@@ -97,7 +97,9 @@ def _labels(
     if config.label is None:
         return None
     if config.label not in table:
-        raise UserError(f"{files}: has no label column '{config.label}'{near(config.label, table)}")
+        raise UserError(
+            f"{files}: has no label column '{config.label}'{near(config.label, list(table))}"
+        )
     column = table[config.label]
     if column.isna().any():
         path, record = files.place(int(np.flatnonzero(column.isna())[0]))
@@ -174,7 +176,7 @@ def _feature_columns(config: TabularData, table: pd.DataFrame, files: Files) -> 
     for key in ("numeric", "categorical", "drop"):
         for name in getattr(config, key):
             if name not in table:
-                raise missing_column(files, [name], f"data.{key} names", table)
+                raise missing_column(files, [name], f"data.{key} names", list(table))
     left_out = {*config.drop, config.label}
     names = [name for name in table.columns if name not in left_out]
     if not names:
@@ -245,7 +247,7 @@ def _test_files(
     table, files = read_tables(config.test, config.drop)
     missing = [name for name in columns if name not in table]
     if missing:
-        raise missing_column(files, missing, f"{train_files} has", table)
+        raise missing_column(files, missing, f"{train_files} has", list(table))
     labels = _labels(config, table, files, is_tested=True)
     if labels is None:
         raise UserError(f"data.test={files}: needs data.label, the column with its labels")

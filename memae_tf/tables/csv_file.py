@@ -1,0 +1,225 @@
+"""CSV files, which pandas reads as far as it would notice what is wrong with them.
+
+It fills up records that are cut short, and takes quotes as they come. So a table is looked at again
+where a record may be short; and of batches, lines that are not plain are read by Python's csv.
+"""
+
+import contextlib
+import csv
+import io
+import itertools
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from memae_tf.columns import NOTHING
+from memae_tf.errors import UserError
+from memae_tf.tables.files import source_name
+from memae_tf.tables.lines import opened
+from memae_tf.tables.names import require_columns, require_once, stripped
+
+# Only empty cells are missing: "NA" or "None" may well be somebody's category.
+MISSING = ("", "nan", "NaN")
+# What every reading by pandas has in common.
+OPTIONS = {"keep_default_na": False, "na_values": list(MISSING), "skipinitialspace": True}
+# Of numbers, words for nothing are missing as well.
+NO_NUMBER = sorted(
+    {form(word) for word in NOTHING for form in (str.lower, str.upper, str.capitalize)}
+    | set(MISSING)
+)
+# Lines that are checked at a time.
+LINES = 4096
+
+
+def table(path: Path) -> pd.DataFrame:
+    """A file with a header as a whole, with the dtypes that pandas finds.
+
+    Raises:
+        UserError: If a record has more or fewer cells than the header.
+    """
+    # pandas would rename a repeated column, and take the first column as an index where records
+    # have one cell more than the header, under wrong names from then on.
+    names = _header(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            table = pd.read_csv(path, index_col=False, low_memory=False, **OPTIONS)
+        except pd.errors.ParserWarning:
+            raise UserError(f"{path}: records have more cells than the header has names") from None
+    # pandas would invent some.
+    table.columns = names
+    if table.iloc[:, -1].isna().any():
+        # An empty cell, or a record that is cut short, which pandas fills up.
+        _require_whole_records(path)
+    return table
+
+
+def cells(path: Path, column: str) -> pd.Series:
+    """A column as text, NaN where it is empty."""
+    place = _header(path).index(column)
+    return pd.read_csv(path, usecols=[place], dtype=str, **OPTIONS).iloc[:, 0]
+
+
+def _header(path: Path) -> list[str]:
+    """The names of the columns as they stand there."""
+    header = pd.read_csv(
+        path, header=None, nrows=1, dtype=str, keep_default_na=False, skipinitialspace=True
+    )
+    return stripped(path, header.iloc[0])
+
+
+def batches(
+    path: Path, batch_size: int, dtypes: Mapping[str, str], layout: Sequence[str]
+) -> Iterator[pd.DataFrame]:
+    """What `read_batches` yields of a CSV file."""
+    name = source_name(path)
+    with opened(path) as text:
+        lines = _Lines(text)
+        names = _names(name, lines, dtypes, layout)
+        for block in _blocks(lines, batch_size):
+            if _is_plain(block, len(names)):
+                yield _parsed(block, names, dtypes)
+            elif rows := _rows(name, block, lines, len(names)):
+                yield pd.DataFrame(rows, columns=names, dtype=object)[list(dtypes)]
+
+
+def _require_whole_records(path: Path) -> None:
+    with opened(path) as text:
+        lines = _Lines(text)
+        names = _names(path, lines)
+        for block in _blocks(lines, LINES):
+            if not _is_plain(block, len(names)):
+                _rows(path, block, lines, len(names))
+
+
+class _Lines:
+    """Lines of text, counted; an empty one is a pause.
+
+    Attributes:
+        number: That of the last one, from 1.
+    """
+
+    def __init__(self, text: Iterable[str]):
+        self.number = 0
+        self._text = iter(text)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._text)
+        self.number += bool(line)
+        return line
+
+    def give_back(self, taken: Sequence[str]) -> None:
+        """Goes back before the last ones, which are these."""
+        self.number -= sum(map(bool, taken))
+        self._text = itertools.chain(taken, self._text)
+
+
+def _names(
+    name: Path | str, lines: _Lines, wanted: Collection[str] = (), layout: Sequence[str] = ()
+) -> list[str]:
+    """The names of the columns; of a file without a header those of the layout come first."""
+    taken = []
+
+    def recorded() -> Iterator[str]:
+        for line in lines:
+            taken.append(line)
+            yield line
+
+    with _reader(name, recorded()) as reader:
+        first = next((row for row in reader if not _is_blank(row)), None)
+    if first is None:
+        raise pd.errors.EmptyDataError
+    cells = [cell.strip() for cell in first]
+    if layout and len(cells) >= len(layout) and not set(cells) & set(layout):
+        lines.give_back(taken)
+        return [*layout, *(f"column {n + 1}" for n in range(len(layout), len(cells)))]
+    names = stripped(name, cells)
+    require_columns(name, wanted, names)
+    require_once(name, [cell for cell in names if cell in wanted])
+    return names
+
+
+def _blocks(lines: _Lines, size: int) -> Iterator[list[str]]:
+    """So many lines at a time; those before a pause do not wait for more."""
+    block = []
+    for line in lines:
+        if line:
+            block.append(line)
+        if block and (not line or len(block) == size):
+            yield block
+            block = []
+    if block:
+        yield block
+
+
+def _is_plain(block: Sequence[str], num_cells: int) -> bool:
+    """Whether every line is a record as long as the header, which pandas reads as csv does.
+
+    Quotes may hold commas and line ends; what ends a line within one, or a string, is not the same.
+    """
+    text = "".join(block).replace("\r\n", "\n")
+    return not any(mark in text for mark in '"\r\0') and all(
+        line.count(",") == num_cells - 1 and not line.isspace() for line in block
+    )
+
+
+def _parsed(block: Sequence[str], names: Sequence[str], dtypes: Mapping[str, str]) -> pd.DataFrame:
+    """The columns with a dtype of plain lines."""
+    places = {names.index(column): dtype for column, dtype in dtypes.items()}
+    missing = {
+        place: MISSING if dtype == "string" else NO_NUMBER for place, dtype in places.items()
+    }
+    table = pd.read_csv(
+        io.StringIO("".join(block)),
+        header=None,
+        usecols=list(places),
+        dtype={place: str for place, dtype in places.items() if dtype == "string"},
+        low_memory=False,
+        **(OPTIONS | {"na_values": missing}),
+    )
+    return table.rename(columns=dict(enumerate(names)))
+
+
+def _rows(
+    name: Path | str, block: Sequence[str], lines: _Lines, num_cells: int
+) -> list[list[str | float]]:
+    """The records of the last lines, of which the last one may go on in those that follow.
+
+    Raises:
+        UserError: If a record has more or fewer cells than the header, or is no CSV.
+    """
+    before = lines.number - len(block)
+    rows = []
+    with _reader(name, itertools.chain(block, lines), before) as reader:
+        while reader.line_num < len(block):
+            row = next(reader)
+            if _is_blank(row):
+                continue
+            if len(row) != num_cells:
+                raise UserError(
+                    f"{name}: line {before + reader.line_num} has {len(row)} cells and the header "
+                    f"{num_cells}; is it cut off, or a comma in a cell without quotes?"
+                )
+            rows.append([np.nan if cell in MISSING else cell for cell in row])
+    return rows
+
+
+@contextlib.contextmanager
+def _reader(name: Path | str, lines: Iterable[str], before: int = 0) -> Iterator:
+    """A reader of CSV whose errors say where; `before` it were so many lines."""
+    reader = csv.reader(lines, skipinitialspace=True, strict=True)
+    try:
+        yield reader
+    except csv.Error as error:
+        raise UserError(f"{name}: line {before + reader.line_num} is no CSV ({error})") from None
+
+
+def _is_blank(row: Sequence[str]) -> bool:
+    """Whether it is a line of blanks, or a pause."""
+    return not row or (len(row) == 1 and not row[0].strip())

@@ -1,0 +1,83 @@
+"""The names of a table's columns, and what may be wrong with them."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from memae_tf.errors import UserError
+
+OTHER_DELIMITERS = ";\t|"
+
+
+def stripped(path: Path | str, columns: Iterable) -> list[str]:
+    """The names of columns without blanks around them.
+
+    Raises:
+        UserError: If a single one looks like several, or they are those of a log of Zeek.
+    """
+    names = [str(name).strip() for name in columns]
+    if names and names[0].startswith("#separator"):
+        raise UserError(
+            f"{path}: is a log of Zeek, with a header of its own; it should be CSV, with the names "
+            "of its #fields in the first line"
+        )
+    found = [mark for mark in OTHER_DELIMITERS if mark in names[0]] if len(names) == 1 else []
+    if found:
+        raise UserError(
+            f"{path}: has one column, {names[0]!r}; cells should be separated by commas, and are "
+            f"by {found[0]!r}"
+        )
+    return names
+
+
+def require_once(
+    path: Path | str, names: Sequence[str], advice: str = "rename or delete one"
+) -> None:
+    # Several may lack one: nobody asks for those.
+    repeated = [name for name in names if name and names.count(name) > 1]
+    if not repeated:
+        return
+    if is_number(repeated[0]):
+        advice = "the first line should be a header, with the names of the columns"
+    raise UserError(f"{path}: has the column '{repeated[0]}' twice; {advice}")
+
+
+def require_header(path: Path | str, names: Sequence[str]) -> None:
+    # Numbers that are counted or are years may well be names.
+    numbers = [name for name in names if is_number(name) and not name.isdecimal()]
+    if len(numbers) * 2 > len(names):
+        raise UserError(
+            f"{path}: the first line looks like a record ({', '.join(names[:3])}, ...); it should "
+            "be a header, with the names of the columns"
+        )
+
+
+def require_columns(path: Path | str, wanted: Iterable[str], names: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise missing_column(path, missing, "the detector takes", names)
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def missing_column(
+    path: Path | str, columns: Sequence[str], needed_by: str, names: Sequence[str]
+) -> UserError:
+    """The error of columns that are not there; `needed_by` names what has them."""
+    first, *others = columns
+    more = f" (and not {', '.join(others)})" if others else ""
+    return UserError(
+        f"{path}: has no column '{first}', which {needed_by}{near(first, names)}{more}"
+    )
+
+
+def near(name: str, names: Sequence[str]) -> str:
+    """Which column may have been meant by a name that is not there."""
+    close = difflib.get_close_matches(name, names, 1, 0.6)
+    return f"; did you mean '{close[0]}'?" if close else f"; it has {', '.join(names[:20])}"

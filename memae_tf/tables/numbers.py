@@ -1,0 +1,64 @@
+"""Columns of numbers, of which some cells may be none."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from memae_tf.columns import TRUTH, is_nothing
+from memae_tf.errors import UserError
+from memae_tf.tables.files import Files
+from memae_tf.tables.names import is_number
+
+LARGEST_NUMBER = float(np.finfo("float32").max)
+
+
+def as_numbers(column: pd.Series) -> pd.Series:
+    """The numbers of a column, 1 and 0 for True and False in any spelling, NaN for other text."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    text = numbers.isna() & column.notna()
+    if text.any():
+        numbers = numbers.astype("float64")
+        numbers[text] = column[text].astype(str).str.lower().map(TRUTH)
+    return numbers
+
+
+def stray_text(column: pd.Series, numbers: pd.Series) -> pd.Series:
+    """Where a column holds text that is no number, nor a word for none.
+
+    Args:
+        column: Its cells.
+        numbers: What they are as numbers, NaN where they are none.
+    """
+    stray = numbers.isna() & column.notna()
+    cells = column[stray].to_numpy(dtype=object)
+    # A few words, in many cells.
+    words = set(filter(is_nothing, {cell for cell in cells if isinstance(cell, str)}))
+    kept = [not isinstance(cell, str) or cell not in words for cell in cells]
+    stray[stray] = np.array(kept, dtype=bool)
+    return stray
+
+
+def as_float32(values: np.ndarray) -> np.ndarray:
+    """Numbers as float32: what it cannot hold is large, not infinite."""
+    finite = np.clip(values, -LARGEST_NUMBER, LARGEST_NUMBER)
+    return np.where(np.isinf(values), values, finite).astype("float32")
+
+
+def not_a_number(
+    source: Files | Path | str, column: pd.Series, stray: pd.Series, advice: str
+) -> UserError:
+    """The error of a column with `stray_text`."""
+    row = stray.index[stray][0]
+    path, record = source.place(row) if isinstance(source, Files) else (source, row + 1)
+    text = str(column[row])
+    mend = "write it without commas, with a decimal point" if _has_commas(text) else "mend it"
+    return UserError(
+        f"{path}: column '{column.name}', record {record}: '{text}' is not a number; "
+        f"{mend}, {advice}"
+    )
+
+
+def _has_commas(text: str) -> bool:
+    """Whether commas are all that keeps a text from being a number."""
+    return "," in text and is_number(text.replace(",", ""))

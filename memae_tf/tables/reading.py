@@ -1,0 +1,120 @@
+"""Tables in files, as a whole or some records at a time."""
+
+import itertools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from memae_tf.columns import word
+from memae_tf.errors import UserError
+from memae_tf.tables import csv_file, parquet_file
+from memae_tf.tables.files import Files, matching, no_records, reading, source_name
+from memae_tf.tables.names import missing_column, require_header, require_once, stripped
+
+
+def read_tables(
+    names: Sequence[Path], unwanted: Collection[str] = ()
+) -> tuple[pd.DataFrame, Files]:
+    """Files that `read_table` takes, one or more with the same columns, as one data frame.
+
+    Args:
+        names: Paths or patterns (`*`, `?`, `[...]`) of the files. The order of the columns is that
+            of the first.
+        unwanted: Names of columns that a file may lack, or have several times.
+
+    Raises:
+        UserError: As `read_table` does; if a file has other columns than the first one.
+    """
+    paths = [path for name in names for path in matching(name)]
+    repeated = [path for path in paths if paths.count(path) > 1]
+    if repeated:
+        raise UserError(f"{repeated[0]}: is named twice; name or match every file once")
+    tables = [read_table(path, unwanted) for path in paths]
+    first = paths[0], tables[0]
+    for other in zip(paths[1:], tables[1:], strict=True):
+        for (path, table), (whose, model) in ((other, first), (first, other)):
+            missing = [n for n in model if n not in table and n not in unwanted]
+            if missing:
+                raise missing_column(path, missing, f"{whose} has", list(table))
+    starts = itertools.accumulate(map(len, tables[:-1]), initial=0)
+    return pd.concat(tables, ignore_index=True), Files(tuple(paths), tuple(starts))
+
+
+def read_table(path: Path, unwanted: Collection[str] = ()) -> pd.DataFrame:
+    """A CSV file (with a header, also compressed) or a Parquet file as a data frame.
+
+    Args:
+        path: The file.
+        unwanted: Names of columns of which there may be several; of each the first is kept.
+
+    Raises:
+        UserError: If the file is missing, empty, cut off, or neither; if a record is cut short, or
+            the first line is one.
+    """
+    with reading(path):
+        table = pd.read_parquet(path) if parquet_file.is_parquet(path) else csv_file.table(path)
+    table = table.reset_index(drop=True)
+    table.columns = stripped(path, table.columns)
+    once = [name for name in table.columns if name not in unwanted]
+    require_once(path, once, "rename or delete one, or leave both out with data.drop")
+    require_header(path, table.columns)
+    if len(table) == 0:
+        raise no_records(path)
+    return table.loc[:, ~(table.columns.duplicated() & table.columns.isin(list(unwanted)))]
+
+
+def read_words(files: Files, column: str) -> np.ndarray:
+    """The cells of one column of files that `read_table` takes as `word` has them.
+
+    What it makes of numbers depends on the other cells: of codes, one empty cell makes fractions,
+    and zeros in front are gone.
+
+    Returns:
+        An array of str (records,).
+    """
+    return np.concatenate([_words_of(path, column) for path in files.paths])
+
+
+def _words_of(path: Path, column: str) -> np.ndarray:
+    file = parquet_file if parquet_file.is_parquet(path) else csv_file
+    with reading(path):
+        cells = file.cells(path, column)
+    return np.array([word(cell) for cell in cells], dtype=object)
+
+
+def read_batches(
+    path: Path, batch_size: int, dtypes: Mapping[str, str], layout: Sequence[str] = ()
+) -> Iterator[pd.DataFrame]:
+    """The records of a file of any size, some at a time.
+
+    Args:
+        path: As `read_table` takes it; `-` is standard input, as CSV.
+        batch_size: Records a data frame. The last one may have fewer, and so may any where
+            standard input makes a pause.
+        dtypes: The columns that have to be there, once, "float32" or "string". Of CSV files, cells
+            of "string" are str, whatever else a batch holds; columns of "float32" are numbers, or
+            str where some of a batch are none. Empty cells are NaN.
+        layout: The columns of a file without a header. It is taken for one where the first line
+            has none of these names, and as many cells or more.
+
+    Yields:
+        Data frames with these columns, of which the index goes on from one to the next.
+
+    Raises:
+        UserError: As `read_table` does, as soon as it comes to what is wrong, or if a column is
+            missing.
+    """
+    start = 0
+    with reading(path):
+        if parquet_file.is_parquet(path):
+            batches = parquet_file.batches(path, batch_size, dtypes)
+        else:
+            batches = csv_file.batches(path, batch_size, dtypes, layout)
+        for table in batches:
+            table.index = pd.RangeIndex(start, start + len(table))
+            start += len(table)
+            yield table
+    if start == 0:
+        raise no_records(source_name(path))

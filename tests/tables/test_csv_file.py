@@ -1,0 +1,121 @@
+"""Batches of CSV files: lines that pandas reads mean what they would mean to Python's csv."""
+
+import csv
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from memae_tf.errors import UserError
+from memae_tf.tables import as_numbers, read_batches, stray_text
+
+DTYPES = {"number": "float32", "word": "string"}
+NUMBERS = ["0", "01", "1.50", "1e5", "1e400", "-inf", "Infinity", "1.5e-320", "9" * 25, "2.5 "]
+NO_NUMBERS = ["", "nan", "NaN", "NAN", "-", "NA", "n/a", "Null", "?", "True", "false", "FALSE"]
+STRAY = ["0x10", "1_000", "1;5", "tcp", "S0", "#", "é", "NA ", "1+2j", "2026-11-27"]
+WORDS = st.text(
+    st.characters(codec="utf-8", exclude_characters='",\r\n\0', exclude_categories=["Cs"]),
+    max_size=5,
+).map(lambda text: text.lstrip(" "))
+CELLS = st.sampled_from(NUMBERS + NO_NUMBERS + STRAY) | WORDS
+
+
+def write(path, rows, quoting):
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, quoting=quoting, lineterminator="\n")
+        writer.writerows([["label", "number", "word"], *rows])
+
+
+def meaning(path, size):
+    """Numbers, which cells are text instead, and words, of a whole file."""
+    tables = list(read_batches(path, size, DTYPES))
+    assert all(list(table) == list(DTYPES) for table in tables)
+    numbers = [as_numbers(table["number"]) for table in tables]
+    stray = [
+        stray_text(table["number"], values) for table, values in zip(tables, numbers, strict=True)
+    ]
+    return (
+        np.concatenate([values.to_numpy("float64", na_value=np.nan) for values in numbers]),
+        pd.concat(stray),
+        pd.concat([table["word"].astype(object).fillna("") for table in tables]),
+    )
+
+
+@given(st.lists(st.tuples(CELLS, CELLS, CELLS), min_size=1, max_size=6), st.integers(1, 4))
+@example([("a", cell, cell) for cell in NUMBERS], 3)
+@example([("a", cell, cell) for cell in NO_NUMBERS], 3)
+@example([("a", cell, cell) for cell in STRAY], 3)
+@settings(max_examples=150, deadline=None)
+def test_plain_lines_mean_what_quoted_ones_mean(tmp_path_factory, rows, size):
+    """With quotes around every cell, no line is plain; in batches of one, no cell has company."""
+    folder = tmp_path_factory.mktemp("files", numbered=True)
+    write(folder / "plain.csv", rows, csv.QUOTE_NONE)
+    write(folder / "quoted.csv", rows, csv.QUOTE_ALL)
+    numbers, stray, words = meaning(folder / "plain.csv", size)
+    for other in (meaning(folder / "quoted.csv", size), meaning(folder / "plain.csv", 1)):
+        np.testing.assert_array_equal(numbers.astype("float32"), other[0].astype("float32"))
+        pd.testing.assert_series_equal(stray, other[1])
+        pd.testing.assert_series_equal(words, other[2])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_blank_lines_quotes_and_records_of_several_lines(tmp_path, end, size):
+    lines = [
+        "\ufefflabel, number,word",
+        "",
+        "a,1,tcp",
+        '"b, c",2,"one',
+        'two"" three"',
+        "   ",
+        "d,3, udp",
+        "",
+        "e,4,icmp",
+    ]
+    (tmp_path / "a.csv").write_text(end.join(lines), newline="", encoding="utf-8")
+    tables = list(read_batches(tmp_path / "a.csv", size, DTYPES))
+    table = pd.concat(tables)
+    assert table.index.tolist() == [0, 1, 2, 3]
+    assert as_numbers(table["number"]).tolist() == [1, 2, 3, 4]
+    assert table["word"].tolist() == ["tcp", f'one{end}two" three', "udp", "icmp"]
+    assert all(len(table) <= size for table in tables)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a,1", "line 6 has 2 cells and the header 3; is it cut off"),
+        ("a,1,b,c", "line 6 has 4 cells and the header 3"),
+        ('a,1,"b"c', "line 6 is no CSV ('"),
+        ('a,1,"b', "is no CSV (unexpected end of data)"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 100])
+def test_what_is_wrong_is_named_by_its_line(tmp_path, line, message, size):
+    lines = ["label,number,word", "a,1,b", '"a",2,"b', '"', "", line, "a,3,b"]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    with pytest.raises(UserError) as caught:
+        list(read_batches(tmp_path / "a.csv", size, DTYPES))
+    assert str(caught.value).startswith(f"{tmp_path / 'a.csv'}: ")
+    assert message in str(caught.value)
+
+
+def test_standard_input_in_parts(monkeypatch):
+    """What came before a pause is there; pauses are no lines."""
+    read, write = os.pipe()
+    with os.fdopen(read) as stdin, os.fdopen(write, "wb", buffering=0) as source:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        batches = read_batches(Path("-"), 10, DTYPES)
+        source.write("label,number,word\na,1,é\nb,".encode())
+        assert next(batches).to_numpy().tolist() == [[1, "é"]]
+        source.write(b'2,"one\n')
+        source.write(b'two"\n')
+        assert next(batches).to_numpy().tolist() == [["2", "one\ntwo"]]
+        source.write(b"c,3\n")
+        with pytest.raises(UserError, match="line 5 has 2 cells"):
+            next(batches)
