@@ -75,7 +75,8 @@ class MemoryUnit(keras.layers.Layer):
         scale: Factor on the similarity (an inverse temperature): a positive float; `"learned"`
             for a trainable scale that starts at the default; or `None` for the default, 10 with
             cosine and 1 with dot. The paper has 1, with which the softmax of a cosine
-            is nearly flat: with many slots hardly a weight exceeds 1/N and shrinkage removes all.
+            is nearly flat: with many slots hardly a weight exceeds 1.3/N, and a threshold of 2/N
+            removes all.
         shrink: Non-negative float, the shrinkage threshold in units of 1/N. The paper recommends
             1 to 3. 0 switches shrinkage off ("MemAE-nonSpar").
         entropy_weight: Non-negative float, the weight of the entropy loss (0.0002 in the paper).

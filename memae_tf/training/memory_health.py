@@ -14,7 +14,7 @@ MIN_LIVE_SHARE = 0.5
 # with fewer than so many slots, only one that has everything counts as collapsed.
 MIN_PERPLEXITY = 1.5
 MIN_SLOTS_FOR_PERPLEXITY = 10
-# In units of 1 / N. A cosine without scale, the flattest softmax in use, gives about 2.
+# In units of 1 / N. A cosine without scale, the flattest softmax in use, gives 1.2 to 2.
 MIN_LARGEST_WEIGHT = 1.5
 
 
