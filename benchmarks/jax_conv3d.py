@@ -15,29 +15,29 @@ import jax.numpy as jnp
 import keras
 from jax import lax
 
-from memae_tf.layers import mirrored_conv3d
+from memae_tf.layers import narrow_conv3d_transpose as layer
 
 # From fewer channels, a product over all that a position sees takes the place of a 2-D convolution.
 FEW_CHANNELS = 8
 
 
 def install() -> None:
-    """From now on, Keras's 3-D convolutions and that of `MirroredConv3D` are these."""
+    """From now on, these are Keras's with padding "same", and that of `NarrowConv3DTranspose`."""
     backend = keras.src.backend.nn
     conv, conv_transpose = backend.conv, backend.conv_transpose
 
     def conv_or_conv3d(inputs, kernel, strides=1, padding="valid", *args, **kwargs):
-        if len(inputs.shape) != 5:
+        if len(inputs.shape) != 5 or padding != "same":
             return conv(inputs, kernel, strides, padding, *args, **kwargs)
-        return conv3d(inputs, as_kernel(kernel, inputs), as_strides(strides), padding)
+        return conv3d(inputs, as_kernel(kernel, inputs), as_strides(strides))
 
     def conv_transpose_or_3d(inputs, kernel, strides=1, padding="valid", *args, **kwargs):
-        if len(inputs.shape) != 5 or padding != "valid":
+        if len(inputs.shape) != 5 or padding != "same":
             return conv_transpose(inputs, kernel, strides, padding, *args, **kwargs)
         return conv3d_transpose(inputs, as_kernel(kernel, inputs), as_strides(strides))
 
     backend.conv, backend.conv_transpose = conv_or_conv3d, conv_transpose_or_3d
-    mirrored_conv3d.mirrored = mirrored
+    layer.narrow_conv3d_transpose = narrow_conv3d_transpose
 
 
 def as_kernel(kernel, inputs):
@@ -48,23 +48,27 @@ def as_strides(strides) -> tuple[int, int, int]:
     return (strides,) * 3 if isinstance(strides, int) else tuple(strides)
 
 
-def conv3d(x, kernel, strides, padding):
-    """As `keras.ops.conv`."""
-    if padding == "same":
-        margins = [
-            max((math.ceil(n / s) - 1) * s + k - n, 0)
-            for n, k, s in zip(x.shape[1:4], kernel.shape[:3], strides, strict=True)
-        ]
-        margins = [(margin // 2, margin - margin // 2) for margin in margins]
-        x = jnp.pad(x, [(0, 0), *margins, (0, 0)])
+def conv3d(x, kernel, strides):
+    """As `keras.ops.conv` with padding "same"."""
+    x = _padded(x, kernel.shape[:3], strides)
     if kernel.shape[-2] < FEW_CHANNELS:
         return _from_few_channels(x, kernel, strides)
     return _over_frames(x, kernel, strides)
 
 
 def conv3d_transpose(x, kernel, strides):
-    """As `keras.ops.conv_transpose` without padding; the kernel is (3-D taps, out, in)."""
+    """As `keras.ops.conv_transpose` with padding "same"; the kernel is (3-D taps, out, in)."""
     return _transposed(x, kernel, strides)
+
+
+def _padded(x, taps, strides):
+    """Clips with what padding "same" puts around them; less, where strides are longer than taps."""
+    margins = []
+    for n, k, s in zip(x.shape[1:4], taps, strides, strict=True):
+        margin = (math.ceil(n / s) - 1) * s + k - n
+        before = max(margin, 0) // 2
+        margins.append((before, margin - before, 0))
+    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *margins, (0, 0, 0)])
 
 
 def _sizes(size, taps, strides) -> list[int]:
@@ -109,15 +113,17 @@ def _over_frames(x, kernel, strides):
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _transposed(x, kernel, strides):
-    """The gradient of `_over_frames` with respect to its input, and so its own gradients.
+    """The gradient of `_seen` with respect to its input, and so its own gradients.
 
     Left to itself JAX would find the kernel's by a convolution of `x` with zeros in between.
     """
-    size = [
-        (n - 1) * s + k for n, s, k in zip(x.shape[1:4], strides, kernel.shape[:3], strict=True)
-    ]
+    size = [n * s for n, s in zip(x.shape[1:4], strides, strict=True)]
     y = jax.ShapeDtypeStruct((x.shape[0], *size, kernel.shape[3]), x.dtype)
-    return jax.linear_transpose(lambda y: _over_frames(y, kernel, strides), y)(x)[0]
+    return jax.linear_transpose(lambda y: _seen(y, kernel, strides), y)(x)[0]
+
+
+def _seen(y, kernel, strides):
+    return _over_frames(_padded(y, kernel.shape[:3], strides), kernel, strides)
 
 
 def _transposed_forward(x, kernel, strides):
@@ -126,7 +132,7 @@ def _transposed_forward(x, kernel, strides):
 
 def _transposed_backward(strides, kept, gradient):
     x, kernel = kept
-    own, back = jax.vjp(lambda kernel: _over_frames(gradient, kernel, strides), kernel)
+    own, back = jax.vjp(lambda kernel: _seen(gradient, kernel, strides), kernel)
     return own, *back(x)
 
 
@@ -134,8 +140,8 @@ _transposed.defvjp(_transposed_forward, _transposed_backward)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
-def mirrored(x, kernel, strides):
-    """As `memae_tf.layers.mirrored_conv3d.mirrored`.
+def narrow_conv3d_transpose(x, kernel, strides):
+    """As that of the layer.
 
     Its own gradients: those that JAX finds for its sums take a third of a training step.
     """
@@ -152,26 +158,23 @@ def mirrored(x, kernel, strides):
 
 def _spread(tap, taps, strides):
     """Margins and gaps that bring what a tap gives to its places in the output."""
-    axes = zip(tap, taps, strides, strict=True)
-    margins = [(t - k // 2, s - 1 - t + k // 2, s - 1) for t, k, s in axes]
+    places = [t - max(k - s, 0) // 2 for t, k, s in zip(tap, taps, strides, strict=True)]
+    margins = [(place, s - 1 - place, s - 1) for place, s in zip(places, strides, strict=True)]
     return [(0, 0, 0), *margins, (0, 0, 0)]
 
 
-def _mirrored_forward(x, kernel, strides):
-    return mirrored(x, kernel, strides), (x, kernel)
+def _narrow_forward(x, kernel, strides):
+    return narrow_conv3d_transpose(x, kernel, strides), (x, kernel)
 
 
-def _mirrored_backward(strides, kept, gradient):
+def _narrow_backward(strides, kept, gradient):
     x, kernel = kept
-    margins = [(k // 2, k - k // 2 - s) for k, s in zip(kernel.shape[:3], strides, strict=True)]
-    padded = lax.pad(
-        gradient, jnp.zeros((), gradient.dtype), [(0, 0, 0), *((*m, 0) for m in margins), (0, 0, 0)]
-    )
+    padded = _padded(gradient, kernel.shape[:3], strides)
     own, back = jax.vjp(lambda kernel: _from_few_channels(padded, kernel, strides), kernel)
     return own, *back(x)
 
 
-mirrored.defvjp(_mirrored_forward, _mirrored_backward)
+narrow_conv3d_transpose.defvjp(_narrow_forward, _narrow_backward)
 
 
 def _from_few_channels(x, kernel, strides):

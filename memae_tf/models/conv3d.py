@@ -5,7 +5,11 @@ from functools import partial
 
 import keras
 
-from memae_tf.models.convolution import conv_layers, conv_sizes, transposed_layers
+from memae_tf.layers import Cropping3D, Flip3D, NarrowConv3DTranspose
+from memae_tf.models.convolution import norm_and_activation
+
+# To so few channels, the last layer is not Keras's.
+FEW_CHANNELS = 4
 
 
 def conv3d(
@@ -17,7 +21,8 @@ def conv3d(
 
     The first convolution has stride (1, 2, 2), the others (2, 2, 2). With the defaults and clips
     of 16 x 256 x 256 x 1, the network of the paper: 6.5 million parameters, codes of
-    2 x 16 x 16 x 256, each position one query.
+    2 x 16 x 16 x 256, each position one query. Kernels, and the axes of codes, are back to front
+    (`Flip3D`): with those of the authors' code, turned around, it gives what that does.
 
     Args:
         input_shape: (frames, height, width, channels) of the clips.
@@ -29,24 +34,30 @@ def conv3d(
         (batch, frames', height', width', filters[-1]) and back.
     """
     *size, channels = input_shape
-    kernels = [(3, 3, 3)] * len(filters)
-    strides = [(1, 2, 2)] + [(2, 2, 2)] * (len(filters) - 1)
-    sizes = conv_sizes(size, kernels, strides)
+    kernel, strides = (3, 3, 3), [(1, 2, 2)] + [(2, 2, 2)] * (len(filters) - 1)
+    sizes = [tuple(size)]
+    for stride in strides:
+        sizes.append(tuple(-(-n // s) for n, s in zip(sizes[-1], stride, strict=True)))
     leaky_relu = partial(keras.layers.LeakyReLU, negative_slope=0.2)
 
-    encoder = [keras.Input(tuple(input_shape))]
-    for width, kernel, stride in zip(filters, kernels, strides, strict=True):
-        encoder += conv_layers(width, kernel, stride, leaky_relu, dtype)
+    encoder = [keras.Input(tuple(input_shape)), Flip3D(dtype=dtype)]
+    for width, stride in zip(filters, strides, strict=True):
+        encoder.append(keras.layers.Conv3D(width, kernel, stride, padding="same", dtype=dtype))
+        encoder += norm_and_activation(leaky_relu, dtype)
     decoder = [keras.Input((*sizes[-1], filters[-1]))]
     outputs = [*reversed(filters[:-1]), channels]
     for step, width in enumerate(outputs, start=1):
-        decoder += transposed_layers(
-            width,
-            kernels[-step],
-            strides[-step],
-            sizes[-step],
-            sizes[-step - 1],
-            leaky_relu if step < len(outputs) else None,
-            dtype,
-        )
+        stride, reached, wanted = strides[-step], sizes[-step], sizes[-step - 1]
+        if width <= FEW_CHANNELS:
+            decoder.append(NarrowConv3DTranspose(width, kernel, stride, dtype=dtype))
+        else:
+            decoder.append(
+                keras.layers.Conv3DTranspose(width, kernel, stride, padding="same", dtype=dtype)
+            )
+        # One too many, of an odd axis.
+        margins = [n * s - m for n, s, m in zip(reached, stride, wanted, strict=True)]
+        if any(margins):
+            decoder.append(Cropping3D(tuple((margin, 0) for margin in margins), dtype=dtype))
+        decoder += norm_and_activation(leaky_relu if step < len(outputs) else None, dtype)
+    decoder.append(Flip3D(dtype=dtype))
     return keras.Sequential(encoder, name="encoder"), keras.Sequential(decoder, name="decoder")

@@ -119,6 +119,8 @@ def _answer(model: MemAE, features: tf.Tensor, error: str = "squared") -> dict[s
         # With the addressing the memory reads all queries at once, without the loop over blocks
         # of them that would make a slow ONNX model.
         code, _ = model.memory(code, return_addressing=True)
+    # tf2onnx crops a transposed convolution of unknown size at the wrong end.
+    code = tf.ensure_shape(code, (None, *model.code_shape(features.shape[1:])))
     reconstruction = model.decode(code)
     score = model.sample_error(features, reconstruction)
     if error != "squared":

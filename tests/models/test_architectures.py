@@ -73,6 +73,56 @@ def test_conv2d_restores_any_size(size):
     assert decoder(encoder(x)).shape == (1, *size, 1)
 
 
+@pytest.mark.parametrize("size", [(16, 32, 24), (5, 9, 14), (8, 26, 31)])
+def test_conv3d_with_kernels_back_to_front_is_the_net_of_pytorch(size):
+    """As in the authors' code, so that its weights are usable; sizes even, odd, and both."""
+    torch = pytest.importorskip("torch")
+    encoder, decoder = conv3d((*size, 1), filters=(4, 6, 5))
+    strides = [(1, 2, 2), (2, 2, 2), (2, 2, 2)]
+    rng = np.random.default_rng(0)
+    kernels = [
+        rng.normal(size=shape).astype("float32") / 9
+        for shape in [(4, 1, 3, 3, 3), (6, 4, 3, 3, 3), (5, 6, 3, 3, 3)]
+    ]
+    mirrored = [
+        rng.normal(size=shape).astype("float32") / 9
+        for shape in [(5, 6, 3, 3, 3), (6, 4, 3, 3, 3), (4, 1, 3, 3, 3)]
+    ]
+    for model, given in ((encoder, kernels), (decoder, mirrored)):
+        layers = [layer for layer in model.layers if "Conv3D" in type(layer).__name__]
+        for layer, kernel in zip(layers, given, strict=True):
+            # Taps first; then both have (in, out), or of a transposed one (out, in), the other way.
+            layer.kernel.assign(kernel.transpose(2, 3, 4, 1, 0)[::-1, ::-1, ::-1])
+    x = rng.normal(size=(2, *size, 1)).astype("float32")
+    y = torch.from_numpy(x).movedim(-1, 1)
+    sizes = [y.shape[2:]]
+
+    def norm_and_activation(y):
+        # A BatchNorm that has seen nothing.
+        return torch.nn.functional.leaky_relu(y / (1 + 1e-5) ** 0.5, 0.2)
+
+    for kernel, stride in zip(kernels, strides, strict=True):
+        y = torch.nn.functional.conv3d(y, torch.from_numpy(kernel), stride=stride, padding=1)
+        y = norm_and_activation(y)
+        sizes.append(y.shape[2:])
+    code = ops.convert_to_numpy(encoder(x))
+    np.testing.assert_allclose(code[:, ::-1, ::-1, ::-1], y.movedim(1, -1).numpy(), atol=1e-5)
+    for step, kernel in enumerate(mirrored, start=1):
+        stride = strides[-step]
+        extra = [
+            m - (n - 1) * s - 1
+            for n, m, s in zip(sizes[-step], sizes[-step - 1], stride, strict=True)
+        ]
+        y = torch.nn.functional.conv_transpose3d(
+            y, torch.from_numpy(kernel), stride=stride, padding=1, output_padding=tuple(extra)
+        )
+        if step < len(mirrored):
+            y = norm_and_activation(y)
+    rebuilt = ops.convert_to_numpy(decoder(code))
+    assert rebuilt.shape == x.shape
+    np.testing.assert_allclose(rebuilt, y.movedim(1, -1).numpy(), atol=1e-5)
+
+
 def test_padding_is_symmetric_as_in_pytorch():
     # A kernel of ones counts the pixels under it: 4 in the first corner, and 6 at an edge.
     encoder, _ = conv2d((8, 8, 1), filters=(1,), kernels=(3,), strides=(2,), queries="position")

@@ -1,4 +1,4 @@
-"""The mirror of a strided 3-D convolution, to few channels, as one product and sums."""
+"""A transposed 3-D convolution to few channels, as one product and sums."""
 
 import math
 
@@ -9,19 +9,18 @@ from memae_tf.layers.arguments import positive_integer, positive_integers
 
 
 @keras.saving.register_keras_serializable(package="memae_tf")
-class MirroredConv3D(keras.layers.Layer):
-    """Transposed convolution from frames of a size to exactly `strides` times that size.
+class NarrowConv3DTranspose(keras.layers.Layer):
+    """`keras.layers.Conv3DTranspose` with padding "same", to few channels, and faster.
 
-    It is what `keras.layers.Conv3DTranspose` gives, with the same weights, without the kernel's
-    half at each end, as a mirror of a convolution that pads by so much on both sides. To few
-    channels it is several times faster on a CPU, where a transposed convolution is taken for the
-    gradient of a convolution, whose code is made for many channels on both sides. This layer
-    takes the product of all elements of the input with all taps of the kernel, planes of the size
-    of the input, and adds those up, shifted, that belong to the same element of the output.
+    It has the same weights and gives the same, but for rounding. To few channels it is several
+    times faster on a CPU, where a transposed convolution is taken for the gradient of a
+    convolution, whose code is made for many channels on both sides. This layer takes the product
+    of all elements of the input with all taps of the kernel, planes of the size of the input, and
+    adds those up, shifted, that belong to the same element of the output.
 
     Args:
         filters: Channels of the output.
-        kernel_size: Three odd numbers.
+        kernel_size: Three numbers.
         strides: Three numbers.
 
     Input shape:
@@ -31,8 +30,8 @@ class MirroredConv3D(keras.layers.Layer):
         `(batch, frames * strides[0], height * strides[1], width * strides[2], filters)`
 
     Raises:
-        ValueError: If a side of the kernel is even, or an argument is not positive; if frames,
-            height, width or channels of the input are not known.
+        ValueError: If an argument is not positive; if frames, height, width or channels of the
+            input are not known.
     """
 
     def __init__(self, filters: int, kernel_size, strides, **kwargs):
@@ -40,8 +39,6 @@ class MirroredConv3D(keras.layers.Layer):
         self.filters = positive_integer("filters", filters)
         self.kernel_size = positive_integers("kernel_size", kernel_size, 3)
         self.strides = positive_integers("strides", strides, 3)
-        if any(k % 2 == 0 for k in self.kernel_size):
-            raise ValueError(f"`kernel_size` must be odd. Received: kernel_size={kernel_size}")
 
     def build(self, input_shape):
         if None in input_shape[1:]:
@@ -58,7 +55,9 @@ class MirroredConv3D(keras.layers.Layer):
         return (input_shape[0], *sizes, self.filters)
 
     def call(self, inputs):
-        outputs = mirrored(inputs, ops.cast(self.kernel, self.compute_dtype), self.strides)
+        outputs = narrow_conv3d_transpose(
+            inputs, ops.cast(self.kernel, self.compute_dtype), self.strides
+        )
         return outputs + ops.cast(self.bias, outputs.dtype)
 
     def get_config(self):
@@ -70,7 +69,7 @@ class MirroredConv3D(keras.layers.Layer):
         }
 
 
-def mirrored(inputs, kernel, strides):
+def narrow_conv3d_transpose(inputs, kernel, strides):
     """The layer's outputs before its bias is added.
 
     Args:
@@ -103,18 +102,20 @@ def mirrored(inputs, kernel, strides):
 def _added(given, stride: int) -> list:
     """What elements get along an axis, (before, elements, behind) for each of `stride` places.
 
-    Element q gets tap t of the kernel from element i of the input where q = i stride + t - half.
-    With q = m stride + place, t - half - place is a multiple d of the stride, and i = m - d.
+    Element q gets tap t of the kernel from element i of the input where q = i stride + t - cut,
+    with what is cut off in front. With q = m stride + place, t - cut - place is a multiple d of
+    the stride, and i = m - d.
 
     Args:
         given: What the taps of the axis give, (taps, before, elements, behind).
         stride: From one element of the input to the next, in elements of the output.
     """
+    cut = max(given.shape[0] - stride, 0) // 2
     # The gradient of a split is one array; that of as many slices, a sum of as many arrays.
     taps = [ops.squeeze(tap, 0) for tap in ops.split(given, given.shape[0])]
     places = [ops.zeros_like(taps[0])] * stride
     for t, tap in enumerate(taps):
-        d, place = divmod(t - len(taps) // 2, stride)
+        d, place = divmod(t - cut, stride)
         places[place] = places[place] + _shifted(tap, d)
     return places
 
