@@ -7,7 +7,7 @@ from keras import ops
 
 from memae_tf.baselines.network import Network, NetworkBaseline, net_for
 from memae_tf.config import Conv2DModel, DSEBMModel, TrainingConfig
-from memae_tf.models.convolution import conv_layers
+from memae_tf.models.convolution import LAST, conv_layers
 
 
 class DSEBM(NetworkBaseline):
@@ -39,7 +39,7 @@ def _layers(net, code: int) -> list[keras.layers.Layer]:
     for filters, kernel, stride in zip(net.filters, net.kernels, net.strides, strict=True):
         layers += conv_layers(filters, (kernel,) * 2, (stride,) * 2, None, None)
         layers.append(keras.layers.Activation("softplus"))
-    return [*layers, keras.layers.Flatten(), last]
+    return [*layers, keras.layers.Flatten(LAST), last]
 
 
 class _DSEBM(Network):

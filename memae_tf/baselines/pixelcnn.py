@@ -83,7 +83,7 @@ class GatedLayer(keras.layers.Layer):
         row = "row" if sees_itself else "row_before"
         self.vertical = MaskedConv(2 * filters, (kernel, kernel), channels, rows)
         self.horizontal = MaskedConv(2 * filters, (1, kernel), channels, row)
-        self.across = keras.layers.Conv2D(2 * filters, 1)
+        self.across = keras.layers.Conv2D(2 * filters, 1, data_format="channels_last")
         self.out = MaskedConv(filters, (1, 1), channels, "row")
         self.residual = residual
 
@@ -136,4 +136,7 @@ class MaskedConv(keras.layers.Layer):
         return mask
 
     def call(self, x):
-        return ops.conv(x, self.kernel * self.mask, padding="same") + self.bias
+        return (
+            ops.conv(x, self.kernel * self.mask, padding="same", data_format="channels_last")
+            + self.bias
+        )

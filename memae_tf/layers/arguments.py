@@ -1,7 +1,8 @@
-"""What the layers ask of sizes that they are given."""
+"""What the layers ask of arguments that they are given."""
 
+import math
 from collections.abc import Iterable
-from numbers import Integral
+from numbers import Integral, Real
 
 
 def positive_integer(name: str, value: object) -> int:
@@ -27,5 +28,10 @@ def positive_integers(name: str, values: object, count: int) -> tuple[int, ...]:
     return tuple(map(int, given))
 
 
+def is_number(value: object) -> bool:
+    """Whether a value is a finite number, Python's or NumPy's; True and False are none."""
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _is_positive_integer(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+    return isinstance(value, Integral) and is_number(value) and value >= 1

@@ -1,13 +1,14 @@
 """The memory of a MemAE as a Keras layer."""
 
 import math
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from memae_tf.layers.arguments import positive_integer
+from memae_tf.layers.arguments import is_number, positive_integer
 
 # Inside norms, where 0 would give NaN values or gradients.
 EPSILON = 1e-12
@@ -132,40 +133,39 @@ class MemoryUnit(keras.layers.Layer):
             raise ValueError(
                 f"`similarity` must be one of {SIMILARITIES}. Received: similarity={similarity}"
             )
-        if isinstance(scale, str) or scale is None:
-            valid_scale = scale in ("learned", None)
-        else:
-            valid_scale = math.isfinite(scale) and scale > 0
-        if not valid_scale:
+        if scale is not None and scale != "learned" and not (is_number(scale) and scale > 0):
             raise ValueError(
-                f"`scale` must be a positive number, 'learned' or None. Received: scale={scale}"
+                f"`scale` must be a positive number, 'learned' or None. Received: scale={scale!r}"
             )
-        if not 0 <= shrink < num_slots:
+        if not (is_number(shrink) and 0 <= shrink < num_slots):
             raise ValueError(
                 "`shrink` is in units of 1/num_slots and must be in [0, num_slots). "
-                f"Received: shrink={shrink} with num_slots={num_slots}"
+                f"Received: shrink={shrink!r} with num_slots={num_slots}"
             )
-        if not (math.isfinite(entropy_weight) and entropy_weight >= 0):
+        if not (is_number(entropy_weight) and entropy_weight >= 0):
             raise ValueError(
                 "`entropy_weight` must be a number of 0 or more. "
-                f"Received: entropy_weight={entropy_weight}"
+                f"Received: entropy_weight={entropy_weight!r}"
             )
         if fallback not in FALLBACKS:
             raise ValueError(
                 f"`fallback` must be one of {FALLBACKS}. Received: fallback={fallback}"
             )
-        if isinstance(warmup_steps, bool) or not isinstance(warmup_steps, int) or warmup_steps < 0:
+        if not (
+            isinstance(warmup_steps, Integral) and is_number(warmup_steps) and warmup_steps >= 0
+        ):
             raise ValueError(
                 "`warmup_steps` must be an integer of 0 or more. "
-                f"Received: warmup_steps={warmup_steps}"
+                f"Received: warmup_steps={warmup_steps!r}"
             )
         self.num_slots = num_slots
         self.similarity = similarity
-        self.scale = scale
-        self.shrink = shrink
-        self.entropy_weight = entropy_weight
+        # A configuration is JSON, which knows no numbers of NumPy.
+        self.scale = scale if scale in (None, "learned") else float(scale)
+        self.shrink = float(shrink)
+        self.entropy_weight = float(entropy_weight)
         self.fallback = fallback
-        self.warmup_steps = warmup_steps
+        self.warmup_steps = int(warmup_steps)
         self.memory_initializer = keras.initializers.get(memory_initializer)
         self.memory_regularizer = keras.regularizers.get(memory_regularizer)
         self.memory_constraint = keras.constraints.get(memory_constraint)
@@ -200,7 +200,7 @@ class MemoryUnit(keras.layers.Layer):
                 autocast=False,
             )
         else:
-            self.fixed_scale = default_scale if self.scale is None else float(self.scale)
+            self.fixed_scale = default_scale if self.scale is None else self.scale
         if self.warmup_steps > 0:
             # Without `aggregation` every replica counts for itself, and all count the same.
             self.steps = self.add_weight(
@@ -226,7 +226,7 @@ class MemoryUnit(keras.layers.Layer):
         else:
             read, entropy = self._recall_in_blocks(scaled, slots, warmth)
         if self.entropy_weight > 0:
-            self.add_loss(self.entropy_weight * warmth * ops.mean(entropy))
+            self.add_loss(self.entropy_weight * warmth * mean_or_zero(entropy))
         return (read, weights / total) if return_addressing else read
 
     def _warmth(self, training):
@@ -250,9 +250,10 @@ class MemoryUnit(keras.layers.Layer):
         def recall(block):
             return self._recall(block, slots, warmth)
 
-        if isinstance(num_blocks, int):
-            in_one = num_blocks <= 1
-            read, entropy = recall(queries) if in_one else _map_blocks(recall, queries, num_blocks)
+        if not ops.is_tensor(num_blocks):
+            # JAX exports for any number of queries, which it can compare with none.
+            several = isinstance(num_blocks, int) and num_blocks > 1
+            read, entropy = _map_blocks(recall, queries, num_blocks) if several else recall(queries)
         else:
             # TensorFlow learns the number of queries when the graph runs. A branch each for read
             # and entropy: it leaves out the one for the entropy when nobody asks for the losses.
@@ -291,7 +292,9 @@ class MemoryUnit(keras.layers.Layer):
             Weights (..., N), their sum (..., 1), and the entropy (..., 1) of weights / sum.
         """
         logits = ops.cast(ops.matmul(queries, slots.keys), "float32")
-        logits = logits - ops.stop_gradient(ops.max(logits, axis=-1, keepdims=True))
+        # What no queries at all have at most is asked for, too.
+        largest = ops.max(logits, axis=-1, keepdims=True, initial=-math.inf)
+        logits = logits - ops.stop_gradient(largest)
         weights = ops.exp(logits)
         if self.shrink > 0:
             weights = self._shrink(weights, warmth)
@@ -385,6 +388,12 @@ class MemoryUnit(keras.layers.Layer):
             "perplexity": float(np.exp(-(use * np.log(use)).sum())),
             "largest_weight": float(weights.max(axis=1).mean()),
         }
+
+
+def mean_or_zero(values):
+    """The mean of all elements; 0 where there are none, as on a replica that gets no sample."""
+    count = ops.cast(ops.maximum(ops.size(values), 1), values.dtype)
+    return ops.sum(values) / count
 
 
 def _map_blocks(function, rows, num_blocks):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import keras
 
-from memae_tf.models.convolution import conv_layers, conv_sizes, transposed_layers
+from memae_tf.models.convolution import LAST, conv_layers, conv_sizes, transposed_layers
 
 
 def conv2d(
@@ -78,7 +78,7 @@ def conv2d(
         decoder = [keras.Input(feature_map), *decoder]
     else:
         flat = math.prod(feature_map)
-        encoder.append(keras.layers.Flatten(dtype=dtype))
+        encoder.append(keras.layers.Flatten(LAST, dtype=dtype))
         inner = []
         if code is not None:
             encoder.append(keras.layers.Dense(code, dtype=dtype))

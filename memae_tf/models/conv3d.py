@@ -6,7 +6,7 @@ from functools import partial
 import keras
 
 from memae_tf.layers import Cropping3D, Flip3D, NarrowConv3DTranspose
-from memae_tf.models.convolution import norm_and_activation
+from memae_tf.models.convolution import LAST, norm_and_activation
 
 # To so few channels, the last layer is not Keras's.
 FEW_CHANNELS = 4
@@ -42,7 +42,7 @@ def conv3d(
 
     encoder = [keras.Input(tuple(input_shape)), Flip3D(dtype=dtype)]
     for width, stride in zip(filters, strides, strict=True):
-        encoder.append(keras.layers.Conv3D(width, kernel, stride, padding="same", dtype=dtype))
+        encoder.append(keras.layers.Conv3D(width, kernel, stride, "same", LAST, dtype=dtype))
         encoder += norm_and_activation(leaky_relu, dtype)
     decoder = [keras.Input((*sizes[-1], filters[-1]))]
     outputs = [*reversed(filters[:-1]), channels]
@@ -52,12 +52,12 @@ def conv3d(
             decoder.append(NarrowConv3DTranspose(width, kernel, stride, dtype=dtype))
         else:
             decoder.append(
-                keras.layers.Conv3DTranspose(width, kernel, stride, padding="same", dtype=dtype)
+                keras.layers.Conv3DTranspose(width, kernel, stride, "same", LAST, dtype=dtype)
             )
         # One too many, of an odd axis.
         margins = [n * s - m for n, s, m in zip(reached, stride, wanted, strict=True)]
         if any(margins):
-            decoder.append(Cropping3D(tuple((margin, 0) for margin in margins), dtype=dtype))
+            decoder.append(Cropping3D(tuple((margin, 0) for margin in margins), LAST, dtype=dtype))
         decoder += norm_and_activation(leaky_relu if step < len(outputs) else None, dtype)
     decoder.append(Flip3D(dtype=dtype))
     return keras.Sequential(encoder, name="encoder"), keras.Sequential(decoder, name="decoder")

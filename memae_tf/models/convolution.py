@@ -14,6 +14,9 @@ from memae_tf.layers import BatchNormalization
 # the memory, and errors at inference are many times those in training.
 BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
 
+# Of the axes, whatever Keras's configuration has.
+LAST = "channels_last"
+
 Size = tuple[int, int]
 
 
@@ -41,8 +44,8 @@ def conv_layers(
     layers = []
     if any(k > 1 for k in kernel):
         padding = tuple((k // 2, k // 2) for k in kernel)
-        layers.append(keras.layers.ZeroPadding2D(padding, dtype=dtype))
-    layers.append(keras.layers.Conv2D(filters, kernel, stride, dtype=dtype))
+        layers.append(keras.layers.ZeroPadding2D(padding, LAST, dtype=dtype))
+    layers.append(keras.layers.Conv2D(filters, kernel, stride, data_format=LAST, dtype=dtype))
     return layers + norm_and_activation(activation, dtype)
 
 
@@ -65,10 +68,12 @@ def transposed_layers(
     # What Keras adds by itself does not suffice where a wide stride leaves a rest.
     padding = None if tuple(extra) == own else tuple(extra)
     layers = [
-        keras.layers.Conv2DTranspose(filters, kernel, stride, output_padding=padding, dtype=dtype)
+        keras.layers.Conv2DTranspose(
+            filters, kernel, stride, output_padding=padding, data_format=LAST, dtype=dtype
+        )
     ]
     if any(map(any, margins)):
-        layers.append(keras.layers.Cropping2D(tuple(margins), dtype=dtype))
+        layers.append(keras.layers.Cropping2D(tuple(margins), LAST, dtype=dtype))
     return layers + norm_and_activation(activation, dtype)
 
 

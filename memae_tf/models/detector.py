@@ -11,6 +11,7 @@ from keras import ops
 
 from memae_tf.errors import UserError
 from memae_tf.graphs import as_graph
+from memae_tf.layers.arguments import positive_integer
 from memae_tf.layers.clip_featurizer import ClipFeaturizer
 from memae_tf.layers.image_featurizer import ImageFeaturizer
 from memae_tf.layers.record_featurizer import RecordFeaturizer
@@ -89,7 +90,8 @@ class Detector(keras.Model):
 
         Of records, `field_error` (batch, fields): the share of each field, in the order of
         `field_names`. Of images, `heat_map` (batch, height, width): the share of each pixel, at the
-        size at which the model sees them.
+        size at which the model sees them. Of clips, `heat_map` (batch, frames, height, width), and
+        `frame_score` (batch, frames). All float32.
         """
         return self.explain_features(self.featurizer(x), threshold)
 
@@ -165,9 +167,12 @@ class Detector(keras.Model):
 
         Raises:
             UserError: If a field is missing, a numeric one holds text, or `threshold` is no number.
-            ValueError: If an image or a clip is none.
+            ValueError: If an image or a clip is none, or `batch_size` no positive integer.
         """
         threshold = self.threshold if threshold is None else _number(threshold)
+        if batch_size is None:
+            batch_size = self.featurizer.batch_size
+        batch_size = positive_integer("batch_size", batch_size)
         x = self.featurizer.as_input(x)
         total = self.featurizer.count(x)
         if total == 0:
@@ -175,7 +180,7 @@ class Detector(keras.Model):
             nothing = self.detect(self.featurizer.empty(), threshold, explain)
             return {name: values[:0] for name, values in nothing.items()}
         answers: dict[str, np.ndarray] = {}
-        for places, batch in self.featurizer.batches(x, batch_size or self.featurizer.batch_size):
+        for places, batch in self.featurizer.batches(x, batch_size):
             for name, value in self._graph(explain, batch)(batch, threshold).items():
                 value = ops.convert_to_numpy(value)
                 whole = (total, *value.shape[1:])
@@ -187,10 +192,14 @@ class Detector(keras.Model):
         # Kept outside Keras's tracking, as they refer to the detector.
         graphs = self.__dict__.setdefault("_graphs", {})
         specs = self.featurizer.input_specs(batch)
-        key = explain, str(specs)
+        key = explain, str(specs), self.model.revision
         if key not in graphs:
             graphs[key] = as_graph(self.explain if explain else self, specs)
         return graphs[key]
+
+    def quantize(self, *args, **kwargs):
+        """Quantizes the model, as `keras.Model.quantize` does; raw input is encoded as before."""
+        self.model.quantize(*args, **kwargs)
 
     def score(self, x, batch_size: int | None = None) -> np.ndarray:
         """The anomaly scores of samples, float32 (samples,); see `detect`."""

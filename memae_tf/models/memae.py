@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from memae_tf.layers.memory_unit import mean_or_zero
 from memae_tf.models.folding import call_folded
 
 REDUCTIONS = ("sum", "mean")
@@ -55,6 +56,8 @@ class MemAE(keras.Model):
         self.memory = memory
         self.decoder = decoder
         self.reduction = reduction
+        # What was compiled for another one is of the model as it was.
+        self.revision = 0
         self.trackers = {
             name: keras.metrics.Mean(name=name) for name in ("reconstruction", "penalty")
         }
@@ -155,7 +158,7 @@ class MemAE(keras.Model):
         penalty = ops.convert_to_tensor(0.0, "float32")
         for loss in self.losses if losses is None else losses:
             penalty = penalty + ops.cast(loss, "float32")
-        return {"reconstruction": ops.mean(error), "penalty": penalty}
+        return {"reconstruction": mean_or_zero(error), "penalty": penalty}
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         # Where `fit` gets no targets, the inputs are.
@@ -171,7 +174,12 @@ class MemAE(keras.Model):
         for name, tracker in self.trackers.items():
             # Weighted, as Keras weighs the loss, so that a partial last batch counts as it should.
             tracker.update_state(terms[name], sample_weight=ops.shape(y_pred)[0])
-        return terms["reconstruction"] + terms["penalty"]
+        # Under `tf.distribute`, Keras adds up what the replicas give.
+        return self._aggregate_additional_loss(terms["reconstruction"] + terms["penalty"])
+
+    def quantize(self, *args, **kwargs):
+        super().quantize(*args, **kwargs)
+        self.revision += 1
 
     # What a trained model says of arrays.
 
@@ -180,7 +188,8 @@ class MemAE(keras.Model):
 
         Args:
             x: Array (samples, ...).
-            batch_size: Samples a batch.
+            batch_size: Samples a batch. What the layers of a convolutional network give is large:
+                some dozens of images are enough, and a few clips.
 
         Returns:
             Float32 array (samples,); higher is less normal.
@@ -230,13 +239,14 @@ class MemAE(keras.Model):
     def _predict(self, output: str, x, batch_size: int) -> np.ndarray:
         # Kept outside Keras's tracking: a sub-model that holds its parent would have no end.
         views = self.__dict__.setdefault("_views", {})
-        if output not in views:
-            views[output] = _View(self, output)
+        view = output, self.revision
+        if view not in views:
+            views[view] = _View(self, output)
         if len(x) == 0:
             # Keras has no answer to it; that to one sample has the shape.
             one = np.zeros((1, *np.shape(x)[1:]), "float32")
             return self._predict(output, one, batch_size)[:0]
-        return views[output].predict(x, batch_size=batch_size, verbose=0)
+        return views[view].predict(x, batch_size=batch_size, verbose=0)
 
     def get_config(self):
         return {

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -318,10 +319,13 @@ def test_health_by_hand():
         {"scale": 0.0},
         {"scale": float("nan")},
         {"scale": "auto"},
+        {"scale": True},
         {"shrink": -0.1},
         {"shrink": 10},
+        {"shrink": "1"},
         {"entropy_weight": -1.0},
         {"entropy_weight": float("inf")},
+        {"entropy_weight": None},
         {"fallback": "nearest"},
         {"warmup_steps": -1},
         {"warmup_steps": 2.0},
@@ -332,6 +336,28 @@ def test_invalid_arguments_are_named(arguments):
     (name,) = arguments
     with pytest.raises(ValueError, match=rf"Received: {name}="):
         MemoryUnit(**{"num_slots": 10, **arguments})
+
+
+def test_numbers_of_numpy_are_python_s_in_the_configuration():
+    unit = MemoryUnit(
+        np.int64(10),
+        scale=np.float32(3),
+        shrink=np.float64(2),
+        entropy_weight=np.float32(0.5),
+        warmup_steps=np.int32(4),
+    )
+    again = json.loads(json.dumps(unit.get_config()))
+    values = [again[k] for k in ("num_slots", "scale", "shrink", "entropy_weight", "warmup_steps")]
+    assert values == [10, 3.0, 2.0, 0.5, 4]
+
+
+def test_no_queries():
+    unit = make(np.eye(6), entropy_weight=1.0)
+    read, addressing = unit(np.zeros((0, 3, 6), "float32"), return_addressing=True)
+    assert tuple(read.shape) == (0, 3, 6)
+    assert tuple(addressing.shape) == (0, 3, 6)
+    assert float(unit.losses[0]) == 0.0
+    assert tuple(unit(np.zeros((0, 6), "float32")).shape) == (0, 6)
 
 
 def test_unknown_channels_are_refused():
@@ -398,11 +424,10 @@ def test_blocks_where_the_batch_is_unknown(jit_compile):
     assert loss == pytest.approx(reference.entropy(addressing), rel=1e-4)
 
 
-@ON_TENSORFLOW
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="exports to a SavedModel")
 @pytest.mark.usefixtures("small_blocks")
 def test_exported_blocks_take_any_batch(tmp_path):
-    import tensorflow as tf
-
+    tf = pytest.importorskip("tensorflow")
     queries, memory = random_case(seed=13, num_queries=33)
     queries = queries.reshape(11, 3, 6).astype("float32")
     unit = make(memory)

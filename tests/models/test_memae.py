@@ -1,3 +1,7 @@
+import subprocess
+import sys
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -55,6 +59,71 @@ def test_loss_of_fit_is_the_reconstruction_error_and_the_entropy():
     assert logs["penalty"][0] == pytest.approx(0.0002 * entropy, rel=1e-4)
     assert logs["loss"][0] == pytest.approx(logs["reconstruction"][0] + logs["penalty"][0])
     assert model.evaluate(x, verbose=0, return_dict=True)["loss"] == pytest.approx(logs["loss"][0])
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="is about tf.distribute")
+def test_fit_on_two_replicas_is_fit_on_one():
+    """17 samples in batches of 8: of the last batch one replica gets nothing."""
+    code = """
+import sys
+import keras, numpy as np, tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from memae_tf.layers import MemoryUnit
+from memae_tf.models import MemAE, dense
+keras.utils.set_random_seed(0)
+replicas = int(sys.argv[1])
+with tf.distribute.MirroredStrategy([f"/cpu:{n}" for n in range(replicas)]).scope():
+    encoder, decoder = dense(6, hidden=(5,), code=3)
+    model = MemAE(encoder, MemoryUnit(8), decoder)
+    model.build((None, 6))
+    model.compile(keras.optimizers.SGD(0.05))
+x = np.random.default_rng(0).normal(size=(17, 6)).astype("float32")
+whole = model.fit(x[:16], batch_size=8, epochs=3, shuffle=False, verbose=0).history
+partial = model.fit(x, batch_size=8, epochs=1, shuffle=False, verbose=0).history
+print("RESULT", *whole["loss"], *whole["reconstruction"], *partial["loss"])
+"""
+    results = []
+    for replicas in "12":
+        done = subprocess.run(
+            [sys.executable, "-c", code, replicas], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        (line,) = (line for line in done.stdout.splitlines() if line.startswith("RESULT"))
+        results.append([float(word) for word in line.split()[1:]])
+    np.testing.assert_allclose(results[0][:6], results[1][:6], rtol=1e-5)
+    # Keras means over replicas, so that a batch of one sample counts half on two.
+    assert np.isfinite(results[1][6])
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras quantizes no Dense there")
+def test_scores_follow_quantization():
+    model = make()
+    x = normal_data(20, seed=1)
+    before = model.score(x)
+    with warnings.catch_warnings():
+        # Layers without weights of their own say that they have no such method.
+        warnings.simplefilter("ignore")
+        model.quantize("int8")
+    error = x - ops.convert_to_numpy(model(x, training=False))
+    np.testing.assert_allclose(model.score(x), (error**2).sum(axis=1), rtol=1e-4)
+    assert np.abs(model.score(x) - before).max() > 1e-3
+
+
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_convolutions_are_channels_last_whatever_keras_is_set_to(layout):
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format(layout)
+    try:
+        for shape, parts in (
+            ((10, 7, 1), conv2d((10, 7, 1), (2, 3), (3, 3), (2, 2), code=4)),
+            ((10, 7, 1), conv2d((10, 7, 1), (2, 3), (3, 3), (2, 2), queries="position")),
+            ((4, 10, 7, 1), conv3d((4, 10, 7, 1), (5, 3))),
+        ):
+            encoder, decoder = parts
+            assert MemAE(encoder, MemoryUnit(5), decoder).score(np.zeros((2, *shape))).shape == (2,)
+    finally:
+        keras.config.set_image_data_format(before)
 
 
 def test_fit_tells_the_memory_that_it_trains():
