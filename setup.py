@@ -26,8 +26,9 @@ SERVING = [
 # TensorFlow Datasets does not declare importlib_resources.
 IMAGES = ["tensorflow-datasets>=4.9", "importlib_resources"]
 
-# PyAV, FFmpeg for Python, decodes video files; its wheels bring FFmpeg along.
-VIDEO = ["av>=14"]
+# PyAV, FFmpeg for Python, decodes video files; its wheels bring FFmpeg along. Before 15 it knows no
+# rotation of phones, and stops at the seams of files that were cut without encoding them anew.
+VIDEO = ["av>=15"]
 
 setup(
     name="memae_tf",
@@ -55,7 +56,7 @@ setup(
         # requirement of those who only train.
         "serving": SERVING,
         # ONNX files of exported models, and what checks them.
-        "onnx": ["tf2onnx>=1.16", "onnxruntime>=1.18"],
+        "onnx": ["tf2onnx>=1.17", "onnxruntime>=1.18"],
         # The layers and models also run on Keras's other backends.
         "backends": ["jax", "torch"],
         "docs": ["mkdocs>=1.6", "mkdocstrings[python]>=0.26"],
@@ -74,7 +75,7 @@ setup(
             *VIDEO,
             "pyarrow>=15",
             *SERVING,
-            "tf2onnx>=1.16",
+            "tf2onnx>=1.17",
             "onnxruntime>=1.18",
         ],
     },

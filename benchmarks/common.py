@@ -142,11 +142,18 @@ def machine(packages: tuple[str, ...] = ()) -> dict:
     return {
         "date": datetime.date.today().isoformat(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": _cores(),
         "load_before": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "versions": versions,
     }
+
+
+def _cores() -> int:
+    """Those that this process may use, where the system says so."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def _processor() -> str:

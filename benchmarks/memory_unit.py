@@ -8,6 +8,7 @@ See README.md in this folder.
 
 import math
 import resource
+import sys
 import time
 
 import common
@@ -102,7 +103,9 @@ def _training_step(layer, options) -> float:
 
 
 def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # In bytes on macOS, in KiB elsewhere.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _seconds(call, rounds: int) -> float:

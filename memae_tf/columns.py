@@ -113,12 +113,19 @@ def _number(value: object, is_category: bool) -> float:
     if _is_missing(value):
         return np.nan
     try:
-        return float(value)
+        return _float(value)
     except ValueError:
         truth = TRUTH.get(str(value).strip().lower())
         if truth is None and not is_category and not is_nothing(value):
             raise
         return np.nan if truth is None else truth
+
+
+def _float(value: object) -> float:
+    """A number as files have it: 1_000 and the digits of other scripts are some to Python alone."""
+    if isinstance(value, str) and ("_" in value or not value.isascii()):
+        raise ValueError(f"could not convert string to float: {value!r}")
+    return float(value)
 
 
 def _is_missing(value: object) -> bool:

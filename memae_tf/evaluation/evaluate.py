@@ -131,7 +131,7 @@ def measure(scores: Scores, dataset: Dataset, config: EvaluationConfig) -> dict:
         "f1": None,
         "thresholds": {},
         "train_records": len(scores.train),
-        "test_records": 0,
+        "test_records": 0 if scores.test is None else len(scores.test),
         "test_anomalies": 0,
     }
     if scores.labels is None:
@@ -144,5 +144,5 @@ def measure(scores: Scores, dataset: Dataset, config: EvaluationConfig) -> dict:
         value = find_threshold(other, config, scores.test, scores.labels, scores.train)
         figures = decision_metrics(scores.test, scores.labels, value)
         metrics["thresholds"][other] = {**figures, "oracle": other == "best_f1"}
-    metrics.update(test_records=len(scores.test), test_anomalies=int(scores.labels.sum()))
+    metrics["test_anomalies"] = int(scores.labels.sum())
     return metrics

@@ -7,8 +7,8 @@ where a record may be short; and of batches, lines that are not plain are read b
 import contextlib
 import csv
 import io
-import itertools
 import warnings
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -105,19 +105,20 @@ class _Lines:
     def __init__(self, text: Iterable[str]):
         self.number = 0
         self._text = iter(text)
+        self._given_back: deque[str] = deque()
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        line = next(self._text)
+        line = self._given_back.popleft() if self._given_back else next(self._text)
         self.number += bool(line)
         return line
 
     def give_back(self, taken: Sequence[str]) -> None:
         """Goes back before the last ones, which are these."""
         self.number -= sum(map(bool, taken))
-        self._text = itertools.chain(taken, self._text)
+        self._given_back.extendleft(reversed(taken))
 
 
 def _names(
@@ -131,8 +132,8 @@ def _names(
             taken.append(line)
             yield line
 
-    with _reader(name, recorded()) as reader:
-        first = next((row for row in reader if not _is_blank(row)), None)
+    with _naming_lines(name, lines):
+        first = next((row for row in _reader(recorded()) if not _is_blank(row)), None)
     if first is None:
         raise pd.errors.EmptyDataError
     cells = [cell.strip() for cell in first]
@@ -194,30 +195,35 @@ def _rows(
     Raises:
         UserError: If a record has more or fewer cells than the header, or is no CSV.
     """
-    before = lines.number - len(block)
+    last = lines.number
+    lines.give_back(block)
+    reader = _reader(lines)
     rows = []
-    with _reader(name, itertools.chain(block, lines), before) as reader:
-        while reader.line_num < len(block):
+    with _naming_lines(name, lines):
+        while lines.number < last:
             row = next(reader)
             if _is_blank(row):
                 continue
             if len(row) != num_cells:
                 raise UserError(
-                    f"{name}: line {before + reader.line_num} has {len(row)} cells and the header "
+                    f"{name}: line {lines.number} has {len(row)} cells and the header "
                     f"{num_cells}; is it cut off, or a comma in a cell without quotes?"
                 )
             rows.append([np.nan if cell in MISSING else cell for cell in row])
     return rows
 
 
+def _reader(lines: Iterable[str]) -> Iterator[list[str]]:
+    return csv.reader(lines, skipinitialspace=True, strict=True)
+
+
 @contextlib.contextmanager
-def _reader(name: Path | str, lines: Iterable[str], before: int = 0) -> Iterator:
-    """A reader of CSV whose errors say where; `before` it were so many lines."""
-    reader = csv.reader(lines, skipinitialspace=True, strict=True)
+def _naming_lines(name: Path | str, lines: _Lines) -> Iterator[None]:
+    """Errors of a reader say where."""
     try:
-        yield reader
+        yield
     except csv.Error as error:
-        raise UserError(f"{name}: line {before + reader.line_num} is no CSV ({error})") from None
+        raise UserError(f"{name}: line {lines.number} is no CSV ({error})") from None
 
 
 def _is_blank(row: Sequence[str]) -> bool:

@@ -76,11 +76,22 @@ def source_name(path: Path) -> Path | str:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
+    """What goes wrong with a file inside, in words.
+
+    Raises:
+        UserError: If it is no file, or reading it fails.
+    """
     name = source_name(path)
     if path != STDIN and path.is_dir():
         raise UserError(f"{path}: is a folder; it should be one file of records")
-    if path != STDIN and not path.is_file():
+    if path != STDIN and not path.exists():
         raise UserError(f"{path}: there is no such file")
+    if path != STDIN and not path.is_file():
+        # Some are read more than once.
+        raise UserError(
+            f"{path}: is a pipe or a device; it should be a file, or to be scored - with the "
+            "records on standard input"
+        )
     try:
         yield
     except UserError:
@@ -93,10 +104,19 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(f"{name}: is empty; it should have a header and records") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: {_encoding(path, error)}") from None
-    except DAMAGED as error:
+    except _damaged() as error:
         # What pandas and pyarrow raise for damaged files; their first line says where.
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{name}: is damaged, cut off or of another format ({reason})") from None
+
+
+def _damaged() -> tuple[type[Exception], ...]:
+    """What readers raise for damaged files."""
+    try:
+        import zstandard
+    except ImportError:
+        return DAMAGED
+    return (*DAMAGED, zstandard.ZstdError)
 
 
 def _encoding(path: Path, error: UnicodeDecodeError) -> str:
@@ -121,4 +141,5 @@ def _encoding(path: Path, error: UnicodeDecodeError) -> str:
 
 
 def no_records(name: Path | str) -> UserError:
+    """The error of a file that has none."""
     return UserError(f"{name}: has a header but no records")

@@ -33,6 +33,11 @@ def stripped(path: Path | str, columns: Iterable) -> list[str]:
 def require_once(
     path: Path | str, names: Sequence[str], advice: str = "rename or delete one"
 ) -> None:
+    """Refuses names of which there are several.
+
+    Raises:
+        UserError: Naming the first.
+    """
     # Several may lack one: nobody asks for those.
     repeated = [name for name in names if name and names.count(name) > 1]
     if not repeated:
@@ -43,6 +48,11 @@ def require_once(
 
 
 def require_header(path: Path | str, names: Sequence[str]) -> None:
+    """Refuses a first line that is no header.
+
+    Raises:
+        UserError: If most names are numbers.
+    """
     # Numbers that are counted or are years may well be names.
     numbers = [name for name in names if is_number(name) and not name.isdecimal()]
     if len(numbers) * 2 > len(names):
@@ -53,12 +63,18 @@ def require_header(path: Path | str, names: Sequence[str]) -> None:
 
 
 def require_columns(path: Path | str, wanted: Iterable[str], names: Sequence[str]) -> None:
+    """Refuses a table without the columns of a detector.
+
+    Raises:
+        UserError: Naming those that it lacks.
+    """
     missing = [name for name in wanted if name not in names]
     if missing:
         raise missing_column(path, missing, "the detector takes", names)
 
 
 def is_number(text: str) -> bool:
+    """Whether a word is one that Python reads as a float."""
     try:
         float(text)
     except ValueError:

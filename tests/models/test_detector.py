@@ -132,6 +132,13 @@ def test_text_in_a_numeric_field_is_named(detector):
         detector.detect([{"bytes": "many", "flag": "SF", "land": 0}])
 
 
+@pytest.mark.parametrize("text", ["1_000", "\u0661", "0x10"])
+def test_what_is_a_number_to_python_alone_is_text(detector, text):
+    """As it is in files."""
+    with pytest.raises(UserError, match=f"'bytes' holds text: .*{text}"):
+        detector.detect([{"bytes": text, "flag": "SF", "land": 0}])
+
+
 def test_a_word_for_nothing_is_a_missing_number(detector):
     def score(value):
         return detector.detect([{"bytes": value, "flag": "SF", "land": 0}])["score"][0]

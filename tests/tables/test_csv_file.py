@@ -3,6 +3,7 @@
 import csv
 import os
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memae_tf.errors import UserError
-from memae_tf.tables import as_numbers, read_batches, stray_text
+from memae_tf.tables import as_numbers, lines, read_batches, stray_text
 
 DTYPES = {"number": "float32", "word": "string"}
 NUMBERS = ["0", "01", "1.50", "1e5", "1e400", "-inf", "Infinity", "1.5e-320", "9" * 25, "2.5 "]
@@ -66,7 +67,7 @@ def test_plain_lines_mean_what_quoted_ones_mean(tmp_path_factory, rows, size):
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("size", [1, 2, 3, 100])
 def test_blank_lines_quotes_and_records_of_several_lines(tmp_path, end, size):
-    lines = [
+    given = [
         "\ufefflabel, number,word",
         "",
         "a,1,tcp",
@@ -77,7 +78,7 @@ def test_blank_lines_quotes_and_records_of_several_lines(tmp_path, end, size):
         "",
         "e,4,icmp",
     ]
-    (tmp_path / "a.csv").write_text(end.join(lines), newline="", encoding="utf-8")
+    (tmp_path / "a.csv").write_text(end.join(given), newline="", encoding="utf-8")
     tables = list(read_batches(tmp_path / "a.csv", size, DTYPES))
     table = pd.concat(tables)
     assert table.index.tolist() == [0, 1, 2, 3]
@@ -107,6 +108,14 @@ def test_what_is_wrong_is_named_by_its_line(tmp_path, line, message, size):
 
 def test_standard_input_in_parts(monkeypatch):
     """What came before a pause is there; pauses are no lines."""
+    paused, pauses = threading.Event(), lines._pauses
+
+    def noticed(descriptor):
+        if is_pause := pauses(descriptor):
+            paused.set()
+        return is_pause
+
+    monkeypatch.setattr(lines, "_pauses", noticed)
     read, write = os.pipe()
     with os.fdopen(read) as stdin, os.fdopen(write, "wb", buffering=0) as source:
         monkeypatch.setattr(sys, "stdin", stdin)
@@ -114,8 +123,32 @@ def test_standard_input_in_parts(monkeypatch):
         source.write("label,number,word\na,1,é\nb,".encode())
         assert next(batches).to_numpy().tolist() == [[1, "é"]]
         source.write(b'2,"one\n')
-        source.write(b'two"\n')
+        paused.clear()
+        more = threading.Thread(target=lambda: paused.wait() and source.write(b'two"\n'))
+        more.start()
         assert next(batches).to_numpy().tolist() == [["2", "one\ntwo"]]
+        more.join()
         source.write(b"c,3\n")
         with pytest.raises(UserError, match="line 5 has 2 cells"):
             next(batches)
+
+
+def test_a_large_file_with_quotes(tmp_path):
+    """Each of its blocks is read by csv."""
+    rows = [("a", str(number), f"w{number % 7}") for number in range(20_000)]
+    write(tmp_path / "a.csv", rows, csv.QUOTE_ALL)
+    table = pd.concat(read_batches(tmp_path / "a.csv", 8, DTYPES))
+    assert as_numbers(table["number"]).tolist() == list(range(20_000))
+
+
+def test_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(UserError, match=r"pipe.csv: is a pipe or a device; it should be a file"):
+        next(read_batches(tmp_path / "pipe.csv", 8, DTYPES))
+
+
+def test_a_file_that_is_compressed_by_name_alone(tmp_path):
+    pytest.importorskip("zstandard")
+    (tmp_path / "a.csv.zst").write_text("label,number,word\na,1,b\n")
+    with pytest.raises(UserError, match=r"a.csv.zst: is damaged, cut off or of another format"):
+        next(read_batches(tmp_path / "a.csv.zst", 8, DTYPES))
