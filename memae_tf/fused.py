@@ -33,6 +33,6 @@ def fused_batch_norm(inputs, gamma, beta, epsilon: float):
     # The operation normalises by the variance of the batch, but gives the estimate of that of all
     # data, by n - 1, which PyTorch has in its moving average and Keras has not.
     # Beyond 2**31 elements, int32 would be negative.
-    count = tf.cast(tf.size(inputs, "int64") // channels, "float32")
+    count = tf.cast(tf.size(inputs, tf.int64) // channels, "float32")
     variance *= tf.maximum(count - 1, 1) / count
     return tf.reshape(outputs, tf.shape(inputs)), mean, variance
