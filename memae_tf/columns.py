@@ -1,5 +1,6 @@
 """Records as people have them in Python, as columns of the dtypes that a detector takes."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
@@ -70,7 +71,8 @@ NOTHING = frozenset({"", "-", "?", "(empty)", "na", "n/a", "nan", "nil", "none",
 def word(value: object) -> str:
     """A category as text: the same for 80, 80.0 and "80", and nothing for a missing value."""
     if isinstance(value, bytes):
-        return value.decode()
+        # Addresses and keys may be any bytes.
+        return value.decode(errors="backslashreplace")
     if isinstance(value, str):
         return value
     if _is_missing(value):
@@ -125,7 +127,11 @@ def _float(value: object) -> float:
     """A number as files have it: 1_000 and the digits of other scripts are some to Python alone."""
     if isinstance(value, str) and ("_" in value or not value.isascii()):
         raise ValueError(f"could not convert string to float: {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        # A whole number of more than 308 digits.
+        return math.inf if value > 0 else -math.inf
 
 
 def _is_missing(value: object) -> bool:

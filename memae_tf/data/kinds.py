@@ -6,8 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from memae_tf.columns import word
 from memae_tf.errors import UserError
-from memae_tf.tables import Files, not_a_number, stray_text
+from memae_tf.tables import Files, not_a_number, parsed, stray_text
 
 # A text column of whose cells, or of whose different texts, this share or more are numbers was
 # meant to be numeric: a word for "nothing" that nobody knows may stand in most of them.
@@ -44,12 +45,12 @@ def infer_kind(column: pd.Series, source: Files | str, leave_out: str, declare: 
         )
     if isinstance(column.dtype, pd.CategoricalDtype):
         return "categorical"
-    numbers = pd.to_numeric(given, errors="coerce")
+    numbers = parsed(given)
     stray = stray_text(given, numbers)
     if pd.api.types.is_numeric_dtype(column) or (numbers.notna().any() and not stray.any()):
         return "numeric"
-    texts = pd.Series(given.unique()).astype(str).str.replace(",", "")
-    share = pd.to_numeric(texts, errors="coerce").notna().mean()
+    texts = pd.Series(given.unique()).map(word).str.replace(",", "")
+    share = parsed(texts).notna().mean()
     if stray.any() and max(share, numbers.notna().mean()) >= MOSTLY_NUMERIC:
         raise not_a_number(source, column, stray, f"or {declare}")
     different = given.nunique()

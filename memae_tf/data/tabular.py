@@ -20,6 +20,7 @@ from memae_tf.tables import (
     missing_column,
     near,
     not_a_number,
+    parsed,
     read_tables,
     read_words,
     stray_text,
@@ -112,12 +113,13 @@ def _labels(
         kind = "anomalous" if labels.all() else "normal"
         values = [str(value) for value in column.unique()]
         there = ", ".join(values[:MOST_LABELS]) + (", ..." if len(values) > MOST_LABELS else "")
-        advice = ""
-        if is_tested:
-            advice = (
-                "; an evaluation needs both; to train alone, leave data.label out, and the column "
-                f"with {_drop(config, config.label)}"
-            )
+        advice = "; name in data.normal what is normal"
+        if not labels.all():
+            alone = "leave data.test out"
+            if config.test is None:
+                drop = _drop(config, config.label)
+                alone = f"leave data.label and data.normal out, and the column with {drop}"
+            advice = f"; an evaluation needs both; to train alone, {alone}"
         raise UserError(
             f"{files}: by column '{config.label}' all records are {kind} "
             f"(data.normal={config.normal}, and the labels are {there}){advice}"
@@ -218,7 +220,7 @@ def _column(config: TabularData, column: pd.Series, kind: str, files: Files) -> 
 
 
 def _numbers(config: TabularData, column: pd.Series, files: Files) -> np.ndarray:
-    numbers = pd.to_numeric(column, errors="coerce")
+    numbers = parsed(column)
     stray = stray_text(column, numbers)
     if stray.any():
         raise not_a_number(files, column, stray, "or leave it empty")

@@ -58,7 +58,7 @@ def _column(
             return np.where(pd.isna(cells), "", cells)
         return np.array([word(cell) for cell in cells], dtype=object)
     # Most columns are numbers alone; what else there may be takes several times as long.
-    values = pd.to_numeric(column, errors="coerce").to_numpy("float64", na_value=np.nan)
+    values = tables.parsed(column).to_numpy("float64", na_value=np.nan)
     if not np.isnan(values).any():
         return tables.as_float32(values)
     numbers = tables.as_numbers(column)

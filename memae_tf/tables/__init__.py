@@ -2,7 +2,7 @@
 
 from memae_tf.tables.files import Files, source_name
 from memae_tf.tables.names import missing_column, near
-from memae_tf.tables.numbers import as_float32, as_numbers, not_a_number, stray_text
+from memae_tf.tables.numbers import as_float32, as_numbers, not_a_number, parsed, stray_text
 from memae_tf.tables.reading import read_batches, read_table, read_tables, read_words
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "missing_column",
     "near",
     "not_a_number",
+    "parsed",
     "read_batches",
     "read_table",
     "read_tables",

@@ -7,6 +7,7 @@ where a record may be short; and of batches, lines that are not plain are read b
 import contextlib
 import csv
 import io
+import itertools
 import warnings
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -64,11 +65,19 @@ def cells(path: Path, column: str) -> pd.Series:
 
 
 def _header(path: Path) -> list[str]:
-    """The names of the columns as they stand there."""
-    header = pd.read_csv(
-        path, header=None, nrows=1, dtype=str, keep_default_na=False, skipinitialspace=True
-    )
-    return stripped(path, header.iloc[0])
+    """The names of the columns as they stand there.
+
+    Raises:
+        UserError: If the first record has more or fewer cells: of many, pandas leaves out the last
+            where it is empty.
+    """
+    with opened(path) as text:
+        lines = _Lines(text)
+        names = _names(path, lines)
+        for block in itertools.islice(_blocks(lines, 1), 1):
+            if not _is_plain(block, len(names)):
+                _rows(path, block, lines, len(names))
+    return names
 
 
 def batches(
@@ -129,6 +138,11 @@ def _names(
 
     def recorded() -> Iterator[str]:
         for line in lines:
+            if line.lstrip().startswith("{"):
+                raise UserError(
+                    f"{name}: is JSON, and should be CSV or Parquet; pandas converts it: "
+                    "read_json(..., lines=True).to_csv(..., index=False)"
+                )
             taken.append(line)
             yield line
 

@@ -1,5 +1,6 @@
 """Columns of numbers, of which some cells may be none."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,27 @@ from memae_tf.tables.names import is_number
 LARGEST_NUMBER = float(np.finfo("float32").max)
 
 
+def parsed(column: pd.Series) -> pd.Series:
+    """The numbers of a column, NaN for text; infinite where they are beyond what a float holds."""
+    try:
+        return pd.to_numeric(column, errors="coerce")
+    except OverflowError:
+        # Of whole numbers with more than 308 digits.
+        return column.map(_as_float).astype("float64")
+
+
+def _as_float(value: object) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+    except (TypeError, ValueError):
+        return math.nan
+
+
 def as_numbers(column: pd.Series) -> pd.Series:
     """The numbers of a column, 1 and 0 for True and False in any spelling, NaN for other text."""
-    numbers = pd.to_numeric(column, errors="coerce")
+    numbers = parsed(column)
     text = numbers.isna() & column.notna()
     if text.any():
         numbers = numbers.astype("float64")

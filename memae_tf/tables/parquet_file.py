@@ -13,6 +13,16 @@ def is_parquet(path: Path) -> bool:
     return path.suffix == ".parquet"
 
 
+def table(path: Path) -> pd.DataFrame:
+    """A file as a whole, with the dtypes that pandas finds; an index with a name is a column."""
+    import pyarrow.parquet
+
+    with pyarrow.parquet.ParquetFile(path) as file:
+        frame = file.read().to_pandas()
+    named = [name for name in frame.index.names if name is not None]
+    return frame.reset_index(named, allow_duplicates=True) if named else frame
+
+
 def cells(path: Path, column: str) -> pd.Series:
     """A column, in which whole numbers stay what they are beside empty cells."""
     import pyarrow.parquet
@@ -20,7 +30,7 @@ def cells(path: Path, column: str) -> pd.Series:
     names = pyarrow.parquet.read_schema(path).names
     name = names[stripped(path, names).index(column)]
     table = pyarrow.parquet.read_table(path, columns=[name])
-    return table.to_pandas(integer_object_nulls=True).iloc[:, 0]
+    return table.to_pandas(integer_object_nulls=True, ignore_metadata=True).iloc[:, 0]
 
 
 def batches(path: Path, batch_size: int, wanted: Collection[str]) -> Iterator[pd.DataFrame]:
@@ -38,5 +48,6 @@ def batches(path: Path, batch_size: int, wanted: Collection[str]) -> Iterator[pd
         require_once(path, [name for name in names if name in wanted])
         columns = [raw for raw, name in zip(given, names, strict=True) if name in wanted]
         for batch in file.iter_batches(batch_size, columns=columns):
-            table = batch.to_pandas(integer_object_nulls=True)
+            # What pandas had as its index is a column of the file.
+            table = batch.to_pandas(integer_object_nulls=True, ignore_metadata=True)
             yield table.set_axis(stripped(path, table.columns), axis=1)

@@ -54,7 +54,7 @@ def read_table(path: Path, unwanted: Collection[str] = ()) -> pd.DataFrame:
             the first line is one.
     """
     with reading(path):
-        table = pd.read_parquet(path) if parquet_file.is_parquet(path) else csv_file.table(path)
+        table = _file(path).table(path)
     table = table.reset_index(drop=True)
     table.columns = stripped(path, table.columns)
     once = [name for name in table.columns if name not in unwanted]
@@ -78,10 +78,14 @@ def read_words(files: Files, column: str) -> np.ndarray:
 
 
 def _words_of(path: Path, column: str) -> np.ndarray:
-    file = parquet_file if parquet_file.is_parquet(path) else csv_file
     with reading(path):
-        cells = file.cells(path, column)
+        cells = _file(path).cells(path, column)
     return np.array([word(cell) for cell in cells], dtype=object)
+
+
+def _file(path: Path):
+    """The module that reads a file."""
+    return parquet_file if parquet_file.is_parquet(path) else csv_file
 
 
 def read_batches(

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from memae_tf.columns import columns_of
 from memae_tf.config import TabularData, parse_config
 from memae_tf.data import tabular
 from memae_tf.errors import UserError
@@ -650,6 +651,65 @@ def test_records_of_parquet_are_counted_whatever_their_index(tmp_path, index):
     assert_says(user_error(path), path, "column 'y', record 3: 'oops'")
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_index_with_a_name_is_a_column(tmp_path, suffix):
+    """Of Parquet, as of CSV, where pandas writes it."""
+    frame = pd.DataFrame({"x": [1.5, 2, 3], "z": [3, 2, 1]}, index=pd.Index(list("aba"), name="y"))
+    path = tmp_path / f"a.{suffix}"
+    frame.to_csv(path) if suffix == "csv" else frame.to_parquet(path)
+    assert sorted(read_table(path)) == ["x", "y", "z"]
+    data = load(path)
+    assert kinds(data) == {"numeric": ["x", "z"], "categorical": ["y"]}
+    assert data.train["y"].tolist() == ["a", "b", "a"]
+    (scored,) = batches(path, {"y": "string", "x": "float32"}, 8)
+    assert scored["y"].tolist() == ["a", "b", "a"]
+    assert scored["x"].tolist() == [1.5, 2, 3]
+
+
+def test_a_column_that_parquet_has_twice_is_named(tmp_path):
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    columns = [pa.array([1, 2]), pa.array([3, 4]), pa.array([5, 6])]
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pa.Table.from_arrays(columns, names=["x", "y", "y"]), path)
+    assert_says(user_error(path), path, "has the column 'y' twice; rename or delete one")
+    assert list(load(path, drop=["y"]).train) == ["x"]
+
+
+def test_bytes_that_are_no_text_are_categories(tmp_path):
+    """Addresses, in Parquet, and what Python has as bytes."""
+    frame = pd.DataFrame({"x": [1.0, 2, 3], "y": [b"\xff\x00", b"tcp", b"\xff\x00"]})
+    path = write_parquet(tmp_path / "a.parquet", frame)
+    assert load(path).train["y"].tolist() == ["\\xff\x00", "tcp", "\\xff\x00"]
+    (scored,) = batches(path, {"y": "string"}, 8)
+    assert scored["y"].tolist() == ["\\xff\x00", "tcp", "\\xff\x00"]
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_whole_numbers_of_more_digits_than_floats_have_are_infinite(tmp_path, sign):
+    cell = sign + "9" * 400
+    path = write(tmp_path / "a.csv", "x", "1", "2", cell, "4")
+    assert_says(user_error(path), path, "column 'x', record 3: the number is infinite")
+    (scored,) = batches(path, {"x": "float32"}, 8)
+    assert scored["x"].tolist() == [1, 2, float(cell), 4]
+    for number in (int(cell), cell):
+        column = columns_of([{"x": number}], {"x": "float32"})["x"]
+        assert column.tolist() == [float(f"{sign}inf")]
+
+
+def test_a_comma_behind_every_record_is_no_cell(tmp_path):
+    """pandas would leave it out, and `score` refuse the same file."""
+    path = write(tmp_path / "a.csv", "x,y", "1,2,", "3,4,")
+    assert_says(user_error(path), path, "line 2 has 3 cells and the header 2")
+
+
+@pytest.mark.parametrize("text", ['{"x": 1, "y": "tcp"}', '{"x":1}', ' {"x": [1, 2]}'])
+def test_lines_of_json_are_named_as_such(tmp_path, text):
+    path = write(tmp_path / "a.jsonl", text, text)
+    assert_says(user_error(path), path, "is JSON, and should be CSV or Parquet; pandas converts it")
+    with pytest.raises(UserError, match="is JSON"):
+        next(batches(path, {"x": "float32"}, 8))
+
+
 def test_text_in_a_numeric_column_of_the_test_file_is_named_there(tmp_path):
     train = labelled(tmp_path / "train.csv", ["normal"] * 3)
     test = write(tmp_path / "test.csv", "x,label", "1,normal", "oops,odd")
@@ -755,6 +815,24 @@ def test_a_training_file_without_a_normal_record_is_refused(tmp_path):
     test = labelled(tmp_path / "test.csv", ["odd", "normal"])
     message = user_error(train, label="label", test=test)
     assert_says(message, f"{train}: by column 'label' all records are anomalous", "are odd)")
+
+
+@pytest.mark.parametrize(
+    ("labels", "advice"),
+    [
+        (["DDoS", "scan"], "name in data.normal what is normal"),
+        (["normal"], "to train alone, leave data.label and data.normal out, and the column with"),
+    ],
+)
+def test_advice_where_all_labels_are_of_one_kind(tmp_path, labels, advice):
+    """Not to train on what may be attacks."""
+    message = user_error(labelled(tmp_path / "a.csv", labels * 3), label="label")
+    assert_says(message, "records are", advice)
+    assert ("to train alone" in message) == (labels == ["normal"])
+    train = labelled(tmp_path / "train.csv", ["normal"] * 3)
+    message = user_error(train, label="label", test=tmp_path / "a.csv")
+    assert_says(message, tmp_path / "a.csv", advice.split(", leave")[0])
+    assert "leave data.label" not in message
 
 
 def test_a_single_normal_record_is_too_few_to_hold_out(tmp_path):
