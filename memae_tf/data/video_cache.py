@@ -1,10 +1,13 @@
 """Footage, prepared once: frames in the model's size, grey or in colour, in files to be mapped."""
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
@@ -21,9 +24,20 @@ from memae_tf.data.clips import Video
 from memae_tf.data.decoding import DamagedVideoError
 from memae_tf.errors import UserError
 
+try:
+    import resource
+except ImportError:
+    # Windows has no such limits.
+    resource = None
+
 # Of what is in the cache; another one is another folder.
 VERSION = 1
 SHOWN_VIDEOS = 5
+# What a process is writing, or was when it was killed.
+PARTIAL = ".partial-"
+SECONDS_TO_KEEP_PARTIAL = 24 * 3600.0
+# An entry that is cut short, as by a power cut.
+DAMAGED = (ValueError, EOFError, KeyError, FileNotFoundError, NotADirectoryError)
 
 # How many videos are ready, of how many.
 OnPrepared = Callable[[int, int], None]
@@ -48,9 +62,11 @@ def prepare(
 
     Raises:
         UserError: Naming the videos that cannot be read, unless `config.damaged` is "skip", which
-            leaves them out and warns; or if the cache cannot be written.
+            leaves them out and warns; or if the cache cannot be written or read.
     """
     folder = config.cache or _default_folder()
+    _remove_partial_folders(folder)
+    _allow_open_files(len(sources))
     videos: dict[Source, Video] = {}
     damaged: dict[str, str] = {}
     stop = threading.Event()
@@ -86,17 +102,40 @@ def _default_folder() -> Path:
     return (Path(home) if home else Path.home() / ".cache") / "memae_tf" / "video"
 
 
+def _remove_partial_folders(folder: Path) -> None:
+    """Those of processes that were killed: nobody has written to them for long."""
+    for aside in folder.glob(f"{PARTIAL}*"):
+        # Another process may be removing it as well.
+        with contextlib.suppress(OSError):
+            written = max(path.stat().st_mtime for path in [aside, *aside.iterdir()])
+            if time.time() - written > SECONDS_TO_KEEP_PARTIAL:
+                shutil.rmtree(aside, ignore_errors=True)
+
+
+def _allow_open_files(count: int) -> None:
+    """Lets this process have so many more files open, if it may: each mapped one counts."""
+    if resource is None:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return
+    wanted = soft + count if hard == resource.RLIM_INFINITY else min(soft + count, hard)
+    # A system may have a limit below its hard one. Where that is too low, opening says so.
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _video(source: Source, config: VideoData, folder: Path, stop: threading.Event) -> Video:
     place = folder / f"{source.path.stem}-{_key(source.path, config)}"
-    try:
-        video = _open(source.name, place)
-        if video is None:
+    video = _open(source.name, place)
+    if video is None:
+        try:
             _write(source.path, config, place, stop)
-            video = _open(source.name, place)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written ({error.strerror}); data.cache names another folder"
-        ) from None
+        except OSError as error:
+            raise UserError(
+                f"{folder}: cannot be written ({error.strerror}); data.cache names another folder"
+            ) from None
+        video = _open(source.name, place)
     if video is None:
         raise UserError(f"{place}: is damaged; delete it to have it made again")
     return video
@@ -115,21 +154,27 @@ def _key(path: Path, config: VideoData) -> str:
 
 
 def _open(name: str, place: Path) -> Video | None:
-    """What is in the cache; `None` where it is not or damaged, and then it is removed."""
-    if not place.exists():
-        return None
+    """What is in the cache; `None` where it is not or damaged, and then it is removed.
+
+    Raises:
+        UserError: If it is there and cannot be read.
+    """
     try:
         about = json.loads((place / "about.json").read_text())
         frames = np.load(place / "frames.npy", mmap_mode="r")
         numbers = np.load(place / "numbers.npy")
-    except (OSError, ValueError):
+        return Video(name, frames, numbers, about["source_frames"], about["rate"])
+    except DAMAGED:
         shutil.rmtree(place, ignore_errors=True)
         return None
-    return Video(name, frames, numbers, about["source_frames"], about["rate"])
+    except OSError as error:
+        # No fault of the entry's: too many open files, no permission, ...
+        advice = "; ulimit -n sets a higher limit" if error.errno == errno.EMFILE else ""
+        raise UserError(f"{place}: cannot be read ({error.strerror}){advice}") from None
 
 
 def _write(path: Path, config: VideoData, place: Path, stop: threading.Event) -> None:
-    aside = place.with_name(f".partial-{uuid.uuid4().hex}")
+    aside = place.with_name(f"{PARTIAL}{uuid.uuid4().hex}")
     aside.mkdir(parents=True)
     try:
         numbers, source_frames = _write_frames(aside / "frames.npy", path, config, stop)
@@ -137,6 +182,7 @@ def _write(path: Path, config: VideoData, place: Path, stop: threading.Event) ->
         rate = config.frame_rate or decoding.frame_rate(path)
         about = {"source": str(path), "source_frames": source_frames, "rate": rate}
         (aside / "about.json").write_text(json.dumps(about))
+        _sync(aside)
         try:
             aside.rename(place)
         except OSError:
@@ -145,6 +191,13 @@ def _write(path: Path, config: VideoData, place: Path, stop: threading.Event) ->
                 raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Has the disk hold the files before their folder gets its name."""
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
 
 
 def _write_frames(
@@ -169,8 +222,6 @@ def _write_frames(
         # How many there are is known in the end. NumPy leaves room for that.
         out.seek(0)
         _write_header(out, len(numbers), (*size, config.channels))
-        out.flush()
-        os.fsync(out.fileno())
     if not numbers:
         raise DamagedVideoError("has no frames")
     # The last frame is chosen at any rate, or repeated.

@@ -1,5 +1,8 @@
+import errno
 import os
+import resource
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import footage
@@ -63,6 +66,86 @@ def test_damaged_cache_is_made_again(tmp_path, config):
     file.write_bytes(file.read_bytes()[:500])
     (video,) = prepare([source(path)], config).values()
     assert len(video.frames) == 20
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("frames.npy", ""),
+        ("numbers.npy", ""),
+        ("numbers.npy", None),
+        ("about.json", ""),
+        ("about.json", "{}"),
+    ],
+)
+def test_an_entry_that_a_power_cut_left_is_made_again(tmp_path, config, name, content):
+    path = footage.write_video(tmp_path / "a.mkv", FRAMES)
+    prepare([source(path)], config)
+    (file,) = config.cache.glob(f"*/{name}")
+    file.unlink() if content is None else file.write_text(content)
+    (video,) = prepare([source(path)], config).values()
+    assert (len(video.frames), len(video.numbers), video.rate) == (20, 20, 10)
+
+
+def test_all_files_are_on_disk_before_the_entry_has_its_name(tmp_path, config, monkeypatch):
+    synced, fsync = set(), os.fsync
+
+    def noted(descriptor):
+        file = os.readlink(f"/proc/self/fd/{descriptor}")
+        # Not a moment too early.
+        assert os.path.getsize(file) > 0
+        synced.add(os.path.basename(file))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    prepare([source(footage.write_video(tmp_path / "a.mkv", FRAMES))], config)
+    assert synced == {"frames.npy", "numbers.npy", "about.json"}
+
+
+def test_an_entry_that_cannot_be_read_now_stays(tmp_path, config, monkeypatch):
+    path = footage.write_video(tmp_path / "a.mkv", FRAMES)
+    prepare([source(path)], config)
+
+    def load(*_, **__):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "load", load)
+        with pytest.raises(
+            UserError, match=r"a-.*: cannot be read \(Too many open files\); ulimit"
+        ):
+            prepare([source(path)], config)
+    monkeypatch.setattr(video_cache, "_write", None)
+    (video,) = prepare([source(path)], config).values()
+    assert len(video.frames) == 20
+
+
+def test_more_videos_than_files_may_be_open(tmp_path, config):
+    sources = [
+        source(footage.write_frames(tmp_path / str(number), FRAMES[:2])) for number in range(60)
+    ]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    there = len(os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (there + 30, hard))
+    try:
+        assert len(prepare(sources, config)) == 60
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path, config):
+    old, recent = (config.cache / f".partial-{name}" for name in ("old", "recent"))
+    for folder in (old, recent):
+        folder.mkdir(parents=True)
+        (folder / "frames.npy").write_text("")
+    ago = time.time() - 2 * 24 * 3600
+    os.utime(old / "frames.npy", (ago, ago))
+    # A folder is as old as its last file was new: a long video is still being written to one.
+    for folder in (old, recent):
+        os.utime(folder, (ago, ago))
+    prepare([source(footage.write_video(tmp_path / "a.mkv", FRAMES))], config)
+    assert not old.exists()
+    assert recent.exists()
 
 
 def test_frames_of_changing_size_all_become_one(tmp_path, config):
