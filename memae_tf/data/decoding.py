@@ -105,7 +105,7 @@ def frame_files(folder: Path) -> list[Path]:
 def natural_order(path: Path) -> tuple:
     """A key that sorts `frame 10` behind `frame 9`."""
     return tuple(
-        (int(part), "") if part.isdigit() else (-1, part)
+        (int(part), "") if part.isdecimal() else (-1, part)
         for part in re.split(r"(\d+)", path.name)
         if part
     )

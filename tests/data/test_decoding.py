@@ -22,6 +22,12 @@ def pixels_of(path, channels: int = 1) -> np.ndarray:
     return np.stack([frame.pixels for frame in read_frames(path, channels)])
 
 
+def test_digits_that_are_no_numbers_are_letters_of_a_name(tmp_path):
+    for name in ("1", "²10", "²9"):
+        (tmp_path / f"{name}.png").touch()
+    assert [path.stem for path in frame_files(tmp_path)] == ["²9", "²10", "1"]
+
+
 def test_lossless_file_gives_its_frames_back(tmp_path):
     path = footage.write_video(tmp_path / "a.mkv", FRAMES)
     np.testing.assert_array_equal(pixels_of(path)[..., 0], FRAMES)
