@@ -31,9 +31,12 @@ def goad(labels: np.ndarray, seed: int) -> Split:
 
 
 def holdout(labels: np.ndarray, seed: int, test_share: float) -> Split:
-    """A share of the normal records and all anomalies are the test set; the rest trains."""
+    """A share of the normal records and all anomalies are the test set; the rest trains.
+
+    Of two normal records or more, one at least is in either, whatever the share.
+    """
     normal = np.random.default_rng(seed).permutation(np.flatnonzero(labels == 0))
-    cut = round(len(normal) * test_share)
+    cut = min(max(1, round(len(normal) * test_share)), len(normal) - 1)
     return normal[cut:], np.concatenate([normal[:cut], np.flatnonzero(labels == 1)])
 
 

@@ -58,6 +58,13 @@ def test_holdout_keeps_the_share_of_normal_records_for_the_test_set(share, num_t
     assert len(test) == 800 - num_train + 200
 
 
+@pytest.mark.parametrize(("share", "num_train"), [(0.1, 3), (0.5, 2), (0.9, 1)])
+def test_holdout_of_few_records_has_a_normal_one_to_train_on_and_one_to_test_on(share, num_train):
+    train, test = splits.holdout(np.array([0, 1, 0, 1, 0, 1, 0]), seed=0, test_share=share)
+    assert len(train) == num_train
+    assert len(test) == 4 - num_train + 3
+
+
 @every_protocol
 def test_the_same_seed_gives_the_same_split(split):
     for first, second in zip(split(LABELS, 3), split(LABELS, 3), strict=True):
@@ -101,7 +108,9 @@ def test_holdout_uses_every_record_and_tests_on_every_anomaly(labels, seed, shar
     train, test = splits.holdout(labels, seed, share)
     num_normal = int((labels == 0).sum())
     assert left_out(labels, train, test).size == 0
-    assert len(train) == num_normal - round(num_normal * share)
+    if num_normal > 1:
+        assert 1 <= len(train) < num_normal
+        assert len(train) == pytest.approx(num_normal * (1 - share), abs=1)
     assert labels[test].sum() == labels.sum()
 
 

@@ -308,6 +308,16 @@ def test_a_share_of_the_normal_records_and_all_anomalies_are_the_test_set(
     np.testing.assert_array_equal(np.sort(everything), np.arange(50))
 
 
+@pytest.mark.parametrize(("normal", "share", "num_train"), [(4, 0.1, 3), (2, 0.9, 1)])
+def test_of_few_normal_records_some_train_and_some_are_tested(tmp_path, normal, share, num_train):
+    path = labelled(tmp_path / "a.csv", ["normal"] * normal + ["odd"] * 3)
+    dataset = load(path, label="label", test_share=share)
+    assert size(dataset.train) == num_train
+    assert (dataset.labels == 0).sum() == normal - num_train
+    with pytest.raises(UserError, match="has one normal record by column 'label'"):
+        load(labelled(tmp_path / "b.csv", ["normal", "odd", "odd"]), label="label")
+
+
 def test_the_seed_decides_which_records_are_held_out(tmp_path):
     path = labelled(tmp_path / "a.csv", (["normal"] * 4 + ["odd"]) * 10)
     first, again, other = (load(path, label="label", seed=seed).train["x"] for seed in (1, 1, 2))
