@@ -72,9 +72,10 @@ class Course:
         if checkpoint:
             self.loop.load_state(checkpoint.state)
             self.position, self.history = checkpoint.position, checkpoint.history
-            if self.training.early_stopping and self.history:
-                epoch = best_epoch(self.history, self.training)
-                self.best = self.checkpoints.after_epoch(epoch)
+            best = best_epoch(self.history, self.training)
+            # None is the best as long as no loss was a finite number.
+            if self.training.early_stopping and best > 0:
+                self.best = self.checkpoints.after_epoch(best)
         _require_agreement(self.loop.strategy, self.position)
 
     def _run_epoch(self, signals: DeferredSignals) -> None:
@@ -147,7 +148,7 @@ def is_over(history: list[dict], training: TrainingConfig) -> bool:
 
 
 def best_epoch(history: list[dict], training: TrainingConfig) -> int:
-    """The number, from 1, of the epoch with the lowest validation loss; 0 before the first.
+    """The number, from 1, of the epoch with the lowest validation loss; 0 if there is none.
 
     Without held-out samples it is the training loss. An epoch has to be better by more than
     `early_stopping.min_delta`.

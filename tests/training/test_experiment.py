@@ -13,6 +13,7 @@ from memae_tf.data.dataset import Dataset
 from memae_tf.errors import UserError
 from memae_tf.layers import MemoryUnit, RecordFeaturizer
 from memae_tf.models import MemAE, load_detector
+from memae_tf.training import experiment
 from memae_tf.training.course import Progress, best_epoch, is_over
 from memae_tf.training.experiment import hold_out, memory_health, train
 from memae_tf.training.run_directory import RunDirectory
@@ -157,6 +158,28 @@ def test_early_stopping_keeps_the_best_epoch(config, tmp_path):
         strict=True,
     ):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_a_run_whose_first_validation_loss_is_no_number_goes_on(
+    config, tmp_path, monkeypatch, loss
+):
+    overrides = ["training.validation_share=0.2", "training.early_stopping={patience: 5}"]
+    config = parse_config(config.model_dump(mode="json"), [*overrides, "training.epochs=3"])
+    run = RunDirectory(tmp_path / "run")
+
+    def end(progress):
+        if progress.epoch == 2:
+            raise Gone
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "scorer", lambda *_: lambda: np.array([loss]))
+        with pytest.raises(Gone):
+            train(config, run, end)
+    assert train(config, run)["epochs"] == 3
+    first, *others = (entry["validation_loss"] for entry in json.loads(run.history.read_text()))
+    assert not np.isfinite(first)
+    assert np.isfinite(others).all()
 
 
 def test_best_epoch_and_the_end_by_hand(config):
