@@ -8,7 +8,7 @@ import platform
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -149,7 +149,9 @@ def fit(
     # What is validated, looked at and kept is a model of its own outside the distribution, with
     # the weights that the run would end with.
     final = build_memae(architecture, samples.shape[1:], training.precision)
-    validation = None if held_out is None else scorer(final, dataset.featurizer, held_out)
+    validation = None
+    if held_out is not None:
+        validation = scorer(final, dataset.featurizer, held_out, training.resident_mb)
     checkpoints = monitor = None
     if run is not None:
         checkpoints = Checkpoints(run.checkpoints, training.keep_checkpoints)
@@ -216,21 +218,29 @@ def training_set(
 
 
 def scorer(
-    model: MemAE, featurizer: RecordFeaturizer | ImageFeaturizer | ClipFeaturizer, samples: Samples
+    model: MemAE,
+    featurizer: RecordFeaturizer | ImageFeaturizer | ClipFeaturizer,
+    samples: Samples,
+    memory_mb: float,
 ) -> Callable[[], np.ndarray]:
     """A function that gives the scores of samples with the weights that a model has then.
 
-    Features are kept, but for those of clips, which would be many times their footage.
+    Features are kept, more than `memory_mb` MiB of them in a file, but for those of clips, which
+    would be many times their footage.
     """
-    if not isinstance(samples, Clips):
-        features = featurize(featurizer, samples)
-        return lambda: model.score(features)
+    size = featurizer.batch_size
+    if isinstance(samples, Clips):
 
-    def score() -> np.ndarray:
-        batches = featurizer.batches(samples, featurizer.batch_size)
-        return np.concatenate([model.score(featurizer(batch)) for _, batch in batches])
+        def batches() -> Iterator:
+            return (featurizer(batch) for _, batch in featurizer.batches(samples, size))
+    else:
+        features = featurize(featurizer, samples, memory_mb)
 
-    return score
+        def batches() -> Iterator:
+            return (features[start : start + size] for start in range(0, len(features), size))
+
+    # One by one, as Keras copies all that it is given at once, also what is in a file.
+    return lambda: np.concatenate([model.score(batch, size) for batch in batches()])
 
 
 def featurize(

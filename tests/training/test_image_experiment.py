@@ -11,7 +11,8 @@ from sklearn.datasets import load_digits
 
 from memae_tf.config import parse_config
 from memae_tf.errors import UserError
-from memae_tf.models import load_detector
+from memae_tf.layers import image_featurizer
+from memae_tf.models import MemAE, load_detector
 from memae_tf.serving import manifest
 from memae_tf.serving.publication import publish, read_source
 from memae_tf.training.experiment import evaluate, train
@@ -119,6 +120,29 @@ def test_export_says_what_it_is(run, tmp_path):
         "scaling": "unit",
         "spread": [255.0],
     }
+
+
+def test_large_held_out_sets_are_in_a_file_and_scored_in_modest_batches(
+    config, tmp_path, monkeypatch
+):
+    scored, score = [], MemAE.score
+
+    def noted(model, x, batch_size=1024):
+        scored.append((type(x), len(x), batch_size))
+        return score(model, x, batch_size)
+
+    monkeypatch.setattr(MemAE, "score", noted)
+    monkeypatch.setattr(image_featurizer, "BATCH_IMAGES", 7)
+    keys = ["training.epochs=1", "training.validation_share=0.1"]
+    losses = []
+    for megabytes, kind in ((1024, np.ndarray), (0, np.memmap)):
+        own = [*keys, f"training.resident_mb={megabytes}"]
+        run = RunDirectory(tmp_path / kind.__name__)
+        train(parse_config(config.model_dump(mode="json"), own), run)
+        assert scored == [(kind, 7, 7), (kind, 5, 7)]
+        scored.clear()
+        losses.append(json.loads(run.history.read_text())[0]["validation_loss"])
+    assert losses[0] == losses[1]
 
 
 def test_network_of_another_kind_is_refused(config, tmp_path):
