@@ -15,6 +15,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from memae_tf import __version__
 from memae_tf.config import load_config
 from memae_tf.errors import UserError
 from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
@@ -196,9 +197,10 @@ def _write(
 
 
 def _versions() -> dict[str, str]:
-    packages = ("memae_tf", "tensorflow", "keras", "numpy", "tensorflow-serving-api")
+    packages = ("tensorflow", "keras", "numpy", "tensorflow-serving-api")
     return {
         "python": platform.python_version(),
+        "memae_tf": __version__,
         **{name: importlib.metadata.version(name) for name in packages},
     }
 

@@ -1,6 +1,5 @@
 """A whole experiment: data, training, detector, evaluation, report."""
 
-import importlib.metadata
 import json
 import math
 import os
@@ -16,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from memae_tf import __version__
 from memae_tf.baselines import build_baseline
 from memae_tf.config import Config, ModelSection, TrainingConfig, essence
 from memae_tf.data import Dataset, load
@@ -444,7 +444,7 @@ def memory_health(model: MemAE, dataset: Dataset) -> dict | None:
 def versions() -> dict[str, str]:
     """Versions of what figures depend on."""
     return {
-        "memae_tf": importlib.metadata.version("memae_tf"),
+        "memae_tf": __version__,
         "python": platform.python_version(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,

@@ -1,4 +1,5 @@
 import errno
+import importlib.metadata
 import json
 import os
 import sys
@@ -8,6 +9,7 @@ import pytest
 import tensorflow as tf
 from small_detectors import traffic_detector
 
+import memae_tf
 from memae_tf.errors import UserError
 from memae_tf.serving import manifest, publication, saved_model, warmup
 from memae_tf.serving.publication import Source, free_version, how_to_serve, publish, read_source
@@ -178,3 +180,15 @@ def test_lines_that_serve_are_quoted(tmp_path):
     assert "--model_name=my_model_s " in text
     assert "http://localhost:8501/v1/models/my_model_s:predict" in text
     assert f"@'{tmp_path.resolve()}/my model:s/3/assets.extra/example_request.json'" in text
+
+
+def test_an_uninstalled_checkout_knows_its_version(monkeypatch):
+    version = importlib.metadata.version
+
+    def others(name):
+        if name == "memae_tf":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", others)
+    assert publication._versions()["memae_tf"] == memae_tf.__version__
