@@ -16,7 +16,8 @@ from memae_tf.training.loop import Position
 from memae_tf.training.run_directory import whole_file
 
 NAME = re.compile(r"epoch-(\d+)-step-(\d+)\.npz")
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+# TypeError: of another version, whose positions have other fields.
+DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)

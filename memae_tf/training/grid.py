@@ -271,7 +271,7 @@ def _read(cell: Cell, workdir: Path) -> dict | None:
     try:
         result = json.loads(path.read_text())
         stored = result["config"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: is damaged; delete it to have the cell run again") from None
     try:
         # Through the schema: a key that the cell does not know yet has its default.

@@ -1,4 +1,5 @@
 import resource
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -65,6 +66,20 @@ def test_one_that_is_cut_short_anywhere_is_never_loaded(checkpoints):
         assert_same(found, checkpoint(1))
     path.write_bytes(whole)
     assert_same(checkpoints.latest(), checkpoint(2))
+
+
+def test_one_of_another_version_is_never_loaded(checkpoints):
+    @dataclass(frozen=True)
+    class LaterPosition(Position):
+        mood: str = "good"
+
+    checkpoints.save(checkpoint(1), best_epoch=1)
+    later = replace(checkpoint(2), position=LaterPosition(epoch=2))
+    checkpoints.save(later, best_epoch=2)
+    with pytest.warns(UserWarning, match="epoch-00002-.* is damaged"):
+        assert_same(checkpoints.latest(), checkpoint(1))
+    with pytest.raises(UserError, match="best epoch is missing or damaged"):
+        checkpoints.after_epoch(2)
 
 
 def test_one_after_a_damaged_one_stays(tmp_path):

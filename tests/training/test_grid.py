@@ -81,6 +81,15 @@ def test_cells_of_another_folder_are_no_results_of_this_one(tmp_path):
         finished([other], tmp_path)
 
 
+@pytest.mark.parametrize("content", ["", "[]", "{}", "7"])
+def test_a_damaged_cell_is_named(tmp_path, content):
+    path = tmp_path / "cells" / "kde" / "seed-0.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"kde/seed-0\.json: is damaged; delete it"):
+        finished([cell(system="kde")], tmp_path)
+
+
 def test_one_seed_for_all_cells_is_refused(grid_file):
     with pytest.raises(UserError, match=r"training\.seed: each cell has its own"):
         cells(load_benchmark(grid_file), grid_file, ["training.seed=5"])
