@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -25,6 +26,9 @@ from memae_tf.console import import_tensorflow
 from memae_tf.errors import UserError
 from memae_tf.signals import DeferredSignals
 from memae_tf.training.run_directory import whole_file, written
+
+# Of so many cells a message says why they failed.
+SHOWN_FAILURES = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +128,8 @@ def run_grid(
 ) -> list[dict]:
     """Runs the cells that have no file in `workdir/cells/` yet.
 
+    One that fails stops no other.
+
     Args:
         grid: From `cells`.
         workdir: Where `cells/<choices>/seed-<n>.json` go.
@@ -134,22 +140,38 @@ def run_grid(
         A dict for each cell: `choices`, `seed`, and what metrics.json has.
 
     Raises:
-        UserError: If a finished cell in `workdir` was made with another configuration.
+        UserError: If a finished cell in `workdir` was made with another configuration; in the end,
+            if cells failed, naming them.
     """
     results = {cell: _read(cell, workdir) for cell in grid}
     open_cells = [cell for cell, result in results.items() if result is None]
+    failed: dict[Cell, UserError] = {}
 
     def show(name: str) -> None:
         seconds = {c: r["cell_seconds"] for c, r in results.items() if r and "cell_seconds" in r}
-        left = seconds_left([cell for cell in grid if results[cell] is None], seconds)
+        to_run = [c for c, result in results.items() if result is None and c not in failed]
+        left = seconds_left(to_run, seconds)
         done = sum(result is not None for result in results.values())
         on_progress(GridProgress(done, len(grid), name, left and left / workers))
 
     show("")
-    for cell in _finish(open_cells, workdir, workers):
-        results[cell] = _read(cell, workdir)
+    for cell, error in _finish(open_cells, workdir, workers):
+        if error is None:
+            results[cell] = _read(cell, workdir)
+        else:
+            failed[cell] = error
         show(cell.name)
+    if failed:
+        raise _failure(failed, len(grid))
     return list(results.values())
+
+
+def _failure(failed: dict[Cell, UserError], total: int) -> UserError:
+    """What to say of cells that failed: why, of the first ones, and the names of the others."""
+    reasons = "; ".join(map(str, list(failed.values())[:SHOWN_FAILURES]))
+    others = ", ".join(cell.name for cell in list(failed)[SHOWN_FAILURES:])
+    more = f"; and {others}" if others else ""
+    return UserError(f"{len(failed)} of {total} cells failed, finished ones stay: {reasons}{more}")
 
 
 def finished(grid: list[Cell], workdir: Path) -> list[dict]:
@@ -186,12 +208,13 @@ def seconds_left(open_cells: Sequence[Cell], seconds: dict[Cell, float]) -> floa
     return sum(map(estimate, open_cells))
 
 
-def _finish(open_cells: list[Cell], workdir: Path, workers: int) -> Iterator[Cell]:
-    """Runs cells and gives each as it is done."""
+def _finish(
+    open_cells: list[Cell], workdir: Path, workers: int
+) -> Iterator[tuple[Cell, UserError | None]]:
+    """Runs cells and gives each as it is done, with what it failed of."""
     if workers == 1:
         for cell in open_cells:
-            run_cell(cell, workdir)
-            yield cell
+            yield cell, _error_of(partial(run_cell, cell, workdir))
         return
     pool = ProcessPoolExecutor(
         workers,
@@ -209,8 +232,7 @@ def _finish(open_cells: list[Cell], workdir: Path, workers: int) -> Iterator[Cel
         if signals.requested():
             signals.leave()
         for future in as_completed(futures):
-            future.result()
-            yield futures[future]
+            yield futures[future], _error_of(future.result)
     except BaseException:
         # Whoever told this process to end did not tell them.
         for process in multiprocessing.active_children():
@@ -218,6 +240,14 @@ def _finish(open_cells: list[Cell], workdir: Path, workers: int) -> Iterator[Cel
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _error_of(run: Callable[[], None]) -> UserError | None:
+    try:
+        run()
+    except UserError as error:
+        return error
+    return None
 
 
 def _start_worker(threads: int) -> None:
@@ -229,7 +259,11 @@ def _start_worker(threads: int) -> None:
 
 
 def run_cell(cell: Cell, workdir: Path) -> None:
-    """Runs one experiment and writes its file."""
+    """Runs one experiment and writes its file.
+
+    Raises:
+        UserError: Naming the cell, if it fails, or what cannot be written.
+    """
     import keras
 
     from memae_tf.training.experiment import measure_system
@@ -242,6 +276,9 @@ def run_cell(cell: Cell, workdir: Path) -> None:
         metrics = measure_system(cell.config)
     except UserError as error:
         raise type(error)(f"{cell.name}: {error}") from None
+    finally:
+        # Or the graphs of all cells would stay in memory.
+        keras.backend.clear_session()
     config = cell.config.model_dump(mode="json")
     if "cache" in config["data"]:
         # A place on this machine, which says nothing of the result.
@@ -255,8 +292,6 @@ def run_cell(cell: Cell, workdir: Path) -> None:
     }
     with written(path), whole_file(path) as aside:
         aside.write_text(json.dumps(result, indent=1) + "\n")
-    # Or the graphs of all cells would stay in memory.
-    keras.backend.clear_session()
 
 
 def _path(cell: Cell, workdir: Path) -> Path:

@@ -151,17 +151,51 @@ def cell(seed: int = 0, **choices: str) -> Cell:
     return Cell(tuple(choices.items()), seed, config=None)
 
 
-def test_a_cell_that_fails_is_named_and_one_that_cannot_be_written_does_not_run(
-    grid_file, tmp_path
-):
-    benchmark = load_benchmark(grid_file)
-    grid = select(cells(benchmark, grid_file), ["seed=1", "share=half", "system=ae"])
+def test_cells_that_cannot_be_written_do_not_run(grid_file, tmp_path):
+    grid = select(cells(load_benchmark(grid_file), grid_file), ["seed=1", "share=half"])
     (tmp_path / "cells").write_text("no folder")
-    with pytest.raises(UserError, match="cells/ae/half: cannot be written"):
+    with pytest.raises(UserError, match=r"cells/kde/half: cannot be written.*cells/ae/half: cann"):
         run_grid(grid, tmp_path)
-    grid = cells(benchmark, grid_file, ["training.learning_rate=1e30"])
-    with pytest.raises(UserError, match=r"^ae/half/seed-1: training diverged"):
-        run_grid(select(grid, ["seed=1", "share=half", "system=ae"]), tmp_path / "other")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_cells_that_fail_are_named_and_stop_no_other(grid_file, tmp_path, workers):
+    grid = cells(load_benchmark(grid_file), grid_file, ["training.learning_rate=1e30"])
+    # Those that fail first.
+    grid = select(grid, ["seed=1"])[::-1]
+    shown: list[GridProgress] = []
+    message = r"^2 of 4 cells failed, .*: ae/\w+/seed-1: training diverged.*; ae/\w+/seed-1: "
+    with pytest.raises(UserError, match=message):
+        run_grid(grid, tmp_path, workers, shown.append)
+    assert (shown[-1].done, shown[-1].seconds_left) == (2, 0)
+    assert [result["choices"]["system"] for result in finished(grid, tmp_path)] == ["kde", "kde"]
+
+
+def test_of_many_cells_that_fail_all_are_named_and_some_say_why(tmp_path, monkeypatch):
+    def fail(cell, _):
+        raise UserError(f"{cell.name}: training diverged")
+
+    monkeypatch.setattr("memae_tf.training.grid.run_cell", fail)
+    with pytest.raises(UserError) as caught:
+        run_grid([cell(seed) for seed in range(7)], tmp_path)
+    assert str(caught.value) == (
+        "7 of 7 cells failed, finished ones stay: "
+        + "".join(f"seed-{seed}: training diverged; " for seed in range(5))
+        + "and seed-5, seed-6"
+    )
+
+
+def test_an_interruption_ends_a_grid_at_once(tmp_path, monkeypatch):
+    run = []
+
+    def interrupted(cell, _):
+        run.append(cell.seed)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("memae_tf.training.grid.run_cell", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_grid([cell(seed) for seed in range(7)], tmp_path)
+    assert run == [0]
 
 
 def test_whoever_ends_a_grid_ends_its_workers(grid_file, tmp_path):
