@@ -113,8 +113,7 @@ def mean_table(
             for values in [[run[choice] for run in seeds.values() if choice in run]]
         ]
         reported = _fixed(published.get("/".join(key), {}).get(metric))
-        # One run has no deviation.
-        mean = _mean_std(means) if len(means) > 1 else _fixed(*means) if means else ""
+        mean = _mean_std(means) if means else ""
         lines.append([*key, reported, str(len(means)), mean, *each])
     lines.insert(1, ["---"] * len(lines[0]))
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
@@ -142,7 +141,8 @@ def curves_figure(results: list[dict], over: str, mean_of: str | None, metric: s
         for key, (x, mean, std) in lines.items():
             if key[:1] == panel:
                 axes.errorbar(x, mean, std, marker="o", capsize=2, label=", ".join(key[1:]))
-        axes.set(xscale="log", xlabel=over, title="".join(panel))
+        axes.set_xscale(**_scale([number for x, _, _ in lines.values() for number in x]))
+        axes.set(xlabel=over, title="".join(panel))
         axes.set_xticks(x, [f"{number:g}" for number in x], minor=False)
         axes.minorticks_off()
         axes.grid(alpha=0.3)
@@ -154,6 +154,13 @@ def curves_figure(results: list[dict], over: str, mean_of: str | None, metric: s
             *axes.get_legend_handles_labels(), loc="outside right center", fontsize=8
         )
     return figure
+
+
+def _scale(numbers: list[float]) -> dict:
+    """Of an axis with these numbers: logarithmic, around a 0 linear as far as the next of them."""
+    if min(numbers) > 0:
+        return {"value": "log"}
+    return {"value": "symlog", "linthresh": min((abs(n) for n in numbers if n), default=1.0)}
 
 
 def _lines(results: list[dict], over: str, mean_of: str | None, metric: str) -> dict:
@@ -175,6 +182,9 @@ def _lines(results: list[dict], over: str, mean_of: str | None, metric: str) -> 
 def _mean_std(values: list[float | None]) -> str:
     if None in values:
         return ""
+    # One run has no deviation.
+    if len(values) == 1:
+        return _fixed(*values)
     # Of the population: these runs, no guess at others.
     return f"{np.mean(values):.4f} ± {np.std(values):.4f}"
 

@@ -21,7 +21,13 @@ from memae_tf.training.grid import (
     seconds_left,
     select,
 )
-from memae_tf.training.grid_results import curves_figure, mean_table, provenance, require_labels
+from memae_tf.training.grid_results import (
+    curves_figure,
+    mean_table,
+    provenance,
+    require_labels,
+    table,
+)
 from memae_tf.training.run_directory import RunDirectory
 
 
@@ -302,6 +308,35 @@ def test_curves_by_hand():
         spans = np.array([bar[:, 1] for bar in bars.get_segments()])
         np.testing.assert_allclose(spans[:, 1] - spans[:, 0], [0.1, 0.1])
         assert axes.containers[0].get_label() == "0"
+
+
+def test_a_curve_may_begin_at_0():
+    """No shrinkage, say: a logarithmic axis has no place for it."""
+    results = [
+        {"choices": {"shrink": shrink}, "seed": 0, "metrics": {"roc_auc": 0.5}}
+        for shrink in ("0", "0.5", "1", "2")
+    ]
+    figure = curves_figure(results, "shrink", None, "roc_auc")
+    (axes,) = figure.axes
+    places = axes.transData.transform([(number, 0.5) for number in (0, 0.5, 1, 2)])[:, 0]
+    assert np.isfinite(places).all()
+    assert axes.get_xlim()[0] < 0
+    # Twice as much is as far as twice as much.
+    assert np.diff(places)[1] == pytest.approx(np.diff(places)[2])
+    figure.canvas.draw()
+
+
+def test_one_run_has_no_deviation():
+    def run(system, seed, auc):
+        metrics = {name: auc for name in ("precision", "recall", "f1", "roc_auc")}
+        metrics |= {"average_precision": None, "thresholds": {}, "train_seconds": 1.0}
+        return {"choices": {"system": system}, "seed": seed, "metrics": metrics}
+
+    lines = table([run("ae", 0, 0.5), run("kde", 0, 0.5), run("kde", 1, 0.7)], {}).splitlines()
+    assert lines[2:] == [
+        "| ae | 1 | 0.5000 | 0.5000 | 0.5000 | 0.5000 |  | 1.0 |",
+        "| kde | 2 |" + " 0.6000 ± 0.1000 |" * 4 + "  | 1.0 |",
+    ]
 
 
 @pytest.mark.parametrize(
