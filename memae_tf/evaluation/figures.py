@@ -17,6 +17,11 @@ COLUMNS = 10
 NORMAL, ANOMALY = "#3b6ea5", "#c0392b"
 
 
+def plain(name: str) -> str:
+    """A name as Matplotlib shows it as it is: it takes what is between two $ for mathematics."""
+    return name.replace("$", r"\$")
+
+
 def score_figure(scores: Scores, threshold: float) -> Figure:
     """Histograms of the scores of normal data and of anomalies, and the threshold."""
     figure = Figure(figsize=(9, 3.2), layout="constrained")
@@ -61,9 +66,9 @@ def regularity_figure(videos: Sequence[VideoScores], threshold: float) -> Figure
     of the paper). The dashed line is the threshold, where it lies within.
     """
     figure = Figure(figsize=(9, 1 + 1.1 * len(videos)), layout="constrained")
-    figure.suptitle(f"Regularity, {videos[0].name} to {videos[-1].name}")
+    figure.suptitle(plain(f"Regularity, {videos[0].name} to {videos[-1].name}"))
     for axes, video in zip(figure.subplots(len(videos), squeeze=False)[:, 0], videos, strict=True):
-        title = video.name
+        title = plain(video.name)
         if video.labels is not None:
             for first, stop in _spans(video.labels):
                 axes.axvspan(first - 0.5, stop - 0.5, color=ANOMALY, alpha=0.2, linewidth=0)

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from memae_tf.errors import UserError
+from memae_tf.evaluation.figures import plain
 
 SIMULATED = "SIMULATED data: these figures are no results."
 
@@ -140,9 +141,10 @@ def curves_figure(results: list[dict], over: str, mean_of: str | None, metric: s
     ):
         for key, (x, mean, std) in lines.items():
             if key[:1] == panel:
-                axes.errorbar(x, mean, std, marker="o", capsize=2, label=", ".join(key[1:]))
+                label = plain(", ".join(key[1:]))
+                axes.errorbar(x, mean, std, marker="o", capsize=2, label=label)
         axes.set_xscale(**_scale([number for x, _, _ in lines.values() for number in x]))
-        axes.set(xlabel=over, title="".join(panel))
+        axes.set(xlabel=plain(over), title=plain("".join(panel)))
         axes.set_xticks(x, [f"{number:g}" for number in x], minor=False)
         axes.minorticks_off()
         axes.grid(alpha=0.3)

@@ -1,6 +1,7 @@
 """Footage as it streams: bounded memory, gaps, frames that come too fast."""
 
 import gc
+import io
 import threading
 import warnings
 import weakref
@@ -164,6 +165,12 @@ def test_reading_ahead_ends_when_nobody_wants_more():
         next(frame for frame in ahead if frame is not None)
     ahead._thread.join(60)
     assert not ahead._thread.is_alive()
+
+
+def test_curve_of_footage_with_dollars_in_its_name():
+    curve = ScoreCurve(threshold=2.0)
+    curve.add(ScoredFrame(StreamFrame(0, None, None, None), 1.0, None, None))
+    curve.figure("a$_$b").savefig(io.BytesIO())
 
 
 def test_curve_of_any_length_keeps_peaks():

@@ -1,3 +1,4 @@
+import io
 import json
 import signal
 import subprocess
@@ -324,6 +325,15 @@ def test_a_curve_may_begin_at_0():
     # Twice as much is as far as twice as much.
     assert np.diff(places)[1] == pytest.approx(np.diff(places)[2])
     figure.canvas.draw()
+
+
+def test_names_with_dollars_are_shown_as_they_are():
+    results = [
+        {"choices": {"a$_$": "1", "b": system, "c": system}, "seed": 0, "metrics": {"auc": 0.5}}
+        for system in ("x$_$", "y$^$")
+    ]
+    figure = curves_figure(results, "a$_$", None, "auc")
+    figure.savefig(io.BytesIO())
 
 
 def test_one_run_has_no_deviation():
