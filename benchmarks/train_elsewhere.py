@@ -59,8 +59,8 @@ def pack_frames(args: argparse.Namespace) -> None:
     from memae_tf.data import load
 
     config = load_config(args.config, args.overrides)
-    for key in ("early_stopping", "averaging"):
-        if getattr(config.training, key) is not None:
+    for key in ("early_stopping", "averaging", "validation_share"):
+        if getattr(config.training, key):
             raise SystemExit(f"training.{key}: is for memae_tf.train alone")
     dataset = load(config.data, config.training.seed)
     clips, featurizer = dataset.train, dataset.featurizer
@@ -267,7 +267,8 @@ def evaluate(args: argparse.Namespace) -> None:
 
     config = load_config(args.config, args.overrides)
     dataset = load(config.data, config.training.seed)
-    model = build_memae(config.model, dataset.featurizer.feature_shape)
+    shape = dataset.featurizer.feature_shape
+    model = build_memae(config.model, shape, config.training.precision)
     trained = np.load(args.source)
     model.set_weights(named(trained, "weights_"))
     run = RunDirectory(args.workdir)

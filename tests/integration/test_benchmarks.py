@@ -137,6 +137,67 @@ import memae_tf.training.clip_samples, memae_tf.training.optimizer
     )
 
 
+@pytest.fixture(scope="module")
+def camera(tmp_path_factory) -> Path:
+    """The configuration of a camera folder."""
+    root = tmp_path_factory.mktemp("elsewhere")
+    config = root / "config.yaml"
+    folder = footage.write_camera_folder(root / "camera")
+    config.write_text(json.dumps(footage.camera_config(folder)))
+    return config
+
+
+@pytest.fixture
+def train_elsewhere():
+    """The module."""
+    place = ROOT / "benchmarks" / "train_elsewhere.py"
+    spec = importlib.util.spec_from_file_location("train_elsewhere", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "training.validation_share=0.2",
+        "training.early_stopping={patience: 3}",
+        "training.averaging=0.9",
+    ],
+)
+def test_what_only_train_does_is_no_work_for_elsewhere(
+    camera, train_elsewhere, monkeypatch, tmp_path, override
+):
+    words = ["train_elsewhere.py", "pack", str(camera), str(tmp_path / "packed.npz"), override]
+    monkeypatch.setattr(sys, "argv", words)
+    key = override.split("=")[0]
+    with pytest.raises(SystemExit, match=rf"^{key}: is for memae_tf\.train alone"):
+        train_elsewhere.main()
+
+
+def test_what_was_trained_in_low_precision_is_finished_in_it(
+    camera, train_elsewhere, monkeypatch, tmp_path
+):
+    from memae_tf.config import load_config
+    from memae_tf.models import build_memae, load_detector
+
+    config = load_config(camera)
+    shape = (config.data.clip_length, *config.data.size, 1)
+    weights = build_memae(config.model, shape).get_weights()
+    losses = {"loss": 1.0, "reconstruction": 1.0, "penalty": 0.0, "learning_rate": 0.1}
+    history = [{"epoch": 1, **losses, "seconds": 1.0, "samples_per_second": 9.0}]
+    named = {f"weights_{i:03}": value for i, value in enumerate(weights)}
+    np.savez(tmp_path / "weights.npz", history=json.dumps(history), **named)
+    words = ["train_elsewhere.py", "finish", camera, tmp_path / "weights.npz"]
+    words += ["training.precision=mixed_bfloat16", "--workdir", tmp_path / "run"]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    train_elsewhere.main()
+    detector = load_detector(tmp_path / "run" / "detector.keras")
+    assert detector.model.compute_dtype == "bfloat16"
+    for a, b in zip(weights, detector.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 @slow
 @needs_jax
 def test_train_elsewhere(tmp_path, elsewhere):
