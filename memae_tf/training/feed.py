@@ -9,13 +9,13 @@ the next global batches from it, inside the graph, once a stretch of steps. `row
 part of them, inside the replica.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
-from memae_tf.training.samples import Arrays, Tensors, TrainingSamples
+from memae_tf.training.samples import Arrays, Tensor, Tensors, TrainingSamples
 
 MB = 2**20
 
@@ -64,12 +64,31 @@ def make_feed(
     return StreamedFeed(samples, batch_size, strategy)
 
 
+def gather_on(
+    devices: Sequence[str], samples: TrainingSamples
+) -> Callable[[Tensor, Tensors], Tensors]:
+    """`samples.gather`, such that devices do it themselves, with the same bits.
+
+    TensorFlow has no kernel that gathers uint8 on a GPU. It would do that on the host, with a copy
+    of all that is resident for every stretch of steps; what XLA compiles stays on the device.
+
+    Args:
+        devices: Their names, as a strategy has them.
+        samples: The training set.
+    """
+    kinds = {tf.DeviceSpec.from_string(device).device_type for device in devices}
+    if "GPU" in kinds and samples.specs()["x"].dtype == "uint8":
+        return tf.function(samples.gather, jit_compile=True)
+    return samples.gather
+
+
 class ResidentFeed:
-    """The whole set as one tensor on each device; a batch is a gather."""
+    """The whole set as one tensor on each device; a batch is a gather there."""
 
     def __init__(self, samples: TrainingSamples, batch_size: int, strategy: tf.distribute.Strategy):
         self.samples = samples
         self.batch_size = batch_size
+        self.gather = gather_on(strategy.extended.worker_devices, samples)
         devices = iter(strategy.extended.worker_devices)
         resident = samples.resident()
 
@@ -99,7 +118,7 @@ class ResidentFeed:
 
     def rows(self, batches: Tensors, data, part: Part, size: int) -> Tensors:
         own = {name: values[:, part.start : part.stop] for name, values in batches.items()}
-        return self.samples.gather(data, own)
+        return self.gather(data, own)
 
 
 class StreamedFeed:

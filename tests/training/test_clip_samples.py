@@ -10,7 +10,7 @@ from memae_tf.data.clips import Clips, Video
 from memae_tf.layers import ClipFeaturizer
 from memae_tf.models import build_memae
 from memae_tf.training.clip_samples import ClipSamples, part_of_frames, patch_masks
-from memae_tf.training.feed import shuffled
+from memae_tf.training.feed import gather_on, shuffled
 from memae_tf.training.loop import Position, TrainingLoop
 from memae_tf.training.strategy import make_strategy
 
@@ -164,6 +164,52 @@ def test_plan_depends_on_seed_and_epoch_alone():
     for name in first:
         np.testing.assert_array_equal(first[name], same[name])
         assert (first[name] != other[name]).any()
+
+
+# As strategies name them.
+CPU, GPU = (f"/job:localhost/replica:0/task:0/device:{kind}:0" for kind in ("CPU", "GPU"))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"augmentation": {"flip": 0.5, "crop": 0.2}},
+        {"pseudo_anomalies": {"skip": 0.5}},
+        {"pseudo_anomalies": {"patch": 0.5}},
+        EVERYTHING,
+    ],
+    ids=["plain", "augmented", "skips", "patches", "everything"],
+)
+def test_what_gathers_on_a_gpu_is_compiled_and_gives_the_same_bits(settings):
+    """Here XLA compiles it for the CPU."""
+    samples = samples_of([video(16), video(12)], frame_stride=2, **settings)
+    assert gather_on([CPU], samples) == samples.gather
+    compiled = gather_on([GPU], samples)
+    assert compiled.experimental_get_tracing_count() == 0
+    resident = tf.constant(samples.resident())
+    plan = samples.plan(np.arange(len(samples)), 0, 0)
+    # As the loop has it: some steps of batches, and what is behind the end of the epoch.
+    plan = {name: np.stack([values, 0 * values]) for name, values in plan.items()}
+    expected, gathered = samples.gather(resident, plan), compiled(resident, plan)
+    assert compiled.experimental_get_tracing_count() == 1
+    assert "HloModule" in compiled.experimental_get_compiler_ir(resident, plan)()
+    assert set(expected) == set(gathered) == set(samples.specs())
+    for name, values in expected.items():
+        np.testing.assert_array_equal(values, gathered[name])
+        assert values.dtype == gathered[name].dtype
+
+
+def test_a_loop_that_gathers_compiled_learns_the_same():
+    samples = samples_of([video(16), video(12)], **EVERYTHING)
+    loops = loop_of(samples), loop_of(samples)
+    assert loops[0].feed.gather == samples.gather
+    loops[1].feed.gather = compiled = gather_on([GPU], samples)
+    for loop in loops:
+        loop.run_epoch(0)
+    assert compiled.experimental_get_tracing_count() == 2  # whole batches, and the last one
+    for a, b in zip(*(loop.model.get_weights() for loop in loops), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def loop_of(samples: ClipSamples, **settings) -> TrainingLoop:

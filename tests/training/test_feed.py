@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memae_tf.training.feed import part_of, shuffled
+from memae_tf.training.feed import gather_on, part_of, shuffled
+from memae_tf.training.samples import ArraySamples
 
 
 @given(size=st.integers(1, 5000), count=st.integers(1, 64))
@@ -16,6 +17,13 @@ def test_parts_cover_a_batch_and_their_shares_add_up(size, count):
     assert all(0 <= part.start < part.stop <= size for part in parts)
     lengths = [part.stop - part.start for part in counted]
     assert max(lengths) - min(lengths) <= 1
+
+
+def test_features_are_gathered_by_tensorflow_on_every_device():
+    samples = ArraySamples(np.zeros((3, 2), "float32"))
+    for kind in ("CPU", "GPU"):
+        device = f"/job:localhost/replica:0/task:0/device:{kind}:0"
+        assert gather_on([device], samples) == samples.gather
 
 
 def test_order_depends_on_seed_and_epoch_alone():
