@@ -148,7 +148,7 @@ class RecordFeaturizer(keras.layers.Layer):
     def feature_names(self) -> list[str]:
         """A name for every feature: the field, or `field=category`."""
         one_hot = [
-            f"{name}={word}" if isinstance(word, str) else f"{name}={word:g}"
+            f"{name}={word if isinstance(word, str) else _digits(word)}"
             for name, words in self.categorical.items()
             for word in words
         ]
@@ -404,6 +404,11 @@ def _as_column(name: str, values):
             f"The field '{name}' must be of shape (batch,) or (batch, 1). Received: shape={shape}"
         )
     return values
+
+
+def _digits(number: float) -> str:
+    """A category that is a number, with as many digits as tell it from others in float32."""
+    return np.format_float_positional(np.float32(number), trim="-")
 
 
 def _words(values):

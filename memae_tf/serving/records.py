@@ -44,9 +44,9 @@ class RecordInterface(Interface):
         for name, dtype in self.dtypes.items():
             if dtype == "string":
                 records[name][1] = MISSING[dtype]
-            else:
-                # Six digits, so that they read well in JSON.
-                records[name] = np.array([f"{value:.6g}" for value in records[name]], "float32")
+        for name in featurizer.numeric:
+            # Six digits, so that they read well in JSON; of a code all digits count.
+            records[name] = np.array([f"{value:.6g}" for value in records[name]], "float32")
         return records
 
     def explain(self, features: tf.Tensor) -> Tensors:

@@ -208,6 +208,13 @@ def test_names_and_dtypes():
     }
 
 
+def test_names_of_coded_categories_have_all_their_digits():
+    featurizer = RecordFeaturizer(categorical=["c"])
+    featurizer.adapt({"c": np.array([0.1, -2.5, 1234567, 1234570, 16777216], "float32")})
+    names = ["c=-2.5", "c=0.1", "c=1234567", "c=1234570", "c=16777216"]
+    assert featurizer.feature_names == names
+
+
 def test_field_errors_add_up_per_field():
     errors = np.array([[1, 2, 3, 4, 5, 6]], "float32")
     got = ops.convert_to_numpy(make().field_errors(errors))

@@ -265,6 +265,18 @@ def test_one_field_is_enough(tmp_path, numeric, text):
     warmup.replay(tmp_path)
 
 
+def test_samples_have_known_codes_with_all_their_digits():
+    featurizer = RecordFeaturizer(["x"], ["code"])
+    codes = np.array([1234567, 1234570, 1234570], "float32")
+    featurizer.adapt({"x": np.float32([1234567, 1, 2]), "code": codes})
+    interface = interface_of(small_detector(featurizer, memory=False))
+    samples = interface.raw.samples
+    np.testing.assert_array_equal(samples["code"], np.float32([1234567, np.nan]))
+    assert interface.example_request()["instances"][0]["code"] == 1234567
+    # Numbers of sizes and times are rounded, as before.
+    np.testing.assert_array_equal(samples["x"], [np.float32(f"{x:.6g}") for x in samples["x"]])
+
+
 def test_argument_names_are_names_and_different():
     aliases = ["a b", "a_b", "a/b", "self", "1", "", "_", "ok", "from", "field_from", "match"]
     names = saved_model.argument_names(aliases)
