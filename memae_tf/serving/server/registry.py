@@ -111,7 +111,7 @@ class Registry:
         # Held while versions are loaded; requests never take it.
         self._lifecycle = threading.RLock()
         # Guards all state, for moments only.
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
         self._closing = threading.Event()
 
     # Requests.
@@ -123,10 +123,9 @@ class Registry:
         Raises:
             ServingError: If there is none.
         """
-        with self._changed:
+        with self._lock:
             version = self._resolve(spec)
             version.leases += 1
-            self._changed.notify_all()
         try:
             yield version
         finally:
@@ -151,16 +150,15 @@ class Registry:
         return model.versions[number]
 
     def _release(self, version: Version) -> None:
-        with self._changed:
+        with self._lock:
             version.leases -= 1
-            self._changed.notify_all()
             if version.leases or version.state is not State.UNLOADING:
                 return
         self._end(version)
 
     def status(self, spec: ModelSpec) -> list[Version]:
         """The versions of a model, newest first, or the one that is named; labels are ignored."""
-        with self._changed:
+        with self._lock:
             versions = self._history.get(spec.name, {})
             if not versions:
                 raise not_found(f"Could not find any versions of model {spec.name}")
@@ -174,7 +172,7 @@ class Registry:
 
     def configure(self, configs: Sequence[ModelConfig]) -> None:
         """Says what to serve from the start; `poll_once` loads it."""
-        with self._lifecycle, self._changed:
+        with self._lifecycle, self._lock:
             self._models = {config.name: Model(config) for config in configs}
 
     def poll_once(self) -> None:
@@ -225,12 +223,12 @@ class Registry:
                 for name, model in new.items():
                     if model is not old.get(name):
                         self._unload_unwanted(model, set())
-                with self._changed:
+                with self._lock:
                     for name, model in old.items():
                         self._history.setdefault(name, {}).update(model.versions)
                 self.poll_once()
                 raise
-            with self._changed:
+            with self._lock:
                 for config in configs:
                     new[config.name].config = config
                 self._models = new
@@ -247,17 +245,17 @@ class Registry:
 
     def serving(self) -> dict[str, list[int]]:
         """The versions that answer, by model."""
-        with self._changed:
+        with self._lock:
             return {name: model.available() for name, model in self._models.items()}
 
     def pending(self) -> list[str]:
         """Names of the models without a version that answers."""
-        with self._changed:
+        with self._lock:
             return [name for name, model in self._models.items() if not model.available()]
 
     def failures(self) -> list[Version]:
         """Versions that could not be loaded and are given up, of models that do not answer."""
-        with self._changed:
+        with self._lock:
             return [
                 version
                 for model in self._models.values()
@@ -265,11 +263,6 @@ class Registry:
                 for version in model.versions.values()
                 if version.failed
             ]
-
-    def wait_until(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
-        """Waits until a predicate of states and leases holds."""
-        with self._changed:
-            return self._changed.wait_for(predicate, timeout)
 
     def stop_polling(self) -> None:
         """Ends `poll_every`, and whatever waits for a version, soon."""
@@ -279,7 +272,7 @@ class Registry:
         """Unloads everything, what requests still use after them."""
         self.stop_polling()
         with self._lifecycle:
-            with self._changed:
+            with self._lock:
                 models = list(self._models.values())
                 self._models = {}
             for model in models:
@@ -326,7 +319,7 @@ class Registry:
     def _check_labels(
         self, models: dict[str, Model], configs: Sequence[ModelConfig], known: dict[str, Model]
     ) -> None:
-        with self._changed:
+        with self._lock:
             for config in configs:
                 available = models[config.name].available()
                 old = known[config.name].config.labels if config.name in known else {}
@@ -359,16 +352,15 @@ class Registry:
 
     def _forget_failures(self, model: Model, wanted: set[int]) -> None:
         # A number that failed is not tried again, unless it was gone meanwhile.
-        with self._changed:
+        with self._lock:
             for number in [n for n, v in model.versions.items() if v.failed and n not in wanted]:
                 del model.versions[number]
 
     def _start(self, model: Model, version: Version) -> Version:
-        with self._changed:
+        with self._lock:
             version.state = State.LOADING
             model.versions[version.number] = version
             self._history.setdefault(version.name, {})[version.number] = version
-            self._changed.notify_all()
         return version
 
     def _try_to_load(self, version: Version) -> None:
@@ -376,24 +368,22 @@ class Registry:
         try:
             servable = self._load(version)
         except Exception as error:
-            with self._changed:
+            with self._lock:
                 version.attempts += 1
                 version.error = load_error(error)
                 version.retry_at = time.monotonic() + self._retry_seconds
                 if version.attempts > self._max_load_retries:
                     version.state = State.END
-                self._changed.notify_all()
             logger.error("Loading %s failed (%d): %s", what, version.attempts, version.error)
             return
-        with self._changed:
+        with self._lock:
             version.servable, version.error = servable, None
             version.state = State.AVAILABLE
-            self._changed.notify_all()
         logger.info("%s is available", what)
 
     def _unload_unwanted(self, model: Model, wanted: set[int]) -> None:
         ended = []
-        with self._changed:
+        with self._lock:
             # As long as nothing wanted answers, what was served goes on being served.
             if wanted and not wanted & set(model.available()):
                 return
@@ -403,17 +393,15 @@ class Registry:
                 version.state = State.UNLOADING
                 if not version.leases:
                     ended.append(version)
-            self._changed.notify_all()
         for version in ended:
             self._end(version)
 
     def _end(self, version: Version) -> None:
         if version.servable is not None:
             version.servable.close()
-        with self._changed:
+        with self._lock:
             version.servable = version.error = None
             version.state = State.END
-            self._changed.notify_all()
         logger.info("%s version %d is unloaded", version.name, version.number)
 
 

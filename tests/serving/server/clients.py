@@ -4,6 +4,8 @@ import http.client
 import json
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -29,6 +31,16 @@ def rest(
     connection.close()
     is_json = response.headers.get_content_type() == "application/json"
     return response.status, json.loads(content) if is_json and content else content
+
+
+def wait_until(predicate: Callable[[], bool], seconds: float = 60) -> bool:
+    """Whether a predicate holds within some time."""
+    end = time.monotonic() + seconds
+    while not predicate():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 ROOT = Path(__file__).parents[3]

@@ -99,8 +99,8 @@ def test_new_versions_under_load(serve, base):
             assert sorted(answers) == answers
             assert set(answers) <= {10 * version + 0.5 for version in versions}
             assert answers[-1] == 10 * versions[-1] + 0.5
-    assert server.registry.wait_until(
-        lambda: {v.state for v in server.core.status(ADDER)[1:]} == {State.END}, 60
+    assert clients.wait_until(
+        lambda: {v.state for v in server.core.status(ADDER)[1:]} == {State.END}
     )
     assert states(server)[versions[-1]] == "AVAILABLE"
     status, page = clients.rest(server, "GET", "/monitoring/prometheus/metrics")
@@ -409,7 +409,5 @@ def test_server_does_not_start_with_a_broken_model(serve, base):
 def test_polling_thread_finds_new_versions(serve, base):
     server = serve(config(base), poll_seconds=0.01)
     publish(base, 2, 20)
-    assert server.registry.wait_until(
-        lambda: server.registry.serving() == {"adder": [2]}, timeout=60
-    )
+    assert clients.wait_until(lambda: server.registry.serving() == {"adder": [2]})
     assert answer(server) == 20

@@ -251,7 +251,7 @@ def test_stop_answers_the_requests_under_way(serve, everything):
     for thread in threads:
         thread.start()
     [version] = server.core.status(ModelSpec("everything"))
-    assert server.registry.wait_until(lambda: version.leases == len(threads), 60)
+    assert clients.wait_until(lambda: version.leases == len(threads))
     server.stop()
     for thread in threads:
         thread.join(60)
