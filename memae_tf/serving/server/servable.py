@@ -95,7 +95,7 @@ class Servable:
             ServingError: With the code of the op that failed, or DEADLINE_EXCEEDED.
         """
         # `Session.run` casts what it is fed and compares shapes with the static ones; the C++ API,
-        # which the server under test uses, does neither.
+        # which TensorFlow Serving uses, does neither.
         options = _run_options(timeout)
         try:
             results = self._session._call_tf_sessionrun(
