@@ -1,4 +1,4 @@
-"""PredictionService, ModelService and health over gRPC: messages to calls of the core and back."""
+"""PredictionService and ModelService over gRPC: messages to calls of the core and back."""
 
 import contextlib
 import importlib
@@ -9,8 +9,8 @@ from concurrent import futures
 import grpc
 import numpy as np
 from google.protobuf.message import DecodeError
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -28,6 +28,7 @@ from memae_tf.errors import UserError
 from memae_tf.serving.server import tensors
 from memae_tf.serving.server.config import model_configs
 from memae_tf.serving.server.core import Core
+from memae_tf.serving.server.grpc_streams import MAX_REFLECTION_STREAMS, Health, Reflection
 from memae_tf.serving.server.messages import inference_tasks, serialized_examples
 from memae_tf.serving.server.registry import ModelSpec, Version
 from memae_tf.serving.server.servable import DEFAULT_SIGNATURE, Classification, Regression
@@ -50,8 +51,6 @@ ENTRYPOINT = "GRPC"
 MAX_MESSAGE_BYTES = 2**31 - 1
 # Without a deadline gRPC says that there is an eternity left.
 NO_DEADLINE_SECONDS = 1e8
-# The names under which TensorFlow Serving reports its health.
-HEALTH_SERVICES = ("", "ModelService", "PredictionService")
 SIGNATURE_DEF = "signature_def"
 
 _CODES = {Code(status.value[0]): status for status in grpc.StatusCode}
@@ -217,7 +216,7 @@ class GrpcServer:
         core: What answers.
         host: Address to listen on.
         port: 0 for a free one; `port` is the one that was taken.
-        threads: How many requests are worked on at a time.
+        threads: How many requests are worked on at a time, whatever streams are open.
         max_request_bytes: Longer messages are refused.
         drain_seconds: How long calls under way may take when it stops.
 
@@ -236,7 +235,7 @@ class GrpcServer:
     ):
         self._drain_seconds = drain_seconds
         self._server = grpc.server(
-            futures.ThreadPoolExecutor(threads, "grpc"),
+            futures.ThreadPoolExecutor(threads + MAX_REFLECTION_STREAMS, "grpc"),
             interceptors=[ParsingInterceptor()],
             options=[
                 ("grpc.max_receive_message_length", min(max_request_bytes, MAX_MESSAGE_BYTES)),
@@ -249,17 +248,17 @@ class GrpcServer:
             PredictionService(core), self._server
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(core), self._server)
-        self._health = health.HealthServicer()
+        self._health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
+        self._reflection = Reflection(
             [
                 "tensorflow.serving.PredictionService",
                 "tensorflow.serving.ModelService",
                 health.SERVICE_NAME,
                 reflection.SERVICE_NAME,
-            ],
-            self._server,
+            ]
         )
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(self._reflection, self._server)
         try:
             self.port = self._server.add_insecure_port(address(host, port))
         except RuntimeError as error:
@@ -270,13 +269,13 @@ class GrpcServer:
     def start(self) -> None:
         """Begins to answer."""
         self._server.start()
-        for service in HEALTH_SERVICES:
-            self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     def stop(self) -> threading.Event:
         """Takes no more calls; the event tells when those under way are answered."""
-        self._health.enter_graceful_shutdown()
-        return self._server.stop(self._drain_seconds)
+        drained = self._server.stop(self._drain_seconds)
+        self._health.end()
+        self._reflection.end()
+        return drained
 
 
 def address(host: str, port: int) -> str:

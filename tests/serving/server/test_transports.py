@@ -1,9 +1,11 @@
 """HTTP and gRPC as they are on the wire: limits, deadlines, health, what no client should send."""
 
+import contextlib
 import gzip
 import json
 import socket
 import threading
+import time
 
 import clients
 import grpc
@@ -13,6 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tensorflow_serving.apis import predict_pb2
 
 from memae_tf.errors import UserError
+from memae_tf.serving.server.grpc_streams import MAX_REFLECTION_STREAMS
 from memae_tf.serving.server.model_server import ModelServer
 from memae_tf.serving.server.registry import ModelSpec
 
@@ -178,6 +181,78 @@ def test_reflection(server):
         [answer] = stub.ServerReflectionInfo(iter([asked]), timeout=60)
         services = {service.name for service in answer.list_services_response.service}
     assert {"tensorflow.serving.PredictionService", "grpc.health.v1.Health"} <= services
+
+
+@contextlib.contextmanager
+def reflections(channel, number: int):
+    """Idle streams of reflection, each after its first answer or refusal."""
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    done = threading.Event()
+
+    def asked():
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        done.wait()
+
+    streams = [stub.ServerReflectionInfo(asked(), timeout=60) for _ in range(number)]
+    yield streams
+    done.set()
+    for stream in streams:
+        stream.cancel()
+
+
+def test_idle_streams_take_no_thread_from_requests(serve, everything):
+    server = serve(everything, threads=1)
+    with clients.GrpcClient(server) as client:
+        with reflections(client.channel, MAX_REFLECTION_STREAMS) as streams:
+            for stream in streams:
+                assert next(stream).list_services_response.service
+            with reflections(client.channel, 2) as refused:
+                for stream in refused:
+                    with pytest.raises(grpc.RpcError, match="streams of reflection") as refusal:
+                        next(stream)
+                    assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            health = health_pb2_grpc.HealthStub(client.channel)
+            watches = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(20)]
+            for watch in watches:
+                assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+            assert client.predict("everything", [0.5], "echo_float32", timeout=20) == [0.5]
+        # What a stream took is there again when it ends.
+        assert clients.wait_until(lambda: first_answer(client.channel) is not None)
+
+
+def first_answer(channel):
+    with reflections(channel, 1) as [stream], contextlib.suppress(grpc.RpcError):
+        return next(stream)
+
+
+def test_streams_end_with_the_server(serve, everything):
+    states = health_pb2.HealthCheckResponse
+    server = serve(everything, drain_seconds=300)
+    with clients.GrpcClient(server) as client:
+        stub = health_pb2_grpc.HealthStub(client.channel)
+        watches = {
+            name: stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=60)
+            for name in ("", "PredictionService", "Other")
+        }
+        first = {name: next(watch).status for name, watch in watches.items()}
+        assert first == {
+            "": states.SERVING,
+            "PredictionService": states.SERVING,
+            "Other": states.SERVICE_UNKNOWN,
+        }
+        cancelled = stub.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        next(cancelled)
+        cancelled.cancel()
+        with reflections(client.channel, 1) as [stream]:
+            next(stream)
+            started = time.monotonic()
+            server.stop()
+            assert time.monotonic() - started < 30
+            for watch in watches.values():
+                assert [answer.status for answer in watch] == [states.NOT_SERVING]
+                assert watch.code() is grpc.StatusCode.OK
+            with pytest.raises(grpc.RpcError):
+                next(stream)
 
 
 def test_cors(serve, everything):
