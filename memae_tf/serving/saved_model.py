@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from memae_tf.models import Detector, MemAE
@@ -181,9 +182,27 @@ def _finish(path: Path, signatures: dict[str, Signature]) -> None:
         arguments = {name: definition.inputs.pop(name) for name in list(definition.inputs)}
         for alias, name in argument_names(signature.inputs).items():
             definition.inputs[alias].CopyFrom(arguments[name])
+    if {"classify", "regress"} <= signatures.keys():
+        _share_input(model.meta_graphs[0])
     path.write_bytes(model.SerializeToString(deterministic=True))
     # It was that of the file before; the manifest has checksums of its own.
     path.with_name("fingerprint.pb").unlink(missing_ok=True)
+
+
+def _share_input(meta_graph: MetaGraphDef) -> None:
+    """Feeds `regress` what `classify` is fed: MultiInference asks for one input tensor.
+
+    Each stays a call of its own: taken out of what `classify` gives, the score would have other
+    bits, as TensorFlow optimizes a call that something follows in another way.
+    """
+    infos = [meta_graph.signature_def[key].inputs["inputs"] for key in ("classify", "regress")]
+    # Nodes call a first output by the name alone.
+    shared, own = (info.name.removesuffix(":0") for info in infos)
+    nodes = meta_graph.graph_def.node
+    nodes.remove(next(node for node in nodes if node.name == own))
+    for node in nodes:
+        node.input[:] = [shared if source == own else source for source in node.input]
+    infos[1].CopyFrom(infos[0])
 
 
 def signature_definitions(directory: Path) -> dict[str, dict]:

@@ -14,6 +14,7 @@ from small_detectors import clips_detector
 pytest.importorskip("tensorflow_serving.apis")
 
 from exports import assert_batch_major_and_rest_safe, assert_same, export, load
+from multi_inference import assert_classify_and_regress_share_a_run
 
 from memae_tf import load_pretrained
 from memae_tf.config import FrameScoring
@@ -104,6 +105,11 @@ def test_outputs_are_batch_major_and_the_manifest_says_what_clips_are(published,
     about = manifest["input"]
     assert (about["kind"], about["length"], about["size"]) == ("clips", 4, [8, 10])
     assert about["frame_scoring"]["credit"] == "clip"
+
+
+def test_multi_inference_gives_class_and_score_at_once(grey, tmp_path):
+    content = examples(files(clips()))
+    assert_classify_and_regress_share_a_run(grey.directory, tmp_path, content)
 
 
 def test_served(published, grey):

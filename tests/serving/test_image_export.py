@@ -15,6 +15,7 @@ from small_detectors import digits, digits_detector
 pytest.importorskip("tensorflow_serving.apis")
 
 from exports import assert_batch_major_and_rest_safe, assert_same, export, load
+from multi_inference import assert_classify_and_regress_share_a_run
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from memae_tf.serving import onnx, publication, saved_model, warmup
@@ -209,6 +210,11 @@ def test_numeric_part_as_onnx_says_what_features_are(colour):
     by_hand = (np.repeat(images.astype("float32"), channels, -1) - offset) / np.array(spread)
     (score,) = session.run(["score"], {"features": by_hand.astype("float32")})
     np.testing.assert_allclose(score, colour.detector.score(images), rtol=1e-3)
+
+
+def test_multi_inference_gives_class_and_score_at_once(exported, tmp_path):
+    content = files(pictures(5, "RGB", (30, 20)))
+    assert_classify_and_regress_share_a_run(exported.directory, tmp_path, examples(content))
 
 
 # over the wire

@@ -172,6 +172,22 @@ def test_description_says_what_a_client_must_know(exported):
     assert description["input"]["fields"]["service"] == "string"
 
 
+def test_multi_inference_gives_class_and_score_at_once(exported, tmp_path):
+    pytest.importorskip("tensorflow_serving.apis")
+    from multi_inference import assert_classify_and_regress_share_a_run
+
+    records = hard_traffic(50)
+    assert_classify_and_regress_share_a_run(exported.directory, tmp_path, examples(records))
+    # In Python, which knows no input by its tensor, either is the function that it was.
+    serialized = tf.constant(examples(records).tolist())
+    expected = exported.run("serving_default", records)
+    for name, outputs in {"classify": {"classes", "scores"}, "regress": {"outputs"}}.items():
+        answer = exported.loaded.signatures[name](inputs=serialized)
+        assert set(answer) == outputs
+        score = answer["outputs"] if name == "regress" else answer["scores"][:, 1]
+        np.testing.assert_array_equal(score.numpy(), expected["score"])
+
+
 def test_methods_are_those_that_multi_inference_asks_for(exported):
     methods = {name: d.method_name.split("/")[-1] for name, d in exported.definitions.items()}
     assert methods.pop("classify") == "classify"
