@@ -293,7 +293,7 @@ def test_example_request_is_answered(grey, server):
     assert status == 200
     file = base64.b64decode(json.loads(body)["instances"][0]["b64"])
     expected = grey.detector.score(pixels([Image.open(io.BytesIO(file))]))
-    assert answer["predictions"][0]["score"] == expected[0]
+    assert np.float32(answer["predictions"][0]["score"]) == expected[0]
 
 
 def broken(kind):
