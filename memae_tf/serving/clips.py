@@ -6,13 +6,13 @@ import numpy as np
 import tensorflow as tf
 
 from memae_tf.models import Detector
-from memae_tf.serving.images import ImageInterface, decoded, some, with_known_channels
+from memae_tf.serving.images import PixelInterface, decoded, some, with_known_channels
 from memae_tf.serving.interface import Entry, examples_entry
 
 FRAMES_BYTES = "frames_bytes"
 
 
-class ClipInterface(ImageInterface):
+class ClipInterface(PixelInterface):
     """The inputs and explanations of a detector that takes clips.
 
     The frames of a clip are of one size and number of channels, and so are the clips of one
@@ -25,7 +25,7 @@ class ClipInterface(ImageInterface):
     kind = "clips"
 
     def __init__(self, detector: Detector):
-        self.detector = detector
+        super().__init__(detector)
         length = detector.featurizer.length
         clips = self._samples()
         files = np.array([[tf.io.encode_png(f).numpy() for f in clip] for clip in clips], object)

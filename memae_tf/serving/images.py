@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from memae_tf.layers.image_featurizer import CHANNELS
 from memae_tf.models import Detector
-from memae_tf.serving.interface import Entry, Interface, Tensors, example, examples_entry
+from memae_tf.serving.interface import Entry, Interface, Tensors, checked, example, examples_entry
 
 FORMATS = ("JPEG", "PNG")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -15,7 +15,35 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 IMAGE_BYTES = "image_bytes"
 
 
-class ImageInterface(Interface):
+class PixelInterface(Interface):
+    """What detectors of images and of clips have in common.
+
+    Args:
+        detector: A detector whose featurizer is an `ImageFeaturizer`, or one derived from it.
+    """
+
+    def _features(self, samples: tf.Tensor) -> tf.Tensor:
+        """Features of samples (batch, ..., height, width, 1 to 4), whose shape only the graph
+        knows."""
+        channels = tf.shape(samples)[-1]
+        # An even number has an alpha channel.
+        opaque = samples[..., : channels - (1 - channels % 2)]
+
+        def of(number: int):
+            pixels = tf.ensure_shape(opaque, (*opaque.shape[:-1], number))
+            return self.detector.featurizer(pixels)
+
+        return tf.cond(tf.shape(opaque)[-1] == 1, lambda: of(1), lambda: of(3))
+
+    def describe(self) -> dict:
+        return {
+            "kind": self.kind,
+            "formats": list(FORMATS),
+            **self.detector.featurizer.describe_features(),
+        }
+
+
+class ImageInterface(PixelInterface):
     """The inputs and explanations of a detector that takes images.
 
     The images of one request for pixels are of one size and number of channels; files may differ.
@@ -63,29 +91,9 @@ class ImageInterface(Interface):
             fn_output_signature=tf.TensorSpec(self.detector.featurizer.feature_shape, tf.float32),
         )
 
-    def _features(self, images: tf.Tensor) -> tf.Tensor:
-        """Features of samples (batch, ..., height, width, 1 to 4), whose shape only the graph
-        knows."""
-        channels = tf.shape(images)[-1]
-        # An even number has an alpha channel.
-        opaque = images[..., : channels - (1 - channels % 2)]
-
-        def of(number: int):
-            images = tf.ensure_shape(opaque, (*opaque.shape[:-1], number))
-            return self.detector.featurizer(images)
-
-        return tf.cond(tf.shape(opaque)[-1] == 1, lambda: of(1), lambda: of(3))
-
     def example_request(self) -> dict:
         encoded = base64.b64encode(self.files.samples[IMAGE_BYTES][0]).decode()
         return {"signature_name": "score_bytes", "instances": [{"b64": encoded}]}
-
-    def describe(self) -> dict:
-        return {
-            "kind": self.kind,
-            "formats": list(FORMATS),
-            **self.detector.featurizer.describe_features(),
-        }
 
 
 def _parse(serialized: tf.Tensor) -> tf.Tensor:
@@ -99,7 +107,7 @@ def decoded(file: tf.Tensor, alias: str) -> tf.Tensor:
     is_jpeg = tf.io.is_jpeg(file)
     is_png = tf.equal(tf.strings.substr(file, 0, len(PNG_SIGNATURE)), PNG_SIGNATURE)
     complaint = f"{alias} should be a {' or '.join(FORMATS)} file, and is neither"
-    file = _checked(file, is_jpeg | is_png, complaint)
+    file = checked(file, is_jpeg | is_png, complaint)
     return tf.cond(
         is_jpeg,
         # The same pixels as Pillow's, and so those that the detector learned from.
@@ -114,15 +122,9 @@ def with_known_channels(pixels: tf.Tensor, alias: str) -> tf.Tensor:
     channels = tf.shape(pixels)[-1]
     known = tf.reduce_any(tf.equal(channels, CHANNELS))
     complaint = f"{alias} should have one of {CHANNELS} channels, and have"
-    return _checked(pixels, known, complaint, channels)
+    return checked(pixels, known, complaint, channels)
 
 
 def some(batch: tf.Tensor) -> tf.Tensor:
     """A batch that must not be empty: TensorFlow's convolutions of nothing have wrong shapes."""
-    return _checked(batch, tf.shape(batch)[0] > 0, "a request should have one sample or more")
-
-
-def _checked(value: tf.Tensor, condition: tf.Tensor, *complaint) -> tf.Tensor:
-    """The value, once the condition holds."""
-    with tf.control_dependencies([tf.debugging.Assert(condition, complaint)]):
-        return tf.identity(value)
+    return checked(batch, tf.shape(batch)[0] > 0, "a request should have one sample or more")

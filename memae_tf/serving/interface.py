@@ -102,3 +102,10 @@ def example(values: dict) -> tf.train.Example:
         else:
             features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
     return tf.train.Example(features=tf.train.Features(feature=features))
+
+
+def checked(value: tf.Tensor, condition: tf.Tensor, *complaint) -> tf.Tensor:
+    """The value, once the condition holds; else the one who asks gets INVALID_ARGUMENT and the
+    complaint, text and tensors."""
+    with tf.control_dependencies([tf.debugging.Assert(condition, complaint)]):
+        return tf.identity(value)
