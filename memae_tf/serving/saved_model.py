@@ -15,7 +15,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from memae_tf.models import Detector, MemAE
-from memae_tf.serving.interface import Entry, Interface, Tensors
+from memae_tf.serving.interface import Entry, Interface, Tensors, checked
 
 PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{m}" for m in ("predict", "classify", "regress"))
 
@@ -91,8 +91,9 @@ def _score_with_threshold(score: Callable[..., Tensors], entry: Entry) -> Signat
     threshold = free_name("threshold", entry.inputs)
 
     def function(inputs: Tensors) -> Tensors:
-        raw = {name: inputs[name] for name in entry.inputs}
-        return score(entry.featurize(raw), inputs[threshold])
+        features = entry.featurize({name: inputs[name] for name in entry.inputs})
+        thresholds = _one_a_row(inputs[threshold], tf.shape(features)[0], threshold)
+        return score(features, thresholds)
 
     sample = np.ones(len(next(iter(entry.samples.values()))), "float32")
     return Signature(
@@ -100,6 +101,18 @@ def _score_with_threshold(score: Callable[..., Tensors], entry: Entry) -> Signat
         {**entry.samples, threshold: sample},
         {**entry.inputs, threshold: tf.TensorSpec((None,), tf.float32)},
     )
+
+
+def _one_a_row(thresholds: tf.Tensor, rows: tf.Tensor, alias: str) -> tf.Tensor:
+    """Thresholds (rows,), once they are one for each row, and numbers."""
+    # Servers leave shapes to the graph.
+    thresholds = tf.ensure_shape(thresholds, (None,))
+    number = tf.size(thresholds)
+    complaint = f"{alias} should have one value a row, and rows and values are"
+    thresholds = checked(thresholds, tf.equal(number, rows), complaint, rows, number)
+    no_number = tf.reduce_any(tf.math.is_nan(thresholds))
+    complaint = f"{alias} should be numbers, and one is NaN, which no score exceeds"
+    return checked(thresholds, ~no_number, complaint)
 
 
 def _encoded(entry: Entry) -> Entry:

@@ -119,6 +119,23 @@ def test_threshold_that_is_no_number(ask):
         ask.score({name: column[:2] for name, column in RECORDS.items()}, threshold=np.nan)
 
 
+@pytest.mark.parametrize(
+    ("thresholds", "message"),
+    [
+        ([1.0], "threshold should have one value a row, and rows and values are] [2] [1]"),
+        ([1.0] * 3, "threshold should have one value a row, and rows and values are] [2] [3]"),
+        ([], "threshold should have one value a row, and rows and values are] [2] [0]"),
+        (1.0, "not compatible with expected shape [?]"),
+        ([[1.0], [1.0]], "not compatible with expected shape [?]"),
+        ([1.0, np.nan], "threshold should be numbers, and one is NaN, which no score exceeds"),
+    ],
+)
+def test_thresholds_that_are_not_one_number_a_row(ask, thresholds, message):
+    inputs = {name: column[:2] for name, column in RECORDS.items()} | {"threshold": thresholds}
+    call = lambda: ask.predict(inputs, "score_with_threshold")  # noqa: E731
+    assert message in refused(RequestError, "INVALID_ARGUMENT", call)
+
+
 def test_no_records(traffic, ask):
     none = {name: column[:0] for name, column in RECORDS.items()}
     for name, values in traffic.detector.detect(none, explain=True).items():
