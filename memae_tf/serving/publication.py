@@ -174,7 +174,7 @@ def _sync(directory: Path) -> None:
     """Has the disk hold the files before their directory gets its name."""
     for path in directory.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
+            with path.open("r+b") as file:
                 os.fsync(file.fileno())
 
 

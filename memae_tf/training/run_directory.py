@@ -1,7 +1,6 @@
 """What a run leaves on disk, and how it comes back to it."""
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
@@ -9,6 +8,12 @@ from pathlib import Path
 
 from memae_tf.config import Config, differing_keys, load_config
 from memae_tf.errors import UserError
+
+try:
+    import fcntl
+except ImportError:
+    # Windows locks no folders.
+    fcntl = None
 
 PARTIAL = ".partial-"
 
@@ -78,6 +83,9 @@ class RunDirectory:
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """The operating system takes the lock back from a process that is killed."""
+        if fcntl is None:
+            yield
+            return
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -185,7 +193,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     aside = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     try:
         yield aside
-        with open(aside, "rb") as file:
+        # Windows syncs what is open for writing.
+        with open(aside, "r+b") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
     finally:
