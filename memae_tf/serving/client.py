@@ -259,7 +259,8 @@ class Client:
 
         Raises:
             RequestError, ServerError: As `predict` does.
-            UserError: If a field is missing, a numeric one holds text, or `threshold` is NaN.
+            UserError: If a field is missing, a numeric one holds text, an image or a clip is none,
+                or `threshold` is no number.
         """
         return self._detect(samples, _scoring(samples), threshold, timeout)
 
@@ -302,8 +303,8 @@ class Client:
     def _detect(
         self, samples: object, signature: str, threshold: float | None, timeout: float | None
     ) -> Tensors:
-        if threshold is not None and np.isnan(threshold).any():
-            raise UserError("threshold=nan: should be a number; no score exceeds it")
+        if threshold is not None:
+            threshold = _number(threshold)
         deadline = self._deadline(timeout)
         definition = self._signature(signature, deadline)
         for alias in ("score", "is_anomaly", "threshold"):
@@ -317,9 +318,7 @@ class Client:
             inputs = columns_of(samples, fields)
         elif len(definition.inputs) == 1:
             ((alias, tensor),) = definition.inputs.items()
-            array = _with_channels(_typed(alias, samples, tensor.dtype), tensor)
-            _require_shape(alias, array, tensor)
-            inputs = {alias: array}
+            inputs = {alias: _samples(alias, samples, tensor)}
         else:
             raise UserError(
                 f"{self._where(signature)}: takes {_names(definition.inputs)}, not records; "
@@ -474,12 +473,59 @@ def _numpy(dtype: str) -> np.dtype:
 
 
 def _nothing(tensor: Tensor) -> np.ndarray:
-    """An output for no samples."""
+    """An input or output for no samples."""
     return np.zeros((0, *(size or 0 for size in (tensor.shape or ())[1:])), _numpy(tensor.dtype))
 
 
 def _names(names: Iterable[str]) -> str:
     return ", ".join(sorted(map(str, names))) or "nothing"
+
+
+def _number(threshold: object) -> float:
+    """A threshold, if it is one; `Detector.detect` says the same.
+
+    Raises:
+        UserError: If it is none.
+    """
+    try:
+        number = float(threshold)
+    except (TypeError, ValueError):
+        number = math.nan
+    if math.isnan(number):
+        received = " ".join(str(threshold).split())
+        raise UserError(f"threshold={received}: should be a number, above which scores are odd")
+    return number
+
+
+def _samples(alias: str, values: object, tensor: Tensor) -> np.ndarray:
+    """Images, clips, or what else a detector takes that is no records.
+
+    Raises:
+        UserError: If it does not take these.
+    """
+    if isinstance(values, (list, tuple)) and not values:
+        # NumPy does not know how many axes nothing has.
+        return _nothing(tensor)
+    if tensor.dtype == "uint8":
+        values = _array(alias, values)
+        if values.dtype.kind in "biuf" and values.dtype != np.uint8:
+            # Even if the values fit: they may be of another scale, and masks are no pictures.
+            raise UserError(
+                f"input {alias} takes uint8, with values of 0 to 255, not {values.dtype}"
+            )
+    array = _with_channels(_typed(alias, values, tensor.dtype), tensor)
+    _require_shape(alias, array, tensor)
+    return array
+
+
+def _array(alias: str, values: object) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise UserError(
+            f"input {alias} takes one array, and these have several sizes; images and frames may "
+            "be sent as JPEG or PNG files"
+        ) from None
 
 
 def _typed(alias: str, values: object, dtype: str) -> np.ndarray:
@@ -493,13 +539,7 @@ def _typed(alias: str, values: object, dtype: str) -> np.ndarray:
         if not all(isinstance(value, (str, bytes)) for value in array.flat):
             raise UserError(f"input {alias} takes text, str or bytes")
         return array
-    try:
-        target, array = _numpy(dtype), np.asarray(values)
-    except ValueError:
-        raise UserError(
-            f"input {alias} takes one array, and these have several sizes; images and frames may "
-            "be sent as JPEG or PNG files"
-        ) from None
+    target, array = _numpy(dtype), _array(alias, values)
     if target == array.dtype:
         return array
     if array.dtype.kind not in {"b": "b", "c": "biufc"}.get(target.kind, "biuf"):

@@ -124,6 +124,9 @@ def test_served(published, grey):
                     UserError, match=r"clips takes samples of shape \(4, any, any, "
                 ):
                     client.score(batch[:, :3])
+                assert client.score([])["frame_score"].shape == (0, 4)
+                with pytest.raises(UserError, match=r"clips takes uint8, .* not bool"):
+                    client.score(batch > 100)
                 content = files(batch)
                 answer = client.predict({"frames_bytes": content}, "score_bytes")
                 assert_same(answer, expected)

@@ -18,7 +18,8 @@ from exports import assert_batch_major_and_rest_safe, assert_same, export, load
 from multi_inference import assert_classify_and_regress_share_a_run
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from memae_tf.serving import onnx, publication, saved_model, warmup
+from memae_tf.errors import UserError
+from memae_tf.serving import Client, onnx, publication, saved_model, warmup
 from memae_tf.serving.publication import Source, publish
 from memae_tf.serving.server.config import ModelConfig
 from memae_tf.serving.server.model_server import ModelServer, ServerOptions
@@ -330,6 +331,33 @@ def test_broken_files_are_the_client_s_error(server, kind, words):
     assert status == 400
     assert words in answer["error"]
     assert len(by_grpc(server, "score_bytes", image_bytes=content[:1])["score"]) == 1
+
+
+@pytest.fixture(params=["grpc", "rest"])
+def client(server, request):
+    address = server.grpc_address if request.param == "grpc" else server.rest_address
+    with Client(address, "digits") as client:
+        yield client
+
+
+@pytest.mark.parametrize("dtype", ["bool", "float32", "int64"])
+def test_client_takes_no_images_but_uint8(client, dtype):
+    images = pixels(pictures(2))
+    for batch in (images.astype(dtype), [image.astype(dtype) for image in images]):
+        for call in (client.score, client.explain):
+            with pytest.raises(UserError, match=f"images takes uint8, .* 0 to 255, not {dtype}$"):
+                call(batch)
+    expected = client.score(images)
+    assert_same(client.score(list(images)), expected)
+
+
+def test_client_of_no_images(grey, client):
+    expected = grey.detector.detect(np.zeros((0, 8, 8), "uint8"))
+    for nothing in ([], (), np.zeros((0, 8, 8), "uint8")):
+        answer = client.score(nothing)
+        assert_same(answer, expected)
+        assert {k: v.dtype for k, v in answer.items()} == {k: v.dtype for k, v in expected.items()}
+        assert client.explain(nothing)["score"].shape == (0,)
 
 
 @pytest.mark.parametrize(

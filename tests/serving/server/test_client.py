@@ -114,9 +114,23 @@ def test_every_kind_of_records_gives_the_same(traffic, ask):
     np.testing.assert_array_equal(ask.score(lacking)["score"], expected)
 
 
-def test_threshold_that_is_no_number(ask):
-    with pytest.raises(UserError, match="threshold=nan: should be a number"):
-        ask.score({name: column[:2] for name, column in RECORDS.items()}, threshold=np.nan)
+@pytest.mark.parametrize(
+    ("threshold", "told"),
+    [
+        (np.nan, "nan"),
+        ("a", "a"),
+        ([1.0, 2.0], r"\[1.0, 2.0\]"),
+        (np.zeros((2, 2)), r"\[\[0\. 0\.\] \[0\. 0\.\]\]"),
+    ],
+)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_threshold_that_is_no_number(transport, threshold, told, rows):
+    records = {name: column[:rows] for name, column in RECORDS.items()}
+    # Told before anybody is asked: there is nobody.
+    with Client(at(transport, free_port()), "m", retries=0) as client:
+        for call in (client.score, client.explain):
+            with pytest.raises(UserError, match=f"^threshold={told}: should be a number, above"):
+                call(records, threshold=threshold)
 
 
 @pytest.mark.parametrize(
