@@ -21,7 +21,7 @@ from memae_tf.serving.protocol import DataType, State
 from memae_tf.serving.server import tensors
 from memae_tf.serving.server.status import Code, ServingError
 from memae_tf.serving.transports import GrpcTransport, Model, RestTransport, Tensors
-from memae_tf.signals import take
+from memae_tf.signals import take, wait
 
 logger = logging.getLogger(__name__)
 
@@ -634,11 +634,19 @@ def _in_order(function: Callable, items: Iterable) -> Iterator:
     threading.Thread(target=read, daemon=True).start()
     try:
         while (future := take(under_way)) is not None:
-            yield future.result()
+            yield _result(future)
             free.release()
     finally:
         is_over.set()
         free.release()
+
+
+def _result(future: Future) -> object:
+    """`future.result()` for the main thread: a signal is always noticed."""
+    done = threading.Event()
+    future.add_done_callback(lambda _: done.set())
+    wait(done)
+    return future.result()
 
 
 def _in_background(function: Callable, item: object) -> Future:

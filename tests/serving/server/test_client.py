@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from served_models import publish
 from small_detectors import hard_traffic
+from test_signals import is_missed
 
 from memae_tf.errors import RequestError, ServerError, UserError
 from memae_tf.serving import Client
@@ -172,6 +173,15 @@ def test_many_batches_one_after_another(traffic, ask):
     for name, values in expected.items():
         joined = np.concatenate([answer[name] for answer in answers])
         np.testing.assert_allclose(joined, values, rtol=1e-6)
+
+
+def test_ctrl_c_ends_the_wait_for_an_answer():
+    answered = threading.Event()
+    answers = client_module._in_order(lambda late: not late or answered.wait(), [False, True])
+    # Then everything has begun, and what is left is to wait.
+    assert next(answers)
+    assert not is_missed(lambda: next(answers), answered.set, "wait")
+    answered.set()
 
 
 def test_threads_share_a_client(traffic, ask):
