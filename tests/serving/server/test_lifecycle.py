@@ -197,6 +197,18 @@ def test_broken_version_never_replaces_a_good_one(serve, base, tmp_path, damage)
     assert answer(server) == 30
 
 
+def test_broken_version_takes_the_place_of_the_oldest_of_several(serve, base):
+    """While another one that is wanted answers, as in TensorFlow Serving."""
+    publish(base, 2, 20)
+    server = serve(config(base, VersionPolicy(latest=2)), max_load_retries=0)
+    for number in (3, 4):
+        break_graph(publish(base, number, 10 * number))
+        server.registry.poll_once()
+        # Of two that are broken neither replaces the last one that works.
+        assert server.registry.serving() == {"adder": [2]}
+        assert answer(server) == 20
+
+
 def test_version_that_loads_at_a_later_attempt(serve, base):
     server = serve(config(base), max_load_retries=3)
     publish(base, 2, 20)
