@@ -81,6 +81,10 @@ def test_shipped_benchmarks_are_valid():
         ("data.name=tabular", "data.train: is required"),
         ("training", "override 'training': write it as dotted.key=value"),
         ("training.seed=[", "'[' is not a YAML value"),
+        (
+            "training={epochs: 1, epochs: 3}",
+            "override 'training={epochs: 1, epochs: 3}': 'epochs' stands twice, and only one",
+        ),
         ("training.epochs.x=1", "training.epochs.x: training.epochs is a value, not a section"),
     ],
 )
@@ -100,6 +104,11 @@ def test_several_mistakes_are_all_named():
     ("text", "fragment"),
     [
         ("a: [1", "is not YAML"),
+        (
+            "a: 1\nb: 2\na: 3",
+            r": 'a' stands twice \(lines 1 and 3\), and only one can count; delete",
+        ),
+        ("b: [{a: {c: 1, c: 2}}]", ": 'c' stands twice, and only one"),
         ("- 1", "should be a mapping"),
         ("", "should be a mapping"),
         (b"\xff\xfe\x00", "is not"),
@@ -110,6 +119,12 @@ def test_files_that_are_no_configuration(tmp_path, text, fragment):
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=f"c.yaml.*{fragment}"):
         load_config(path)
+
+
+def test_anchors_and_merges_have_no_key_twice(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, x: 3}\nc: {<<: *a, x: 4}\n")
+    assert configuration.read_yaml(path)["c"] == {"x": 4, "y": 2}
 
 
 def test_missing_file():

@@ -15,6 +15,7 @@ from memae_tf.config.benchmark import BenchmarkConfig
 from memae_tf.config.experiment import Config
 from memae_tf.config.explanation import explain
 from memae_tf.config.model import Model
+from memae_tf.config.yaml_text import DuplicateKeyError, parse_yaml
 from memae_tf.errors import UserError
 
 
@@ -34,7 +35,9 @@ def parse_config(raw: dict, overrides: Sequence[str] = (), source: str = "config
         if not equals or not key:
             raise UserError(f"override '{override}': write it as dotted.key=value")
         try:
-            value = yaml.safe_load(text)
+            value = parse_yaml(text)
+        except DuplicateKeyError as error:
+            raise UserError(f"override '{override}': {error}") from None
         except yaml.YAMLError:
             raise UserError(
                 f"override '{override}': '{text}' is not a YAML value (in a "
@@ -70,14 +73,16 @@ def read_yaml(path: str | Path) -> dict:
     """The mapping in a YAML file.
 
     Raises:
-        UserError: If the file is missing, not YAML, or not a mapping.
+        UserError: If the file is missing, not YAML, not a mapping, or has a key twice.
     """
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        raw = parse_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not a text file in UTF-8") from None
+    except DuplicateKeyError as error:
+        raise UserError(f"{path}: {error}; delete the other") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
