@@ -15,7 +15,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "command goes on where it was stopped.",
     )
     parser.add_argument("config", help="YAML file of the grid, see configs/benchmarks/")
-    parser.add_argument("--workdir", help="default: runs/benchmarks/<name of the config>")
+    parser.add_argument(
+        "--workdir", type=console.path, help="default: runs/benchmarks/<name of the config>"
+    )
     parser.add_argument(
         "--workers", type=int, default=1, help="processes that share the cores (default: 1)"
     )
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     path = Path(args.config)
     benchmark = load_benchmark(path)
-    workdir = Path(args.workdir or Path("runs") / "benchmarks" / path.stem)
+    workdir = args.workdir or Path("runs") / "benchmarks" / path.stem
 
     console.import_tensorflow()
     from memae_tf.training.grid import GridProgress, cells, finished, run_grid, select

@@ -11,8 +11,10 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from memae_tf.errors import ServerError, UserError, WorkerLostError
+from memae_tf.paths import home_expanded
 from memae_tf.signals import Terminated, terminate
 
 DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -46,6 +48,14 @@ def bounded(kind: type[int] | type[float], lowest: float, highest: float = math.
         return number
 
     return parse
+
+
+def path(text: str) -> Path:
+    """A type of arguments: paths, of which the shell does not expand those in `--option=~/...`."""
+    try:
+        return home_expanded(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) -> None:

@@ -1,7 +1,6 @@
 """Exports a detector: `python -m memae_tf.export DIR --to BASE [--version N] [--onnx FILE]`."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from memae_tf import console
 from memae_tf.console import Parser, bounded
@@ -14,12 +13,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         "its warm-up requests and manifest to BASE/N.",
     )
     parser.add_argument("source", metavar="DIR", help="finished run directory, or detector.keras")
-    parser.add_argument("--to", metavar="BASE", required=True, help="folder of the versions")
+    parser.add_argument(
+        "--to", metavar="BASE", required=True, type=console.path, help="folder of the versions"
+    )
     parser.add_argument(
         "--version", metavar="N", type=int, help="number of the version (default: the next)"
     )
     parser.add_argument(
-        "--onnx", metavar="FILE", type=Path, help="write the numeric part as an ONNX model, too"
+        "--onnx",
+        metavar="FILE",
+        type=console.path,
+        help="write the numeric part as an ONNX model, too",
     )
     parser.add_argument(
         "--threshold",

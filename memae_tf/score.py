@@ -69,7 +69,7 @@ def _parser() -> Parser:
         "-o",
         "--output",
         metavar="OUT",
-        type=Path,
+        type=console.path,
         help="write to OUT.csv or, as JSON, a line a record, image or frame, to OUT.jsonl",
     )
     parser.add_argument(
@@ -91,10 +91,13 @@ def _parser() -> Parser:
     )
     footage = parser.add_argument_group("of footage")
     footage.add_argument(
-        "--overlay", metavar="OUT.mp4", type=Path, help="draw heat map and scores over the footage"
+        "--overlay",
+        metavar="OUT.mp4",
+        type=console.path,
+        help="draw heat map and scores over the footage",
     )
     footage.add_argument(
-        "--plot", metavar="OUT.png", type=Path, help="draw the scores (PNG, SVG or PDF)"
+        "--plot", metavar="OUT.png", type=console.path, help="draw the scores (PNG, SVG or PDF)"
     )
     footage.add_argument(
         "--stride",

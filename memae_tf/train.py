@@ -15,7 +15,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "stopped; a finished run says so.",
     )
     parser.add_argument("config", help="YAML file of the experiment, see configs/")
-    parser.add_argument("--workdir", help="run directory (default: runs/<name of the config>)")
+    parser.add_argument(
+        "--workdir",
+        type=console.path,
+        help="run directory (default: runs/<name of the config>)",
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="dotted.key=value", help="e.g. training.epochs=5"
     )
@@ -24,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from memae_tf.config import load_config
 
     config = load_config(args.config, args.overrides)
-    workdir = Path(args.workdir or Path("runs") / Path(args.config).stem)
+    workdir = args.workdir or Path("runs") / Path(args.config).stem
 
     console.import_tensorflow()
     from memae_tf.training.run_directory import RunDirectory

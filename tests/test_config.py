@@ -95,6 +95,19 @@ def test_mistakes_are_named(override, fragment):
     assert "\n" not in str(error.value)
 
 
+def test_home_folders_in_paths(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    own = "data={name: tabular, train: ~/a.csv, test: [~/b.csv, c.csv]}"
+    data = load_config(KDD, [own]).data
+    assert data.train == [Path("/home/somebody/a.csv")]
+    assert data.test == [Path("/home/somebody/b.csv"), Path("c.csv")]
+    assert load_config(KDD, ["data.dir=~/data"]).data.dir == Path("/home/somebody/data")
+    video = "data={name: video_folder, dir: ~/camera, cache: ~/frames}"
+    assert load_config(KDD, [video]).data.cache == Path("/home/somebody/frames")
+    with pytest.raises(UserError, match=r"data\.dir: ~nobody-like-this/x: there is no such home f"):
+        load_config(KDD, ["data.dir=~nobody-like-this/x"])
+
+
 def test_several_mistakes_are_all_named():
     with pytest.raises(UserError, match=r"training\.seed: .*; training\.epoch: "):
         load_config(KDD, ["training.epoch=1", "training.seed=-1"])

@@ -1,7 +1,10 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from memae_tf import console
 
 COMMANDS = ["train", "evaluate", "benchmark", "score"]
 
@@ -80,3 +83,13 @@ def test_wrong_arguments_are_one_line(command):
     )
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
+
+
+def test_home_folders_in_arguments(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+    parser = console.Parser()
+    parser.add_argument("--workdir", type=console.path)
+    # No shell expands this one.
+    assert parser.parse_args(["--workdir=~/runs"]).workdir == Path("/home/somebody/runs")
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--workdir=~nobody-like-this/runs"])

@@ -1,13 +1,12 @@
 """A grid of experiments."""
 
 import math
-from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field
 
-from memae_tf.config.section import Section
+from memae_tf.config.section import Location, Section
 
 
 def _named(choices: Any) -> Any:
@@ -28,7 +27,7 @@ Choices = Annotated[
 class BenchmarkConfig(Section):
     """A grid of experiments: every combination of one choice an axis, with every seed."""
 
-    base: Path = Field(description="configuration that the choices change, beside this file")
+    base: Location = Field(description="configuration that the choices change, beside this file")
     seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
     axes: dict[str, Choices] = Field(description="axis: {choice: {dotted.key: value}}")
     together: dict[str, dict[str, Any]] = Field(

@@ -1,16 +1,15 @@
 """The `data` section: one class a source."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 import pydantic
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from memae_tf.config.section import FinitePositive, Section, Share
+from memae_tf.config.section import FinitePositive, Location, Section, Share
 
 # Files that are read as one, by paths and patterns; a single one needs no list.
 Files = Annotated[
-    list[Path],
+    list[Location],
     Field(min_length=1),
     pydantic.BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
 ]
@@ -28,7 +27,7 @@ class KDDCup99Data(RecordData):
     """KDDCUP99, 10 percent; the attacks are the normal class (as in DAGMM)."""
 
     name: Literal["kddcup99"]
-    dir: Path | None = Field(None, description="holds scikit_learn_data/; or $MEMAE_DATA_DIR")
+    dir: Location | None = Field(None, description="holds scikit_learn_data/; or $MEMAE_DATA_DIR")
     fallback: Literal["simulated", "none"] = Field(
         "simulated", description="what to do where the data cannot be had"
     )
@@ -85,14 +84,14 @@ class TFDSData(ImageData):
     normal: NonNegativeInt | str = Field(description="the normal class, by number or name")
     protocol: Literal["one_class", "full_test", "validation"] = "one_class"
     anomaly_share: Share = Field(0.3, description="of the test set, unless full_test")
-    dir: Path | None = Field(None, description="holds tensorflow_datasets/; or $MEMAE_DATA_DIR")
+    dir: Location | None = Field(None, description="holds tensorflow_datasets/; or $MEMAE_DATA_DIR")
 
 
 class ImageFolderData(ImageData):
     """A person's own pictures: train/normal, test/normal, test/<defect>."""
 
     name: Literal["image_folder"]
-    dir: Path
+    dir: Location
     normal: str = Field("normal", description="what the folders of normal images are called")
 
 
@@ -115,7 +114,7 @@ class VideoData(Section):
     damaged: Literal["error", "skip"] = Field(
         "error", description="what to do with a video that cannot be read to its end"
     )
-    cache: Path | None = Field(
+    cache: Location | None = Field(
         None, description="folder of prepared frames; default: ~/.cache/memae_tf/video"
     )
 
@@ -124,7 +123,7 @@ class UCSDData(VideoData):
     """The UCSD pedestrians, in the layout of the original archive."""
 
     name: Literal["ucsd_ped2", "ucsd_ped1"]
-    dir: Path | None = Field(
+    dir: Location | None = Field(
         None, description="holds UCSD_Anomaly_Dataset.v1p2/; or $MEMAE_DATA_DIR"
     )
 
@@ -133,21 +132,21 @@ class AvenueData(VideoData):
     """CUHK Avenue, in the layout of the original archives."""
 
     name: Literal["avenue"]
-    dir: Path | None = Field(None, description="holds Avenue Dataset/; or $MEMAE_DATA_DIR")
+    dir: Location | None = Field(None, description="holds Avenue Dataset/; or $MEMAE_DATA_DIR")
 
 
 class ShanghaiTechData(VideoData):
     """ShanghaiTech Campus, in the layout of the original archive."""
 
     name: Literal["shanghaitech"]
-    dir: Path | None = Field(None, description="holds shanghaitech/; or $MEMAE_DATA_DIR")
+    dir: Location | None = Field(None, description="holds shanghaitech/; or $MEMAE_DATA_DIR")
 
 
 class VideoFolderData(VideoData):
     """A person's own footage: train/, test/ and labels.csv."""
 
     name: Literal["video_folder"]
-    dir: Path
+    dir: Location
 
 
 Data = Annotated[
