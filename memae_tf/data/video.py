@@ -1,5 +1,6 @@
 """What the sources of video share: from files and labels to a data set of clips."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def video_dataset(
             f"{name}: no training video is long enough: a clip spans {needed} frames "
             f"(data.clip_length, data.frame_stride), and the longest video has {longest}"
         )
+    _warn_of_short([*train_videos, *test_videos], needed)
     own_labels = None
     if labels is not None and test_videos:
         own_labels = [_labels_of(video, labels(video)) for video in test_videos]
@@ -101,6 +103,17 @@ def find_videos(folder: Path) -> list[Source]:
         Source(name if names.count(name) == 1 else path.name, path)
         for name, path in zip(names, paths, strict=True)
     ]
+
+
+def _warn_of_short(videos: Sequence[Video], needed: int) -> None:
+    short = [video for video in videos if len(video.frames) < needed]
+    if short:
+        warnings.warn(
+            f"{len(short)} of {len(videos)} videos have fewer frames than the {needed} that a clip "
+            f"spans (data.clip_length, data.frame_stride) and are left out; the first is "
+            f"{short[0].name}, with {len(short[0].frames)}",
+            stacklevel=2,
+        )
 
 
 def _labels_of(video: Video, labels: np.ndarray) -> np.ndarray:

@@ -227,6 +227,15 @@ def test_footage_that_is_missing_short_or_damaged(camera):
         own(camera / "test")
 
 
+def test_videos_shorter_than_a_clip_are_said_to_be_left_out(camera):
+    footage.write_frames(camera / "train" / "dawn", NORMAL[:3])
+    footage.write_frames(camera / "test" / "dusk", NORMAL[:2])
+    message = r"2 of 6 videos have fewer frames than the 4 .* the first is dawn, with 3$"
+    with pytest.warns(UserWarning, match=message):
+        dataset = own(camera)
+    assert len(dataset.train) == 2 * 9
+
+
 def test_damaged_frame_names_its_file(camera):
     file = camera / "train" / "noon" / "007.png"
     file.write_bytes(file.read_bytes()[:50])
