@@ -219,6 +219,9 @@ def summary(metrics: dict) -> str:
         if at["f1"] is not None:
             line += f" P {at['precision']:.4f}  R {at['recall']:.4f}  F1 {at['f1']:.4f}"
         lines.append(line + (" (oracle)" if name == "best_f1" else ""))
+    # Older runs have none.
+    if metrics.get("diagnosis") is not None:
+        lines.append(f"Warning: {metrics['diagnosis']}")
     if metrics["memory"] is not None and metrics["memory"]["diagnosis"] is not None:
         lines.append(f"Warning: {metrics['memory']['diagnosis']}")
     return "\n".join(lines)

@@ -69,6 +69,8 @@ def write_report(
             '<p class="warning">These are <b>simulated</b> data, a stand-in for the real set. '
             "No figure on this page is a result.</p>"
         )
+    if metrics["diagnosis"] is not None:
+        parts.append(f'<p class="warning">{html.escape(metrics["diagnosis"])}</p>')
     parts += [_summary(metrics), _picture(score_figure(scores, metrics["threshold"]))]
     if scores.videos:
         parts += [_frame_aucs(metrics), _regularity(scores, metrics["threshold"])]

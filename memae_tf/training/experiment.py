@@ -44,6 +44,7 @@ from memae_tf.training.monitor import Monitor, affordable, writing_results
 from memae_tf.training.run_directory import RunDirectory, whole_file, written
 from memae_tf.training.samples import ArraySamples, TrainingSamples
 from memae_tf.training.strategy import everyones, is_chief, make_strategy, worker
+from memae_tf.training.training_health import diagnose_training
 
 # What videos are ("ready", "scored"), how many of them, and how many there are.
 OnVideos = Callable[[str, int, int], None]
@@ -293,7 +294,9 @@ def finish(
     scores = score_sets(detector, dataset, config.evaluation, on_scored)
     require_finite(scores.train, config.training)
     set_threshold(detector, scores, dataset, config)
-    metrics = summarize(config, dataset, scores, history, memory_health(detector.model, dataset))
+    metrics = summarize(
+        config, dataset, scores, history, **outcome(detector.model, dataset, history, config)
+    )
     with writing_results(run.path):
         _write(config, run, detector, dataset, history, scores, metrics)
     return metrics
@@ -357,11 +360,11 @@ def measure_system(config: Config) -> dict:
         detector, history = fit(config.model, config.training, dataset, strategy=strategy)
         set_frame_scoring(detector, config)
         scores = score_sets(detector, dataset, config.evaluation)
-        memory = memory_health(detector.model, dataset)
+        own = outcome(detector.model, dataset, history, config)
     else:
-        (scores, history), memory = _run_baseline(config, dataset), None
+        (scores, history), own = _run_baseline(config, dataset), {}
     require_finite(scores.train, config.training)
-    return summarize(config, dataset, scores, history, memory)
+    return summarize(config, dataset, scores, history, **own)
 
 
 def _run_baseline(config: Config, dataset: Dataset) -> tuple[Scores, list[dict]]:
@@ -396,9 +399,14 @@ def require_finite(scores: np.ndarray, training: TrainingConfig) -> None:
 
 
 def summarize(
-    config: Config, dataset: Dataset, scores: Scores, history: list[dict], memory: dict | None
+    config: Config,
+    dataset: Dataset,
+    scores: Scores,
+    history: list[dict],
+    diagnosis: str | None = None,
+    memory: dict | None = None,
 ) -> dict:
-    """All of metrics.json; `memory` is from `memory_health`."""
+    """All of metrics.json; `diagnosis` and `memory` are from `outcome`, which baselines lack."""
     seconds = sum(epoch["seconds"] for epoch in history)
     return {
         **measure(scores, dataset, config.evaluation),
@@ -408,6 +416,7 @@ def summarize(
         "seed": config.training.seed,
         "epochs": len(history),
         "final_loss": history[-1]["loss"],
+        "diagnosis": diagnosis,
         "memory": memory,
         "train_seconds": round(seconds, 3),
         "samples_per_second": round(_trained(dataset, history) / seconds, 1),
@@ -426,17 +435,35 @@ def _trained(dataset: Dataset, history: list[dict]) -> float:
     )
 
 
-def memory_health(model: MemAE, dataset: Dataset) -> dict | None:
-    """`MemoryUnit.health` over a part of the training data; `None` without a memory.
+def outcome(model: MemAE, dataset: Dataset, history: list[dict], config: Config) -> dict:
+    """What training and memory came to, by a part of the training data.
+
+    Returns:
+        `diagnosis`, what is wrong with the training in words, and `memory`, see `memory_health`;
+        both are `None` where there is nothing to say.
+    """
+    features = some_features(model, dataset)
+    return {
+        "diagnosis": diagnose_training(model, features, history, config.training),
+        "memory": memory_health(model, features),
+    }
+
+
+def some_features(model: MemAE, dataset: Dataset) -> np.ndarray:
+    """Features of a part of the training data, of all kinds of them."""
+    most = affordable(model, dataset.featurizer.feature_shape)
+    # The first ones would all be of the first video, or of one kind where a file is sorted.
+    part = slice(None, None, -(-count(dataset.train) // most))
+    return featurize(dataset.featurizer, take(dataset.train, part))
+
+
+def memory_health(model: MemAE, features: np.ndarray) -> dict | None:
+    """`MemoryUnit.health` over features; `None` without a memory.
 
     Its `diagnosis` says in words what is wrong; it is `None` where nothing is.
     """
     if model.memory is None:
         return None
-    most = affordable(model, dataset.featurizer.feature_shape)
-    # The first ones would all be of the first video, or of one kind where a file is sorted.
-    part = slice(None, None, -(-count(dataset.train) // most))
-    features = featurize(dataset.featurizer, take(dataset.train, part))
     health = model.memory.health(model.addressing(features))
     return {**health, "diagnosis": diagnose(health, model.memory.num_slots)}
 

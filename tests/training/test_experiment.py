@@ -18,8 +18,9 @@ from memae_tf.layers import MemoryUnit, RecordFeaturizer
 from memae_tf.models import MemAE, load_detector
 from memae_tf.training import experiment
 from memae_tf.training.course import Progress, best_epoch, is_over
-from memae_tf.training.experiment import hold_out, memory_health, train
+from memae_tf.training.experiment import hold_out, memory_health, some_features, train
 from memae_tf.training.run_directory import RunDirectory
+from memae_tf.training.training_health import diagnose_training
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +274,40 @@ def test_whole_file_leaves_the_old_one_when_writing_fails(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
 
 
+def test_a_diverged_training_is_named(config, whole, tmp_path):
+    """All numbers are finite, and the loss falls from epoch to epoch."""
+    overrides = ["training.learning_rate=100"]
+    metrics = train(
+        parse_config(config.model_dump(mode="json"), overrides), RunDirectory(tmp_path / "run")
+    )
+    message = metrics["diagnosis"]
+    assert message.startswith("the model has learned nothing: the mean error of training samples")
+    assert "a lower training.learning_rate than 100 may help" in message
+    assert "\n" not in message
+    assert f"Warning: {message}" in summary(metrics)
+    assert "has learned nothing" in (tmp_path / "run" / "report.html").read_text()
+    assert whole.metrics["diagnosis"] is None
+
+
+def test_a_loss_that_rose_is_named():
+    model = MemAE(keras.layers.Identity(), None, keras.layers.Identity())
+    features = np.ones((8, 2), "float32")
+
+    def of(*losses, **training):
+        settings = TrainingConfig(epochs=3, learning_rate=0.5, **training)
+        entries = [{"epoch": n + 1, "loss": loss} for n, loss in enumerate(losses)]
+        return diagnose_training(model, features, entries, settings)
+
+    assert of(2.0, 1.0, 4.0) is None
+    assert of(2.0, 1.0, 4.1) == (
+        "the training loss rose, from 2 in epoch 1 to 4.1 in epoch 3; a lower "
+        "training.learning_rate than 0.5 may help"
+    )
+    # What is kept is the second epoch.
+    assert of(2.0, 1.0, 4.1, early_stopping={"patience": 3}) is None
+    assert of(-1.0, -1.0, -1.0, pseudo_anomalies={"patch": 0.5, "loss": "repel"}) is None
+
+
 def test_memory_health_looks_at_all_kinds_of_a_sorted_file():
     half = np.ones(5000, "float32")
     records = {"x": np.concatenate([half, -half]), "y": np.concatenate([-half, half])}
@@ -286,6 +321,6 @@ def test_memory_health_looks_at_all_kinds_of_a_sorted_file():
     model.build((None, 2))
     memory.memory.assign([[1.0, -1.0], [-1.0, 1.0]])
     dataset = Dataset("sorted", "given", False, featurizer, records, None, None, "train_quantile")
-    health = memory_health(model, dataset)
+    health = memory_health(model, some_features(model, dataset))
     assert health["slots_used"] == 2
     assert health["perplexity"] == pytest.approx(2.0, rel=1e-3)

@@ -1,0 +1,52 @@
+"""Whether a training came to anything, in words."""
+
+import numpy as np
+
+from memae_tf.config import TrainingConfig
+from memae_tf.models import MemAE
+from memae_tf.training.course import best_epoch
+
+# The losses of sound runs of docs/results end at a tenth of the first epoch's or less, and the
+# error is far below that of zeros. A learning rate that is much too high may have ruined the
+# weights before the first epoch is over, and the loss of the epochs then falls.
+LARGEST_RISE = 2.0
+LARGEST_ERROR = 2.0
+
+
+def diagnose_training(
+    model: MemAE, features: np.ndarray, history: list[dict], training: TrainingConfig
+) -> str | None:
+    """Says that a training has diverged, although all its numbers are finite: one line.
+
+    Args:
+        model: As it was trained.
+        features: Of training data, (samples, ...).
+        history: An entry for each epoch.
+        training: The `training` section.
+
+    Returns:
+        `None` where nothing is wrong. Otherwise that the loss has risen, or that zeros would be a
+        better reconstruction, with both figures and what to try.
+    """
+    kept = history[-1]
+    if training.early_stopping is not None:
+        kept = history[best_epoch(history, training) - 1]
+    pseudo = training.pseudo_anomalies
+    # A loss that repels is negative for some samples, and may be anything.
+    repels = pseudo is not None and pseudo.loss == "repel"
+    if not repels and kept["loss"] > LARGEST_RISE * history[0]["loss"]:
+        return (
+            f"the training loss rose, from {history[0]['loss']:.4g} in epoch 1 to "
+            f"{kept['loss']:.4g} in epoch {kept['epoch']}; a lower training.learning_rate than "
+            f"{training.learning_rate:g} may help"
+        )
+    error = float(np.mean(model.score(features), dtype="float64"))
+    squares = np.sum(np.square(features, dtype="float64"), axis=tuple(range(1, features.ndim)))
+    of_zeros = float(squares.mean()) / (1 if model.reduction == "sum" else features[0].size)
+    if error > LARGEST_ERROR * of_zeros:
+        return (
+            f"the model has learned nothing: the mean error of training samples is {error:.4g}, "
+            f"and would be {of_zeros:.4g} if all that it gave were zeros; a lower "
+            f"training.learning_rate than {training.learning_rate:g} may help, or more epochs"
+        )
+    return None
