@@ -22,11 +22,15 @@ def load(config: ImageFolderData, seed: int) -> Dataset:
         raise UserError(f"data.dir={root}: there is no such folder")
     train_paths = files_in(root / "train" / config.normal)
     if not train_paths:
-        others = [folder.name for folder in sorted((root / "train").glob("*/")) if files_in(folder)]
-        hint = f"data.normal={others[0]}, of which there are" if others else "data.normal"
+        others = [
+            f"train/{folder.name}/"
+            for folder in sorted((root / "train").glob("*/"))
+            if files_in(folder)
+        ]
+        there = f"images are in {', '.join(others)}; " if others else ""
         raise UserError(
-            f"{root}: has no images in train/{config.normal}/; normal ones to train on should be "
-            f"there ({hint} names another folder)"
+            f"{root}: has no images in train/{config.normal}/, where normal ones to train on "
+            f"should be; {there}data.normal names another folder"
         )
     normal = files_in(root / "test" / config.normal)
     defects = [

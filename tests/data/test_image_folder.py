@@ -103,8 +103,15 @@ def test_only_pictures_count_as_images(root):
 def test_missing_folders_are_named(root):
     with pytest.raises(UserError, match="there is no such folder"):
         load(root / "nowhere")
-    with pytest.raises(UserError, match="has no images in train/good/"):
+    message = (
+        "has no images in train/good/, where normal ones to train on should be; images are in "
+        "train/dark/, train/normal/; data.normal names another folder"
+    )
+    save(root / "train" / "dark" / "0.png", 8, 10)
+    with pytest.raises(UserError, match=f"{message}$"):
         load(root, normal="good")
+    with pytest.raises(UserError, match=r"train on should be; data\.normal names another folder$"):
+        load(root / "test")
     for path in (root / "test" / "normal").iterdir():
         path.unlink()
     with pytest.raises(UserError, match="it has 0 normal ones and 4 anomalies"):
