@@ -61,6 +61,13 @@ def test_shipped_benchmarks_are_valid():
             "model={name: conv3d, filters: []}",
             "model.filters: list should have at least 1 item",
         ),
+        # A key of other kinds of the section than the chosen one is none here.
+        (
+            "model={name: conv3d, kernels: [3]}",
+            "model.kernels: unknown key; model may have variant",
+        ),
+        ("model={name: dense, nu: 0.1}", "model.nu: unknown key; model may have variant, memory"),
+        ("training.filters=[8]", "training.filters: unknown key; training may have epochs"),
         ("training.xyz=1", "training.xyz: unknown key; training may have epochs"),
         ("training.epochs=ten", "training.epochs: input should be a valid integer"),
         (

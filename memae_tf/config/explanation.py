@@ -8,13 +8,13 @@ from typing import Annotated, Union
 from pydantic import BaseModel
 
 
-def explain(schema: type[BaseModel], problem: dict) -> str:
-    """One problem of pydantic's as `dotted.key: what is wrong and what would be right`."""
+def explain(schema: type[BaseModel], raw: dict, problem: dict) -> str:
+    """A problem of pydantic's with `raw` as `dotted.key: what is wrong and what would be right`."""
     path, section = _locate(schema, problem["loc"])
     key = ".".join(path)
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{key}: unknown key{_suggest(schema, path, section)}"
+        return f"{key}: unknown key{_suggest(schema, raw, path, section)}"
     if kind == "missing":
         return f"{key}: is required"
     if kind == "union_tag_not_found":
@@ -85,23 +85,29 @@ def _tags(section: type[BaseModel], path: list[str]) -> str:
     return ", ".join(name for option in options for name in typing.get_args(_name_type(option)))
 
 
-def _suggest(schema: type[BaseModel], path: list[str], section: type[BaseModel]) -> str:
+def _suggest(schema: type[BaseModel], raw: dict, path: list[str], section: type[BaseModel]) -> str:
     """The nearest right key: in the same section, else anywhere in the configuration."""
     prefix = ".".join([*path[:-1], ""])
     near = difflib.get_close_matches(path[-1], section.model_fields, 1, 0.6)
     if near:
         return f"; did you mean {prefix}{near[0]}?"
-    own = ".".join(path)  # a key of another kind of this section
-    elsewhere = [k for k in _all_keys(schema) if k.split(".")[-1] == path[-1] and k != own]
+    elsewhere = [k for k in _all_keys(schema, raw) if k.split(".")[-1] == path[-1]]
     if elsewhere:
         return f"; did you mean {elsewhere[0]}?"
     return f"; {prefix[:-1] or 'the file'} may have {', '.join(section.model_fields)}"
 
 
-def _all_keys(schema: type[BaseModel], prefix: str = "") -> list[str]:
+def _all_keys(schema: type[BaseModel], raw: object, prefix: str = "") -> list[str]:
+    """The keys that there may be where `raw` has chosen sections by their names."""
+    raw = raw if isinstance(raw, dict) else {}
     keys = []
     for name, field in schema.model_fields.items():
         keys.append(prefix + name)
-        for section in _sections(field.annotation):
-            keys += _all_keys(section, f"{prefix}{name}.")
+        sections = _sections(field.annotation)
+        if len(sections) > 1:
+            chosen = raw.get(name)
+            chosen = chosen.get("name") if isinstance(chosen, dict) else None
+            sections = [s for s in sections if chosen in typing.get_args(_name_type(s))]
+        for section in sections:
+            keys += _all_keys(section, raw.get(name), f"{prefix}{name}.")
     return keys

@@ -114,5 +114,5 @@ def _validate(schema: type[BaseModel], raw: dict, source: str):
     try:
         return schema.model_validate(raw)
     except pydantic.ValidationError as error:
-        problems = dict.fromkeys(explain(schema, problem) for problem in error.errors())
+        problems = dict.fromkeys(explain(schema, raw, problem) for problem in error.errors())
         raise UserError(f"{source}: {'; '.join(problems)}") from None
