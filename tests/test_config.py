@@ -68,11 +68,42 @@ def test_shipped_benchmarks_are_valid():
         ),
         ("model={name: dense, nu: 0.1}", "model.nu: unknown key; model may have variant, memory"),
         ("training.filters=[8]", "training.filters: unknown key; training may have epochs"),
+        (
+            "data={name: image_folder, dir: x, clip_stride: 2}",
+            "data.clip_stride: unknown key; data may have size, channels",
+        ),
         ("training.xyz=1", "training.xyz: unknown key; training may have epochs"),
         ("training.epochs=ten", "training.epochs: input should be a valid integer"),
         (
             "training.pseudo_anomalies={skip: 0.9, patch: 0.2}",
             "training.pseudo_anomalies: skip and patch should be 1 together or less",
+        ),
+        (
+            "training.epochs=yes",
+            "training.epochs: should be a number, got True, as YAML reads yes, on and true",
+        ),
+        (
+            "training.learning_rate=off",
+            "training.learning_rate: should be a number, got False, as YAML reads no, off and fal",
+        ),
+        ("model.hidden=[8, yes]", "model.hidden.1: should be a number, got True"),
+        ("model.memory.scale=yes", "model.memory.scale: should be a number, got True"),
+        (
+            "training.augmentation={flip: 0.5}",
+            "training.augmentation: is for video, and these data are none; leave it out",
+        ),
+        ("evaluation.frames.smoothing=2", "evaluation.frames: is for video, and these data are"),
+        (
+            "data={name: tabular, train: a.csv, label: kind, categorical: [kind]}",
+            "data: column 'kind' is the label, and categorical has it too",
+        ),
+        (
+            "data={name: tabular, train: a.csv, numeric: [x], drop: [y, x]}",
+            "data: column 'x' is in numeric and in drop; one has to go",
+        ),
+        (
+            "data={name: tabular, train: [a.csv, b.csv], test: ./b.csv}",
+            "data: b.csv is in train and in test; of records that were trained on, figures mean",
         ),
         ("training.epochs=0", "training.epochs: input should be greater than 0, got 0"),
         ("training.learning_rate=.inf", "training.learning_rate: input should be a finite number"),

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
-from memae_tf.config.section import Location, Section
+from memae_tf.config.section import Location, NonNegativeInt, Number, Section
 
 
 def _named(choices: Any) -> Any:
@@ -28,12 +28,12 @@ class BenchmarkConfig(Section):
     """A grid of experiments: every combination of one choice an axis, with every seed."""
 
     base: Location = Field(description="configuration that the choices change, beside this file")
-    seeds: list[Annotated[int, Field(ge=0)]] = Field(min_length=1)
+    seeds: list[NonNegativeInt] = Field(min_length=1)
     axes: dict[str, Choices] = Field(description="axis: {choice: {dotted.key: value}}")
     together: dict[str, dict[str, Any]] = Field(
         {}, description="for choices that meet, joined with '/': {dotted.key: value}"
     )
-    published: dict[str, dict[str, float]] = Field(
+    published: dict[str, dict[str, Number]] = Field(
         {}, description="figures from the literature, row name: {metric: value}"
     )
     mean_of: str | None = Field(

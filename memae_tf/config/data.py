@@ -3,9 +3,16 @@
 from typing import Annotated, Literal
 
 import pydantic
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
-from memae_tf.config.section import FinitePositive, Location, Section, Share
+from memae_tf.config.section import (
+    FinitePositive,
+    Location,
+    NonNegativeInt,
+    PositiveInt,
+    Section,
+    Share,
+)
 
 # Files that are read as one, by paths and patterns; a single one needs no list.
 Files = Annotated[
@@ -58,6 +65,27 @@ class TabularData(RecordData):
         # A resolved configuration has the default, with a label or without.
         if self.label is None and self.normal != type(self).model_fields["normal"].default:
             raise ValueError("normal is given without label, the column that it is about")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _one_use_of_a_column(self) -> "TabularData":
+        for key in ("numeric", "categorical"):
+            for column in getattr(self, key):
+                if column == self.label:
+                    raise ValueError(f"column '{column}' is the label, and {key} has it too")
+                if column in self.drop:
+                    raise ValueError(f"column '{column}' is in {key} and in drop; one has to go")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _test_is_not_train(self) -> "TabularData":
+        trained = {path.absolute() for path in self.train}
+        for path in self.test or ():
+            if path.absolute() in trained:
+                raise ValueError(
+                    f"{path} is in train and in test; of records that were trained on, figures "
+                    "mean nothing; without test, a part of train is held out (test_share)"
+                )
         return self
 
 

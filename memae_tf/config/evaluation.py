@@ -1,10 +1,10 @@
 """The `evaluation` section."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from memae_tf.config.section import FiniteNonNegative, Section, Share
+from memae_tf.config.section import OF_VIDEO, FiniteNonNegative, PositiveInt, Section, Share
 
 Threshold = Literal["top_ratio", "true_ratio", "train_quantile", "best_f1"]
 
@@ -32,4 +32,4 @@ class EvaluationConfig(Section):
     thresholds: list[Threshold] = Field(["true_ratio", "train_quantile", "best_f1"])
     ratio: Share = Field(0.2, description="share of the test set that top_ratio flags")
     quantile: Share = Field(0.99, description="of the training scores, for train_quantile")
-    frames: FrameScoring = Field(FrameScoring(), description="of video alone")
+    frames: Annotated[FrameScoring, OF_VIDEO] = Field(FrameScoring(), description="of video alone")

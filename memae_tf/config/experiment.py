@@ -2,13 +2,14 @@
 
 from typing import Any
 
+import pydantic
 import yaml
 from pydantic import BaseModel
 
-from memae_tf.config.data import Data
+from memae_tf.config.data import Data, VideoData
 from memae_tf.config.evaluation import EvaluationConfig
 from memae_tf.config.model import Model
-from memae_tf.config.section import Section
+from memae_tf.config.section import OF_VIDEO, Section
 from memae_tf.config.training import TrainingConfig
 
 
@@ -19,6 +20,18 @@ class Config(Section):
     model: Model
     training: TrainingConfig
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    @pydantic.model_validator(mode="after")
+    def _video_alone(self) -> "Config":
+        if isinstance(self.data, VideoData):
+            return self
+        for name, section in (("training", self.training), ("evaluation", self.evaluation)):
+            for key, field in type(section).model_fields.items():
+                if OF_VIDEO in field.metadata and getattr(section, key) != field.default:
+                    raise ValueError(
+                        f"{name}.{key}: is for video, and these data are none; leave it out"
+                    )
+        return self
 
     def to_yaml(self) -> str:
         """The configuration with every default written out."""

@@ -7,6 +7,9 @@ from typing import Annotated, Union
 
 from pydantic import BaseModel
 
+from memae_tf.config.data import VideoData
+from memae_tf.config.section import OF_VIDEO
+
 
 def explain(schema: type[BaseModel], raw: dict, problem: dict) -> str:
     """A problem of pydantic's with `raw` as `dotted.key: what is wrong and what would be right`."""
@@ -31,8 +34,8 @@ def explain(schema: type[BaseModel], raw: dict, problem: dict) -> str:
     if kind == "path_type":
         return f"{key}: should be a path, got {problem['input']!r}"
     if kind == "value_error":
-        # Of our own validators.
-        return f"{key}: {context['error']}"
+        # Of our own validators; one of the whole configuration names its keys itself.
+        return f"{key}: {context['error']}" if key else str(context["error"])
     message = problem["msg"][:1].lower() + problem["msg"][1:]
     return f"{key}: {message}, got {problem['input']!r}"
 
@@ -91,23 +94,33 @@ def _suggest(schema: type[BaseModel], raw: dict, path: list[str], section: type[
     near = difflib.get_close_matches(path[-1], section.model_fields, 1, 0.6)
     if near:
         return f"; did you mean {prefix}{near[0]}?"
-    elsewhere = [k for k in _all_keys(schema, raw) if k.split(".")[-1] == path[-1]]
+    is_video = any(issubclass(s, VideoData) for s in _chosen(schema, raw, "data"))
+    elsewhere = [k for k in _all_keys(schema, raw, is_video) if k.split(".")[-1] == path[-1]]
     if elsewhere:
         return f"; did you mean {elsewhere[0]}?"
     return f"; {prefix[:-1] or 'the file'} may have {', '.join(section.model_fields)}"
 
 
-def _all_keys(schema: type[BaseModel], raw: object, prefix: str = "") -> list[str]:
+def _chosen(schema: type[BaseModel], raw: dict, key: str) -> list[type[BaseModel]]:
+    """The section that a field is by its name, or may be where there is one kind of it."""
+    if key not in schema.model_fields:
+        return []
+    sections = _sections(schema.model_fields[key].annotation)
+    if len(sections) < 2:
+        return sections
+    value = raw.get(key)
+    name = value.get("name") if isinstance(value, dict) else None
+    return [section for section in sections if name in typing.get_args(_name_type(section))]
+
+
+def _all_keys(schema: type[BaseModel], raw: object, is_video: bool, prefix: str = "") -> list[str]:
     """The keys that there may be where `raw` has chosen sections by their names."""
     raw = raw if isinstance(raw, dict) else {}
     keys = []
     for name, field in schema.model_fields.items():
+        if OF_VIDEO in field.metadata and not is_video:
+            continue
         keys.append(prefix + name)
-        sections = _sections(field.annotation)
-        if len(sections) > 1:
-            chosen = raw.get(name)
-            chosen = chosen.get("name") if isinstance(chosen, dict) else None
-            sections = [s for s in sections if chosen in typing.get_args(_name_type(s))]
-        for section in sections:
-            keys += _all_keys(section, raw.get(name), f"{prefix}{name}.")
+        for section in _chosen(schema, raw, name):
+            keys += _all_keys(section, raw.get(name), is_video, f"{prefix}{name}.")
     return keys

@@ -2,9 +2,17 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field
 
-from memae_tf.config.section import FiniteNonNegative, FinitePositive, Section, Share
+from memae_tf.config.section import (
+    FiniteNonNegative,
+    FinitePositive,
+    Integer,
+    NonNegativeInt,
+    PositiveInt,
+    Section,
+    Share,
+)
 
 Variant = Literal["ae", "memae-nonspar", "memae"]
 
@@ -96,7 +104,7 @@ class PixelCNNModel(BaselineSection):
     name: Literal["pixelcnn"]
     filters: PositiveInt = 32
     layers: PositiveInt = 6
-    levels: Annotated[int, Field(ge=2, le=256)] = 256
+    levels: Annotated[Integer, Field(ge=2, le=256)] = 256
 
 
 class DSEBMModel(BaselineSection):

@@ -1,25 +1,34 @@
 """What all sections of a configuration share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-)
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from memae_tf.paths import home_expanded
 
 # Relative ones are relative to the current directory.
 Location = Annotated[Path, AfterValidator(home_expanded)]
-Share = Annotated[float, Field(gt=0, lt=1)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-FiniteNonNegative = Annotated[NonNegativeFloat, Field(allow_inf_nan=False)]
-FinitePositive = Annotated[PositiveFloat, Field(allow_inf_nan=False)]
+
+
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        words = "yes, on and true" if value else "no, off and false"
+        raise ValueError(f"should be a number, got {value}, as YAML reads {words}")
+    return value
+
+
+# Python takes True for 1.
+Integer = Annotated[int, BeforeValidator(_no_truth)]
+Number = Annotated[float, BeforeValidator(_no_truth)]
+PositiveInt = Annotated[Integer, Field(gt=0)]
+NonNegativeInt = Annotated[Integer, Field(ge=0)]
+Share = Annotated[Number, Field(gt=0, lt=1)]
+Probability = Annotated[Number, Field(ge=0, le=1)]
+FiniteNonNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
+FinitePositive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+# Marks what is for video alone.
+OF_VIDEO = "of video"
 
 
 class Section(BaseModel):

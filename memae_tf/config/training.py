@@ -3,9 +3,19 @@
 from typing import Annotated, Literal
 
 import pydantic
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
-from memae_tf.config.section import FiniteNonNegative, FinitePositive, Probability, Section, Share
+from memae_tf.config.section import (
+    OF_VIDEO,
+    FiniteNonNegative,
+    FinitePositive,
+    Integer,
+    Number,
+    PositiveInt,
+    Probability,
+    Section,
+    Share,
+)
 
 
 class EarlyStopping(Section):
@@ -19,7 +29,7 @@ class Augmentation(Section):
     """Random changes of training clips, alike for all frames of one."""
 
     flip: Probability = Field(0.0, description="probability that left and right change places")
-    crop: Annotated[float, Field(ge=0, lt=1)] = Field(
+    crop: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.0, description="largest share of height and width that is cut off; the rest is resized"
     )
 
@@ -28,7 +38,7 @@ class PseudoAnomalies(Section):
     """Training clips that are made abnormal, see ClipSamples."""
 
     skip: Probability = Field(0.0, description="share of clips with skipped frames")
-    skips: Annotated[list[Annotated[int, Field(ge=2)]], Field(min_length=1)] = Field(
+    skips: Annotated[list[Annotated[Integer, Field(ge=2)]], Field(min_length=1)] = Field(
         [2, 3, 4, 5], description="by how much they are faster, drawn at random"
     )
     patch: Probability = Field(0.0, description="share of clips with a moving patch")
@@ -67,12 +77,14 @@ class TrainingConfig(Section):
     averaging: Share | None = Field(
         None, description="decay per step of the moving average of the weights that is kept"
     )
-    validation_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+    validation_share: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.0, description="of the training samples, held out: their loss chooses the best epoch"
     )
     early_stopping: EarlyStopping | None = None
     keep_checkpoints: PositiveInt = Field(3, description="of the last epochs, beside the best")
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(0, description="of split, weights, order")
+    seed: Annotated[Integer, Field(ge=0, lt=2**31)] = Field(
+        0, description="of split, weights, order"
+    )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     deterministic: bool = Field(
         False, description="only operations that give the same bits every time"
@@ -86,5 +98,9 @@ class TrainingConfig(Section):
     resident_mb: FiniteNonNegative = Field(
         4096.0, description="training sets up to this size stay on the device, others stream"
     )
-    augmentation: Augmentation | None = Field(None, description="of video alone")
-    pseudo_anomalies: PseudoAnomalies | None = Field(None, description="of video alone")
+    augmentation: Annotated[Augmentation | None, OF_VIDEO] = Field(
+        None, description="of video alone"
+    )
+    pseudo_anomalies: Annotated[PseudoAnomalies | None, OF_VIDEO] = Field(
+        None, description="of video alone"
+    )

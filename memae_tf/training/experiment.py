@@ -81,7 +81,6 @@ def train(
     strategy = _prepared(config.training)
     dataset = load(config.data, config.training.seed, partial(on_videos, "ready"))
     threshold_name(dataset, config.evaluation)
-    _require_video(dataset, config.training)
     _require_one_experiment(strategy, config, dataset)
     keras.utils.set_random_seed(config.training.seed)
     # Only now that the data are good: a mistake in them leaves nothing behind.
@@ -164,19 +163,6 @@ def fit(
     course = Course(training, loop, final, validation, checkpoints, monitor, on_progress)
     history = course.run()
     return Detector(dataset.featurizer, final, threshold=0.0), history
-
-
-def _require_video(dataset: Dataset, training: TrainingConfig) -> None:
-    """Refuses to augment what is no video.
-
-    Raises:
-        UserError: Naming the key.
-    """
-    if isinstance(dataset.train, Clips):
-        return
-    for key in ("augmentation", "pseudo_anomalies"):
-        if getattr(training, key) is not None:
-            raise UserError(f"training.{key}: is for video, and these data are none; leave it out")
 
 
 def hold_out(samples: Samples, share: float, seed: int) -> tuple[Samples, Samples | None]:
@@ -354,7 +340,6 @@ def measure_system(config: Config) -> dict:
     strategy = _prepared(config.training)
     dataset = load(config.data, config.training.seed)
     threshold_name(dataset, config.evaluation)
-    _require_video(dataset, config.training)
     keras.utils.set_random_seed(config.training.seed)
     if isinstance(config.model, ModelSection):
         detector, history = fit(config.model, config.training, dataset, strategy=strategy)
