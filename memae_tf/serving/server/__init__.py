@@ -5,7 +5,8 @@
     REST codec ─┘
 
 `core` and what is below it know no transport. `grpc_codec` and `rest_codec` turn requests into its
-calls; each has the code map of its side. `model_server` puts them together.
+calls; each has the code map of its side. `grpc_streams` is health and reflection. `model_server`
+puts them together.
 """
 
 from memae_tf.errors import UserError
