@@ -105,6 +105,7 @@ def test_shipped_benchmarks_are_valid():
             "data={name: tabular, train: [a.csv, b.csv], test: ./b.csv}",
             "data: b.csv is in train and in test; of records that were trained on, figures mean",
         ),
+        ("data.clip=1e30", "data.clip: input should be less than or equal to 1000000000000"),
         ("training.epochs=0", "training.epochs: input should be greater than 0, got 0"),
         ("training.learning_rate=.inf", "training.learning_rate: input should be a finite number"),
         (

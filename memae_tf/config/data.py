@@ -27,7 +27,10 @@ class RecordData(Section):
     """What all sources of records share."""
 
     scaling: Scaling = Field("log", description="of numeric fields, see RecordFeaturizer")
-    clip: FinitePositive = Field(10.0, description="largest absolute value of a feature")
+    # The squares of errors are added up in float32, which ends at 3e38.
+    clip: Annotated[FinitePositive, Field(le=1e12)] = Field(
+        10.0, description="largest absolute value of a feature"
+    )
 
 
 class KDDCup99Data(RecordData):
