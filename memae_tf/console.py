@@ -97,7 +97,7 @@ def import_tensorflow() -> None:
     """Imports TensorFlow without the start-up messages that no user can act on.
 
     Some of them are written before its own log level counts, straight to file descriptor 2. A
-    failing import shows what was written.
+    failing import shows what was written; one that is interrupted does not.
 
     Raises:
         UserError: If Keras was told to work with another backend.
@@ -122,7 +122,7 @@ def _stderr_unless_fault() -> Iterator[None]:
         os.dup2(held_back.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             held_back.seek(0)
             os.write(original, held_back.read())
             raise

@@ -85,6 +85,19 @@ def test_wrong_arguments_are_one_line(command):
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("raised", "shown"), [("KeyboardInterrupt", False), ("ImportError", True)])
+def test_what_is_held_back_is_shown_after_a_fault_alone(raised, shown):
+    result = run(
+        "import os\n"
+        "from memae_tf import console\n"
+        "with console._stderr_unless_fault():\n"
+        "    os.write(2, b'of a library')\n"
+        f"    raise {raised}\n"
+    )
+    assert ("of a library" in result.stderr) == shown
+    assert raised in result.stderr
+
+
 def test_home_folders_in_arguments(monkeypatch):
     monkeypatch.setenv("HOME", "/home/somebody")
     parser = console.Parser()
