@@ -36,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     run = RunDirectory(workdir)
     run.check(config)
     if run.metrics.exists():
+        from memae_tf.training.experiment import require_same_data
+
+        with ProgressDisplay() as display:
+            require_same_data(config, run, display.videos)
         print(f"{workdir} is finished already.")
         metrics = run.read_json(run.metrics)
     else:

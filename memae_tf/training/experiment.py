@@ -6,6 +6,7 @@ import os
 import platform
 import tempfile
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -326,6 +327,25 @@ def evaluate(config: Config, run: RunDirectory, on_videos: OnVideos = lambda *_:
         # Of other data, some of those to test on may have been trained on.
         run.require_same_data(fingerprint(dataset))
     return finish(config, run, detector, dataset, history, partial(on_videos, "scored"))
+
+
+def require_same_data(
+    config: Config, run: RunDirectory, on_videos: OnVideos = lambda *_: None
+) -> None:
+    """Refuses to take a finished run for one on data that have changed since.
+
+    Raises:
+        UserError: Naming what is different.
+    """
+    if not run.data.exists():
+        return
+    try:
+        dataset = load(config.data, config.training.seed, partial(on_videos, "ready"))
+    except UserError as error:
+        # The run is what it is without them.
+        warnings.warn(f"{run.path}: its data can no longer be compared ({error})", stacklevel=2)
+        return
+    run.require_same_data(fingerprint(dataset))
 
 
 def measure_system(config: Config) -> dict:

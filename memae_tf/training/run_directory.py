@@ -125,7 +125,7 @@ class RunDirectory:
         if different:
             raise UserError(
                 f"{self.path}: was begun with other training data ({'; '.join(different)}); bring "
-                "those back, or choose another --workdir"
+                "those back, or train on these with another --workdir"
             )
 
     def _remove_partial_files(self) -> None:

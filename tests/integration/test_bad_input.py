@@ -286,6 +286,22 @@ def test_a_run_does_not_go_on_with_other_data(folder, change):
     assert run_train(folder).returncode == 0
 
 
+def test_a_finished_run_says_that_its_data_have_changed(folder):
+    assert run_train(folder).returncode == 0
+    metrics = (folder / "run" / "metrics.json").read_bytes()
+    write_records(folder / "records.csv", scaled(rows()))
+    message = "run: was begun with other training data ("
+    advice = "bring those back, or train on these with another --workdir"
+    assert_user_error(run_train(folder), message, advice)
+    assert_user_error(run_here("evaluate", "run", cwd=folder), message, advice)
+    assert (folder / "run" / "metrics.json").read_bytes() == metrics
+    (folder / "records.csv").unlink()
+    result = run_train(folder)
+    assert result.returncode == 0
+    assert "run is finished already." in result.stdout
+    assert "warning: run: its data can no longer be compared (" in result.stderr
+
+
 def test_event_files_that_cannot_be_written_are_one_line(folder):
     new_run(folder / "run", load_config(folder / "config.yaml"))
     (folder / "run" / "tensorboard").write_text("no folder")
