@@ -88,6 +88,8 @@ class Footage:
         self.is_live = self.drops or source == STANDARD_INPUT
         self._is_file = not self.is_live and scheme not in ("http", "https")
         self.shown_source = source if self._is_file else re.sub("//[^/]*@", "//", source)
+        if source == STANDARD_INPUT:
+            self.shown_source = "standard input"
         self.name = Path(source).name if self._is_file else self.shown_source
         self._closed = threading.Event()
         if self._is_file:
@@ -124,7 +126,13 @@ class Footage:
                 count += 1
         except DamagedVideoError as error:
             if count == 0:
-                raise UserError(f"{self.shown_source}: cannot be read ({error})") from None
+                # An MP4 may have its index at the end, to which nobody can go in a pipe.
+                advice = (
+                    "; a pipe may carry MPEG-TS or Matroska, and an MP4 is to be given by its name"
+                    if self.source == STANDARD_INPUT
+                    else ""
+                )
+                raise UserError(f"{self.shown_source}: cannot be read ({error}){advice}") from None
             self.damage = str(error)
         if count == 0 and self.damage is None:
             raise UserError(f"{self.shown_source}: has no frames")

@@ -308,6 +308,15 @@ def test_end_while_standard_input_gives_nothing(run, tmp_path, sent):
             command.kill()
 
 
+def test_standard_input_that_is_no_video_says_what_it_may_be(run, monkeypatch):
+    stream = io.BytesIO(b"no video" * 100)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(raw=stream)))
+    done = run_here("score", run.path, "-")
+    assert done.returncode == 2
+    assert done.stderr.startswith("standard input: cannot be read (")
+    assert "a pipe may carry MPEG-TS or Matroska, and an MP4 is to be given" in done.stderr
+
+
 def test_stream_overwrites_nothing(run, tmp_path):
     (tmp_path / "yesterday.csv").write_text("frame,score\n")
     done = run_here("score", run.path, "-", "-o", tmp_path / "yesterday.csv")
