@@ -25,8 +25,9 @@ PositiveInt = Annotated[Integer, Field(gt=0)]
 NonNegativeInt = Annotated[Integer, Field(ge=0)]
 Share = Annotated[Number, Field(gt=0, lt=1)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
-FiniteNonNegative = Annotated[Number, Field(ge=0, allow_inf_nan=False)]
-FinitePositive = Annotated[Number, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_truth)]
+FiniteNonNegative = Annotated[Finite, Field(ge=0)]
+FinitePositive = Annotated[Finite, Field(gt=0)]
 # Marks what is for video alone.
 OF_VIDEO = "of video"
 

@@ -166,19 +166,14 @@ def test_pseudo_anomalies_and_augmentation(raw):
     assert metrics["micro_auc_raw"] > 0.85
 
 
-def test_augmentation_is_for_video(raw, tmp_path):
-    records = tmp_path / "records.csv"
-    records.write_text("a,b\n" + "\n".join(f"{i},{i % 3}" for i in range(20)))
-    config = parse_config(
-        {
-            "data": {"name": "tabular", "train": str(records)},
-            "model": {"name": "dense"},
-            "training": {"epochs": 1, "augmentation": {"flip": 0.5}},
-        }
-    )
+def test_augmentation_is_for_video():
+    raw = {
+        "data": {"name": "tabular", "train": "records.csv"},
+        "model": {"name": "dense"},
+        "training": {"epochs": 1, "augmentation": {"flip": 0.5}},
+    }
     with pytest.raises(UserError, match=r"training\.augmentation: is for video"):
-        train(config, RunDirectory(tmp_path / "run"))
-    assert not (tmp_path / "run").exists()
+        parse_config(raw)
 
 
 @pytest.mark.parametrize(
