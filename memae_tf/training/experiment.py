@@ -449,8 +449,10 @@ def outcome(model: MemAE, dataset: Dataset, history: list[dict], config: Config)
     """
     features = some_features(model, dataset)
     return {
-        "diagnosis": diagnose_training(model, features, history, config.training),
-        "memory": memory_health(model, features),
+        "diagnosis": diagnose_training(
+            model, features, history, config.training, dataset.featurizer.batch_size
+        ),
+        "memory": memory_health(model, features, dataset.featurizer.batch_size),
     }
 
 
@@ -462,14 +464,14 @@ def some_features(model: MemAE, dataset: Dataset) -> np.ndarray:
     return featurize(dataset.featurizer, take(dataset.train, part))
 
 
-def memory_health(model: MemAE, features: np.ndarray) -> dict | None:
+def memory_health(model: MemAE, features: np.ndarray, batch_size: int) -> dict | None:
     """`MemoryUnit.health` over features; `None` without a memory.
 
     Its `diagnosis` says in words what is wrong; it is `None` where nothing is.
     """
     if model.memory is None:
         return None
-    health = model.memory.health(model.addressing(features))
+    health = model.memory.health(model.addressing(features, batch_size))
     return {**health, "diagnosis": diagnose(health, model.memory.num_slots)}
 
 

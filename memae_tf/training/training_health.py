@@ -14,7 +14,11 @@ LARGEST_ERROR = 2.0
 
 
 def diagnose_training(
-    model: MemAE, features: np.ndarray, history: list[dict], training: TrainingConfig
+    model: MemAE,
+    features: np.ndarray,
+    history: list[dict],
+    training: TrainingConfig,
+    batch_size: int,
 ) -> str | None:
     """Says that a training has diverged, although all its numbers are finite: one line.
 
@@ -23,6 +27,7 @@ def diagnose_training(
         features: Of training data, (samples, ...).
         history: An entry for each epoch.
         training: The `training` section.
+        batch_size: Samples that are scored at a time.
 
     Returns:
         `None` where nothing is wrong. Otherwise that the loss has risen, or that zeros would be a
@@ -40,7 +45,7 @@ def diagnose_training(
             f"{kept['loss']:.4g} in epoch {kept['epoch']}; a lower training.learning_rate than "
             f"{training.learning_rate:g} may help"
         )
-    error = float(np.mean(model.score(features), dtype="float64"))
+    error = float(np.mean(model.score(features, batch_size), dtype="float64"))
     squares = np.sum(np.square(features, dtype="float64"), axis=tuple(range(1, features.ndim)))
     of_zeros = float(squares.mean()) / (1 if model.reduction == "sum" else features[0].size)
     if error > LARGEST_ERROR * of_zeros:

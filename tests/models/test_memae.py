@@ -96,7 +96,6 @@ print("RESULT", *whole["loss"], *whole["reconstruction"], *partial["loss"])
     assert np.isfinite(results[1][6])
 
 
-@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras quantizes no Dense there")
 def test_scores_follow_quantization():
     model = make()
     x = normal_data(20, seed=1)

@@ -296,7 +296,7 @@ def test_a_loss_that_rose_is_named():
     def of(*losses, **training):
         settings = TrainingConfig(epochs=3, learning_rate=0.5, **training)
         entries = [{"epoch": n + 1, "loss": loss} for n, loss in enumerate(losses)]
-        return diagnose_training(model, features, entries, settings)
+        return diagnose_training(model, features, entries, settings, 64)
 
     assert of(2.0, 1.0, 4.0) is None
     assert of(2.0, 1.0, 4.1) == (
@@ -321,6 +321,6 @@ def test_memory_health_looks_at_all_kinds_of_a_sorted_file():
     model.build((None, 2))
     memory.memory.assign([[1.0, -1.0], [-1.0, 1.0]])
     dataset = Dataset("sorted", "given", False, featurizer, records, None, None, "train_quantile")
-    health = memory_health(model, some_features(model, dataset))
+    health = memory_health(model, some_features(model, dataset), dataset.featurizer.batch_size)
     assert health["slots_used"] == 2
     assert health["perplexity"] == pytest.approx(2.0, rel=1e-3)
