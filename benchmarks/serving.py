@@ -48,7 +48,7 @@ def prepare(folder: str, batches: tuple[int, ...], seed: int) -> None:
     import json
 
     from memae_tf import pretrained
-    from memae_tf.serving.publication import publish, read_source
+    from memae_tf.serving.export.publication import publish, read_source
 
     folder = Path(folder)
     source = read_source(pretrained.directory(MODEL))

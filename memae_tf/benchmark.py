@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     workdir = args.workdir or Path("runs") / "benchmarks" / path.stem
 
     console.import_tensorflow()
+    from memae_tf.files import whole_file, written
     from memae_tf.training.grid import GridProgress, cells, finished, run_grid, select
     from memae_tf.training.grid_results import (
         curves_figure,
@@ -52,7 +53,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         table,
         to_json,
     )
-    from memae_tf.training.run_directory import whole_file, written
 
     grid = cells(benchmark, path, args.overrides)
     part = select(grid, args.only)

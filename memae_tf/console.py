@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from memae_tf.errors import ServerError, UserError, WorkerLostError
-from memae_tf.paths import home_expanded
+from memae_tf.files import home_expanded
 from memae_tf.signals import Terminated, terminate
 
 DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     console.import_tensorflow()
-    from memae_tf.serving.publication import how_to_serve, publish, read_source
+    from memae_tf.serving.export.publication import how_to_serve, publish, read_source
 
     source = read_source(args.source)
     if args.threshold is not None:

@@ -163,7 +163,7 @@ def _export_folder(args: argparse.Namespace) -> Iterator[Path | None]:
 def _export(names: Sequence[str], folder: Path | None) -> None:
     """Publishes pretrained detectors under a folder."""
     from memae_tf import pretrained
-    from memae_tf.serving.publication import publish, read_source
+    from memae_tf.serving.export.publication import publish, read_source
 
     for name in names:
         print(f"Exporting {name}", file=sys.stderr, flush=True)
@@ -194,7 +194,7 @@ def _models(args: argparse.Namespace, exports: Path | None) -> list:
 
 
 def _options(args: argparse.Namespace):
-    from memae_tf.serving.server.batching import BatchingParameters
+    from memae_tf.serving.server.batching_parameters import BatchingParameters
     from memae_tf.serving.server.model_server import MEBIBYTE, ServerOptions
 
     batching = args.batching_parameters_file

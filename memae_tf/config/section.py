@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from memae_tf.paths import home_expanded
+from memae_tf.files import home_expanded
 
 # Relative ones are relative to the current directory.
 Location = Annotated[Path, AfterValidator(home_expanded)]

@@ -23,6 +23,7 @@ from memae_tf.data import decoding
 from memae_tf.data.clips import Video
 from memae_tf.data.decoding import DamagedVideoError
 from memae_tf.errors import UserError
+from memae_tf.files import PARTIAL
 
 try:
     import resource
@@ -34,7 +35,6 @@ except ImportError:
 VERSION = 1
 SHOWN_VIDEOS = 5
 # What a process is writing, or was when it was killed.
-PARTIAL = ".partial-"
 SECONDS_TO_KEEP_PARTIAL = 24 * 3600.0
 # An entry that is cut short, as by a power cut.
 DAMAGED = (ValueError, EOFError, KeyError, FileNotFoundError, NotADirectoryError)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from memae_tf.errors import UserError
+from memae_tf.files import whole_file
 from memae_tf.scoring.detectors import Answer
 from memae_tf.signals import DeferredSignals, Terminated
-from memae_tf.training.run_directory import whole_file
 
 DECISION = ("record", "score", "is_anomaly")
 

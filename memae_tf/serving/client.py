@@ -17,10 +17,10 @@ import numpy as np
 
 from memae_tf.columns import columns_of
 from memae_tf.errors import RequestError, ServerError, UserError
-from memae_tf.serving.protocol import DataType, State
-from memae_tf.serving.server import tensors
-from memae_tf.serving.server.status import Code, ServingError
 from memae_tf.serving.transports import GrpcTransport, Model, RestTransport, Tensors
+from memae_tf.serving.wire import tensors
+from memae_tf.serving.wire.protocol import DataType, State
+from memae_tf.serving.wire.status import Code, ServingError
 from memae_tf.signals import take, wait
 
 logger = logging.getLogger(__name__)

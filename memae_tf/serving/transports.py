@@ -17,9 +17,8 @@ import numpy as np
 from google.protobuf import json_format
 
 from memae_tf.errors import UserError
-from memae_tf.serving import protocol
-from memae_tf.serving.server import tensors
-from memae_tf.serving.server.status import Code, ServingError
+from memae_tf.serving.wire import protocol, tensors
+from memae_tf.serving.wire.status import Code, ServingError
 
 Tensors = dict[str, np.ndarray]
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from memae_tf.errors import UserError
+from memae_tf.files import whole_file
 from memae_tf.training.loop import Position
-from memae_tf.training.run_directory import whole_file
 
 NAME = re.compile(r"epoch-(\d+)-step-(\d+)\.npz")
 # TypeError: of another version, whose positions have other fields.

@@ -32,6 +32,7 @@ from memae_tf.evaluation.evaluate import (
     threshold_name,
 )
 from memae_tf.evaluation.report import write_report
+from memae_tf.files import whole_file, written
 from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
 from memae_tf.models import Detector, MemAE, build_memae, load_detector
 from memae_tf.training.checkpoints import Checkpoints
@@ -42,7 +43,7 @@ from memae_tf.training.feed import MB
 from memae_tf.training.loop import TrainingDivergedError, TrainingLoop
 from memae_tf.training.memory_health import diagnose
 from memae_tf.training.monitor import Monitor, affordable, writing_results
-from memae_tf.training.run_directory import RunDirectory, whole_file, written
+from memae_tf.training.run_directory import RunDirectory
 from memae_tf.training.samples import ArraySamples, TrainingSamples
 from memae_tf.training.strategy import everyones, is_chief, make_strategy, worker
 from memae_tf.training.training_health import diagnose_training

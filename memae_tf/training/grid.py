@@ -24,8 +24,8 @@ from memae_tf.config import (
 )
 from memae_tf.console import import_tensorflow
 from memae_tf.errors import UserError
+from memae_tf.files import whole_file, written
 from memae_tf.signals import DeferredSignals
-from memae_tf.training.run_directory import whole_file, written
 
 # Of so many cells a message says why they failed.
 SHOWN_FAILURES = 5

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from memae_tf.config import Config, differing_keys, load_config
 from memae_tf.errors import UserError
+from memae_tf.files import PARTIAL, whole_file, written
 
 try:
     import fcntl
 except ImportError:
     # Windows locks no folders.
     fcntl = None
-
-PARTIAL = ".partial-"
 
 
 class RunDirectory:
@@ -172,30 +171,3 @@ class RunDirectory:
     def write_json(self, path: Path, value: object) -> None:
         with whole_file(path) as aside:
             aside.write_text(json.dumps(value, indent=2) + "\n")
-
-
-@contextlib.contextmanager
-def written(path: Path) -> Iterator[None]:
-    """Says what cannot be written, and why.
-
-    Raises:
-        UserError: In place of an `OSError`.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
-
-
-@contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to that becomes `path` at the end, if all went well."""
-    aside = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
-    try:
-        yield aside
-        # Windows syncs what is open for writing.
-        with open(aside, "r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

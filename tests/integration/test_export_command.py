@@ -12,7 +12,7 @@ import tensorflow as tf
 from commands import run_here
 
 from memae_tf.models import load_detector
-from memae_tf.serving import manifest
+from memae_tf.serving.export import manifest
 
 CONFIG = """\
 data: {name: tabular, train: records.csv, label: label, test_share: 0.2}

@@ -18,14 +18,12 @@ import pytest
 
 pytest.importorskip("tensorflow_serving.apis")
 
-sys.path.append(str(Path(__file__).parents[1] / "serving"))
-
 from small_detectors import hard_traffic, traffic_detector
 
 from memae_tf import score
 from memae_tf.errors import UserError
 from memae_tf.scoring import output
-from memae_tf.serving.publication import Source, publish
+from memae_tf.serving.export.publication import Source, publish
 from memae_tf.serving.server.config import ModelConfig
 from memae_tf.serving.server.model_server import ModelServer, ServerOptions
 from memae_tf.signals import Terminated

@@ -188,7 +188,7 @@ def test_frame_rate_is_the_detector_s(run, tmp_path):
 def served(run, tmp_path_factory):
     """A server of the detector, and the words that name it."""
     pytest.importorskip("tensorflow_serving.apis")
-    from memae_tf.serving.publication import Source, publish
+    from memae_tf.serving.export.publication import Source, publish
     from memae_tf.serving.server.config import ModelConfig
     from memae_tf.serving.server.model_server import ModelServer, ServerOptions
 

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,12 @@ from PIL import Image
 
 pytest.importorskip("tensorflow_serving.apis")
 
-sys.path.append(str(Path(__file__).parents[1] / "serving"))
-
 from small_detectors import digits, digits_detector
 
 from memae_tf.data.images import read_image
 from memae_tf.errors import UserError
 from memae_tf.serving import Client
-from memae_tf.serving.publication import Source, publish
+from memae_tf.serving.export.publication import Source, publish
 from memae_tf.serving.server.config import ModelConfig
 from memae_tf.serving.server.model_server import ModelServer, ServerOptions
 

@@ -258,7 +258,7 @@ def test_other_variants(config, tmp_path, variant):
 
 
 def test_whole_file_leaves_the_old_one_when_writing_fails(tmp_path):
-    from memae_tf.training.run_directory import whole_file
+    from memae_tf.files import whole_file
 
     path = Path(tmp_path / "file.json")
     path.write_text("old")

@@ -13,8 +13,8 @@ from memae_tf.config import parse_config
 from memae_tf.errors import UserError
 from memae_tf.layers import image_featurizer
 from memae_tf.models import MemAE, load_detector
-from memae_tf.serving import manifest
-from memae_tf.serving.publication import publish, read_source
+from memae_tf.serving.export import manifest
+from memae_tf.serving.export.publication import publish, read_source
 from memae_tf.training.experiment import evaluate, train
 from memae_tf.training.run_directory import RunDirectory
 

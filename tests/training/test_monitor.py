@@ -22,7 +22,7 @@ from memae_tf.training.memory_health import diagnose
 from memae_tf.training.monitor import Monitor
 from memae_tf.training.pictures import heat_map, in_range
 from memae_tf.training.pictures import use as share_of_use
-from memae_tf.training.tables import markdown_table, plain
+from memae_tf.training.record_tables import markdown_table, plain
 
 EPOCH = {
     "epoch": 1,

@@ -7,7 +7,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from memae_tf.errors import UserError
-from memae_tf.serving.server.status import ServingError, invalid_argument
+from memae_tf.serving.wire.status import ServingError, invalid_argument
 
 PLATFORM = "tensorflow"
 

@@ -20,8 +20,8 @@ from memae_tf.serving.server.servable import (
     Regression,
     Servable,
 )
-from memae_tf.serving.server.status import Code, ServingError, load_error, unexpected
 from memae_tf.serving.server.warmup_replay import has_requests, warm_up
+from memae_tf.serving.wire.status import Code, ServingError, load_error, unexpected
 
 MICROSECONDS = 1e6
 

@@ -25,14 +25,14 @@ from tensorflow_serving.apis import (
 )
 
 from memae_tf.errors import UserError
-from memae_tf.serving.server import tensors
 from memae_tf.serving.server.config import model_configs
 from memae_tf.serving.server.core import Core
 from memae_tf.serving.server.grpc_streams import MAX_REFLECTION_STREAMS, Health, Reflection
 from memae_tf.serving.server.messages import inference_tasks, serialized_examples
 from memae_tf.serving.server.registry import ModelSpec, Version
 from memae_tf.serving.server.servable import DEFAULT_SIGNATURE, Classification, Regression
-from memae_tf.serving.server.status import (
+from memae_tf.serving.wire import tensors
+from memae_tf.serving.wire.status import (
     Code,
     ServingError,
     invalid_argument,

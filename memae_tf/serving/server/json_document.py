@@ -7,7 +7,7 @@ overflow to infinity, `Inf` and `-NaN` are unknown, half a surrogate pair is acc
 import json
 import re
 
-from memae_tf.serving.server.status import invalid_argument
+from memae_tf.serving.wire.status import invalid_argument
 
 # One that is not closed goes to the end: else every quote in it would begin another attempt.
 _STRING = r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)'

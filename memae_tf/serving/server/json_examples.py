@@ -4,7 +4,7 @@ from tensorflow.core.example import example_pb2, feature_pb2
 
 from memae_tf.serving.server import json_document, json_tensors
 from memae_tf.serving.server.json_document import shown
-from memae_tf.serving.server.status import invalid_argument
+from memae_tf.serving.wire.status import invalid_argument
 
 
 def parse_examples(document: dict) -> list[bytes]:

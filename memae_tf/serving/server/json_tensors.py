@@ -11,9 +11,10 @@ import numpy as np
 from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from memae_tf.serving.server import json_document, tensors
+from memae_tf.serving.server import json_document
 from memae_tf.serving.server.json_document import shown
-from memae_tf.serving.server.status import Code, ServingError, invalid_argument
+from memae_tf.serving.wire import tensors
+from memae_tf.serving.wire.status import Code, ServingError, invalid_argument
 
 Infos = Mapping[str, meta_graph_pb2.TensorInfo]
 

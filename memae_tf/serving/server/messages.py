@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from tensorflow_serving.apis import inference_pb2, input_pb2
 
 from memae_tf.serving.server.servable import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD
-from memae_tf.serving.server.status import Code, ServingError, invalid_argument
+from memae_tf.serving.wire.status import Code, ServingError, invalid_argument
 
 
 def serialized_examples(message: input_pb2.Input) -> list[bytes]:

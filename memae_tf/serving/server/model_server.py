@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from memae_tf.errors import UserError
-from memae_tf.serving.server.batching import Batcher, BatchingParameters
+from memae_tf.serving.server.batching import Batcher
+from memae_tf.serving.server.batching_parameters import BatchingParameters
 from memae_tf.serving.server.config import ModelConfig
 from memae_tf.serving.server.core import Core
 from memae_tf.serving.server.grpc_codec import GrpcServer, address
 from memae_tf.serving.server.http_server import HttpServer
 from memae_tf.serving.server.registry import Registry
 from memae_tf.serving.server.rest_codec import RestCodec
-from memae_tf.serving.server.status import ServingError
+from memae_tf.serving.wire.status import ServingError
 
 logger = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from memae_tf.serving.protocol import State
 from memae_tf.serving.server.config import ModelConfig
 from memae_tf.serving.server.servable import Servable
-from memae_tf.serving.server.status import (
+from memae_tf.serving.wire.protocol import State
+from memae_tf.serving.wire.status import (
     Code,
     ServingError,
     failed_precondition,

@@ -15,7 +15,7 @@ from memae_tf.serving.server.core import Core
 from memae_tf.serving.server.grpc_codec import SIGNATURE_DEF, metadata_response, status_response
 from memae_tf.serving.server.registry import MAX_VERSION, ModelSpec, Version
 from memae_tf.serving.server.servable import DEFAULT_SIGNATURE
-from memae_tf.serving.server.status import Code, ServingError, invalid_argument, unexpected
+from memae_tf.serving.wire.status import Code, ServingError, invalid_argument, unexpected
 
 ENTRYPOINT = "REST"
 JSON = "application/json"

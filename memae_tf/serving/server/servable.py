@@ -13,8 +13,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow.python.client import pywrap_tf_session
 
-from memae_tf.serving.server import tensors
-from memae_tf.serving.server.status import (
+from memae_tf.serving.wire import tensors
+from memae_tf.serving.wire.status import (
     Code,
     ServingError,
     failed_precondition,

@@ -8,7 +8,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from memae_tf.serving.server.messages import inference_tasks, serialized_examples
 from memae_tf.serving.server.servable import Servable
-from memae_tf.serving.server.status import invalid_argument
+from memae_tf.serving.wire.status import invalid_argument
 
 FILE = Path("assets.extra") / "tf_serving_warmup_requests"
 MAX_REQUESTS = 1000

@@ -1,22 +1,17 @@
 """Servers and clients for the tests of the embedded server."""
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("tensorflow_serving.apis")
 
-sys.path.append(str(Path(__file__).parents[1]))
-sys.path.append(str(Path(__file__).parents[1] / "contract"))
-
 import served_models
 from small_detectors import traffic_detector
 
 from memae_tf.models import Detector
-from memae_tf.serving.publication import Source, publish
+from memae_tf.serving.export.publication import Source, publish
 from memae_tf.serving.server.config import ModelConfig
 from memae_tf.serving.server.model_server import ModelServer, ServerOptions
 

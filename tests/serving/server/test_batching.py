@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from memae_tf.errors import UserError
-from memae_tf.serving.server.batching import Batcher, BatchingParameters
+from memae_tf.serving.server.batching import Batcher
+from memae_tf.serving.server.batching_parameters import BatchingParameters
 from memae_tf.serving.server.metrics import Metrics
 from memae_tf.serving.server.servable import Servable
-from memae_tf.serving.server.status import Code, ServingError
+from memae_tf.serving.wire.status import Code, ServingError
 
 LONG = 60_000_000
 

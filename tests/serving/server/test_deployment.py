@@ -12,7 +12,7 @@ import yaml
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from memae_tf.serving.server import metrics
-from memae_tf.serving.server.batching import BatchingParameters
+from memae_tf.serving.server.batching_parameters import BatchingParameters
 from memae_tf.serving.server.config import read_model_config_file
 
 SERVING = Path(__file__).parents[3] / "serving"

@@ -8,7 +8,7 @@ import pytest
 
 from memae_tf.serving.server import json_document, json_tensors
 from memae_tf.serving.server.rest_codec import decompress
-from memae_tf.serving.server.status import ServingError
+from memae_tf.serving.wire.status import ServingError
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -22,7 +22,7 @@ from memae_tf.errors import UserError
 from memae_tf.serving.server.config import ALL, ModelConfig, VersionPolicy
 from memae_tf.serving.server.model_server import ModelServer, ServerOptions
 from memae_tf.serving.server.registry import ModelSpec, State
-from memae_tf.serving.server.status import Code, ServingError
+from memae_tf.serving.wire.status import Code, ServingError
 
 ADDER = ModelSpec("adder")
 

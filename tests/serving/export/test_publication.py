@@ -11,8 +11,14 @@ from small_detectors import traffic_detector
 
 import memae_tf
 from memae_tf.errors import UserError
-from memae_tf.serving import manifest, publication, saved_model, warmup
-from memae_tf.serving.publication import Source, free_version, how_to_serve, publish, read_source
+from memae_tf.serving.export import manifest, publication, saved_model, warmup
+from memae_tf.serving.export.publication import (
+    Source,
+    free_version,
+    how_to_serve,
+    publish,
+    read_source,
+)
 
 
 @pytest.fixture(scope="module")

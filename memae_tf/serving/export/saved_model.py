@@ -15,7 +15,7 @@ from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from memae_tf.models import Detector, MemAE
-from memae_tf.serving.interface import Entry, Interface, Tensors, checked
+from memae_tf.serving.export.interface import Entry, Interface, Tensors, checked
 
 PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{m}" for m in ("predict", "classify", "regress"))
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from memae_tf.errors import UserError
-from memae_tf.serving.saved_model import CLASSIFY, PREDICT, Signature
+from memae_tf.serving.export.saved_model import CLASSIFY, PREDICT, Signature
 
 REQUESTS = Path("assets.extra") / "tf_serving_warmup_requests"
 

@@ -4,7 +4,14 @@ import numpy as np
 import tensorflow as tf
 
 from memae_tf.models import Detector
-from memae_tf.serving.interface import NUM_TOP, Entry, Interface, Tensors, example, examples_entry
+from memae_tf.serving.export.interface import (
+    NUM_TOP,
+    Entry,
+    Interface,
+    Tensors,
+    example,
+    examples_entry,
+)
 
 MISSING = {"float32": float("nan"), "string": ""}
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from memae_tf.errors import UserError
-from memae_tf.serving import manifest
+from memae_tf.serving.export import manifest
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from small_detectors import hard_traffic, traffic_detector
 from memae_tf.errors import UserError
 from memae_tf.layers import MemoryUnit
 from memae_tf.models import MemAE, conv2d, conv3d, dense
-from memae_tf.serving import onnx
+from memae_tf.serving.export import onnx
 
 pytest.importorskip("tf2onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

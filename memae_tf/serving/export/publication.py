@@ -18,15 +18,16 @@ import tensorflow as tf
 from memae_tf import __version__
 from memae_tf.config import load_config
 from memae_tf.errors import UserError
+from memae_tf.files import PARTIAL, whole_file
 from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
 from memae_tf.models import Detector, load_detector
-from memae_tf.serving import manifest, onnx, saved_model, warmup
-from memae_tf.serving.clips import ClipInterface
-from memae_tf.serving.images import ImageInterface
-from memae_tf.serving.interface import Interface
-from memae_tf.serving.records import RecordInterface
-from memae_tf.serving.saved_model import Signature
-from memae_tf.training.run_directory import PARTIAL, RunDirectory, whole_file
+from memae_tf.serving.export import manifest, onnx, saved_model, warmup
+from memae_tf.serving.export.clips import ClipInterface
+from memae_tf.serving.export.images import ImageInterface
+from memae_tf.serving.export.interface import Interface
+from memae_tf.serving.export.records import RecordInterface
+from memae_tf.serving.export.saved_model import Signature
+from memae_tf.training.run_directory import RunDirectory
 
 INTERFACES = {
     RecordFeaturizer: RecordInterface,

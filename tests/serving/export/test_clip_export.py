@@ -19,8 +19,9 @@ from multi_inference import assert_classify_and_regress_share_a_run
 from memae_tf import load_pretrained
 from memae_tf.config import FrameScoring
 from memae_tf.errors import UserError
-from memae_tf.serving import Client, onnx, saved_model
-from memae_tf.serving.publication import EXAMPLE, Source, publish
+from memae_tf.serving import Client
+from memae_tf.serving.export import onnx, saved_model
+from memae_tf.serving.export.publication import EXAMPLE, Source, publish
 from memae_tf.serving.server.config import ModelConfig
 from memae_tf.serving.server.model_server import ModelServer, ServerOptions
 

@@ -19,8 +19,9 @@ from multi_inference import assert_classify_and_regress_share_a_run
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from memae_tf.errors import UserError
-from memae_tf.serving import Client, onnx, publication, saved_model, warmup
-from memae_tf.serving.publication import Source, publish
+from memae_tf.serving import Client
+from memae_tf.serving.export import onnx, publication, saved_model, warmup
+from memae_tf.serving.export.publication import Source, publish
 from memae_tf.serving.server.config import ModelConfig
 from memae_tf.serving.server.model_server import ModelServer, ServerOptions
 

@@ -19,8 +19,8 @@ from tensorflow_serving.apis import (
     status_pb2,
 )
 
-from memae_tf.serving.protocol import MESSAGES, DataType, State
-from memae_tf.serving.server.status import Code
+from memae_tf.serving.wire.protocol import MESSAGES, DataType, State
+from memae_tf.serving.wire.status import Code
 
 ORIGINALS = {
     "Any": Any,

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import tensorflow as tf
 
-from memae_tf.serving import saved_model, warmup
-from memae_tf.serving.publication import interface_of
+from memae_tf.serving.export import saved_model, warmup
+from memae_tf.serving.export.publication import interface_of
 
 
 def export(detector, directory):

@@ -7,7 +7,14 @@ import tensorflow as tf
 
 from memae_tf.layers.image_featurizer import CHANNELS
 from memae_tf.models import Detector
-from memae_tf.serving.interface import Entry, Interface, Tensors, checked, example, examples_entry
+from memae_tf.serving.export.interface import (
+    Entry,
+    Interface,
+    Tensors,
+    checked,
+    example,
+    examples_entry,
+)
 
 FORMATS = ("JPEG", "PNG")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"

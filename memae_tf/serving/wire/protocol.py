@@ -11,7 +11,7 @@ import enum
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
-from memae_tf.serving.server.status import Code
+from memae_tf.serving.wire.status import Code
 
 PACKAGE = "memae_tf.tensorflow_serving"
 

@@ -9,8 +9,8 @@ import math
 import ml_dtypes
 import numpy as np
 
-from memae_tf.serving.protocol import DataType, TensorProto
-from memae_tf.serving.server.status import Code, ServingError, invalid_argument
+from memae_tf.serving.wire.protocol import DataType, TensorProto
+from memae_tf.serving.wire.status import Code, ServingError, invalid_argument
 
 # numpy's limit; TensorFlow's own is 254.
 MAX_RANK = 64

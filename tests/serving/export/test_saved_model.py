@@ -9,8 +9,8 @@ from small_detectors import hard_traffic, small_detector, traffic_detector
 
 from memae_tf.data import simulated_traffic
 from memae_tf.layers import RecordFeaturizer
-from memae_tf.serving import saved_model, warmup
-from memae_tf.serving.publication import interface_of
+from memae_tf.serving.export import saved_model, warmup
+from memae_tf.serving.export.publication import interface_of
 
 BATCHES = [1, 7, 64, 500]
 DECISION = {"score", "is_anomaly", "threshold"}

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from memae_tf.models import Detector
-from memae_tf.serving.images import PixelInterface, decoded, some, with_known_channels
-from memae_tf.serving.interface import Entry, examples_entry
+from memae_tf.serving.export.images import PixelInterface, decoded, some, with_known_channels
+from memae_tf.serving.export.interface import Entry, examples_entry
 
 FRAMES_BYTES = "frames_bytes"
 

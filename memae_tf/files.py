@@ -1,0 +1,52 @@
+"""Paths as people write them, and files that appear whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from memae_tf.errors import UserError
+
+# What is not whole yet begins with it.
+PARTIAL = ".partial-"
+
+
+def home_expanded(path: str | Path) -> Path:
+    """A path whose `~` is somebody's home, as in a shell.
+
+    Shells leave it as it is behind a `=`, and in files nobody else replaces it.
+
+    Raises:
+        ValueError: If nobody has that name.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path}: there is no such home folder") from None
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Says what cannot be written, and why.
+
+    Raises:
+        UserError: In place of an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to that becomes `path` at the end, if all went well."""
+    aside = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
+    try:
+        yield aside
+        # Windows syncs what is open for writing.
+        with open(aside, "r+b") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What the client and the embedded server share: messages, tensors, statuses. No TensorFlow."""
