@@ -85,12 +85,25 @@ def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) 
         # Whoever read our output has gone, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAULT
-    except Exception:
-        traceback.print_exc()
-        status = FAULT
+    except Exception as error:
+        if _is_out_of_memory(error):
+            what = str(error).partition(" on /job")[0].rpartition("}} ")[2]
+            status = _say(
+                f"memory does not suffice ({what}); smaller batches, or a smaller model, need less",
+                USER_ERROR,
+            )
+        else:
+            traceback.print_exc()
+            status = FAULT
     else:
         status = DONE
     sys.exit(status)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # By its name, as importing TensorFlow takes seconds. A full disk is another of these.
+    exhausted = type(error).__name__ == "ResourceExhaustedError" and "OOM" in str(error)
+    return exhausted or isinstance(error, MemoryError)
 
 
 def import_tensorflow() -> None:

@@ -98,6 +98,14 @@ def test_shipped_benchmarks_are_valid():
             "data: column 'kind' is the label, and categorical has it too",
         ),
         (
+            "data={name: tabular, train: a.csv, label: kind, drop: [kind]}",
+            "data: column 'kind' is the label, and drop has it too",
+        ),
+        (
+            "data={name: tfds, dataset: mnist, normal: 0, channels: yes}",
+            "data.channels: should be a number, got True, as YAML reads yes, on and true",
+        ),
+        (
             "data={name: tabular, train: a.csv, numeric: [x], drop: [y, x]}",
             "data: column 'x' is in numeric and in drop; one has to go",
         ),

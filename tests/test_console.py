@@ -55,6 +55,11 @@ def test_import_imports_nothing_heavy():
         ("RequestError('NOT_FOUND', 'no such model')", 2, "no such model\n"),
         ("ServerError('INTERNAL', 'theirs')", 1, "theirs\n"),
         ("KeyboardInterrupt()", 130, "interrupted\n"),
+        (
+            "MemoryError('8 TB')",
+            2,
+            "memory does not suffice (8 TB); smaller batches, or a smaller model, need less\n",
+        ),
         ("RuntimeError('ours')", 1, None),
     ],
 )
@@ -71,6 +76,21 @@ def test_exit_statuses(raised, status, stderr):
         assert "RuntimeError: ours" in result.stderr
     else:
         assert result.stderr == stderr
+
+
+def test_too_little_memory_for_a_tensor_is_one_line():
+    result = run(
+        "from memae_tf import console\n"
+        "def main(argv):\n"
+        "    console.import_tensorflow()\n"
+        "    import tensorflow as tf\n"
+        "    tf.ones([2**20, 2**22])\n"
+        "console.run(main)\n"
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("memory does not suffice (OOM when allocating tensor with")
+    assert "[1048576,4194304]" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", COMMANDS)

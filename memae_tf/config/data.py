@@ -7,6 +7,7 @@ from pydantic import Field
 
 from memae_tf.config.section import (
     FinitePositive,
+    IsNumber,
     Location,
     NonNegativeInt,
     PositiveInt,
@@ -21,6 +22,7 @@ Files = Annotated[
     pydantic.BeforeValidator(lambda value: value if isinstance(value, list) else [value]),
 ]
 Scaling = Literal["log", "standard", "minmax"]
+Channels = Annotated[Literal[1, 3], IsNumber]
 
 
 class RecordData(Section):
@@ -72,6 +74,8 @@ class TabularData(RecordData):
 
     @pydantic.model_validator(mode="after")
     def _one_use_of_a_column(self) -> "TabularData":
+        if self.label in self.drop:
+            raise ValueError(f"column '{self.label}' is the label, and drop has it too")
         for key in ("numeric", "categorical"):
             for column in getattr(self, key):
                 if column == self.label:
@@ -98,7 +102,7 @@ class ImageData(Section):
     size: PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = (
         Field(None, description="[height, width], or both in one; default: that of the images")
     )
-    channels: Literal[1, 3] | None = Field(
+    channels: Channels | None = Field(
         None, description="grey or colour; default: grey if all training images are"
     )
     scaling: Literal["unit", "symmetric", "standard", "image"] = Field(
@@ -132,7 +136,7 @@ class VideoData(Section):
     size: PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] = Field(
         256, description="[height, width] to which frames are resized, or both in one"
     )
-    channels: Literal[1, 3] = Field(1, description="grey or colour")
+    channels: Channels = Field(1, description="grey or colour")
     scaling: Literal["unit", "symmetric", "standard"] = Field(
         "symmetric", description="of pixel values, see ImageFeaturizer"
     )

@@ -19,13 +19,14 @@ def _no_truth(value: Any) -> Any:
 
 
 # Python takes True for 1.
-Integer = Annotated[int, BeforeValidator(_no_truth)]
-Number = Annotated[float, BeforeValidator(_no_truth)]
+IsNumber = BeforeValidator(_no_truth)
+Integer = Annotated[int, IsNumber]
+Number = Annotated[float, IsNumber]
 PositiveInt = Annotated[Integer, Field(gt=0)]
 NonNegativeInt = Annotated[Integer, Field(ge=0)]
 Share = Annotated[Number, Field(gt=0, lt=1)]
 Probability = Annotated[Number, Field(ge=0, le=1)]
-Finite = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_truth)]
+Finite = Annotated[float, Field(allow_inf_nan=False), IsNumber]
 FiniteNonNegative = Annotated[Finite, Field(ge=0)]
 FinitePositive = Annotated[Finite, Field(gt=0)]
 # Marks what is for video alone.
