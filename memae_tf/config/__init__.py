@@ -14,7 +14,7 @@ from memae_tf.config.data import (
     VideoFolderData,
 )
 from memae_tf.config.evaluation import EvaluationConfig, FrameScoring
-from memae_tf.config.experiment import Config, differing_keys, essence, is_the_data
+from memae_tf.config.experiment import Config, differing_keys, essence, flattened, is_the_data
 from memae_tf.config.model import (
     BaselineSection,
     Conv2DModel,
@@ -73,6 +73,7 @@ __all__ = [
     "VideoFolderData",
     "differing_keys",
     "essence",
+    "flattened",
     "is_the_data",
     "load_benchmark",
     "load_config",

@@ -64,15 +64,16 @@ def differing_keys(a: Config, b: Config) -> list[str]:
 
 def essence(config: Config) -> dict[str, Any]:
     """What a run comes from, by dotted keys: all but `EXECUTION_KEYS`, in JSON's types."""
-    flat = _flatten(config.model_dump(mode="json"))
+    flat = flattened(config.model_dump(mode="json"))
     return {key: value for key, value in flat.items() if key not in EXECUTION_KEYS}
 
 
-def _flatten(section: dict, prefix: str = "") -> dict[str, Any]:
+def flattened(section: dict, prefix: str = "") -> dict[str, Any]:
+    """What a nest of dicts holds, by dotted keys."""
     flat = {}
     for key, value in section.items():
         if isinstance(value, dict):
-            flat.update(_flatten(value, f"{prefix}{key}."))
+            flat.update(flattened(value, f"{prefix}{key}."))
         else:
             flat[prefix + key] = value
     return flat

@@ -9,7 +9,7 @@ from tensorboard.plugins.hparams import api_pb2
 from tensorboard.plugins.hparams import summary as hparams_summary
 from tensorboard.plugins.pr_curve import summary as pr_curve
 
-from memae_tf.config import Config
+from memae_tf.config import Config, flattened
 from memae_tf.data import Dataset
 from memae_tf.evaluation.evaluate import Scores
 from memae_tf.evaluation.figures import curves_figure, score_figure
@@ -66,22 +66,15 @@ def hyperparameters(config: Config, dataset: Dataset) -> dict[str, bool | float 
 
     Keys without a value are left out, lists are written as text.
     """
-    flat = {
+    values = config.model_dump(mode="json", include={"model", "training"}, exclude_none=True)
+    return {
         "data.name": dataset.name,
         "data.protocol": dataset.protocol,
         "data.simulated": dataset.simulated,
+    } | {
+        key: ", ".join(map(str, value)) if isinstance(value, list) else value
+        for key, value in flattened(values).items()
     }
-    values = config.model_dump(mode="json", include={"model", "training"}, exclude_none=True)
-    _flatten(values, "", flat)
-    return flat
-
-
-def _flatten(section: dict, prefix: str, flat: dict) -> None:
-    for key, value in section.items():
-        if isinstance(value, dict):
-            _flatten(value, f"{prefix}{key}.", flat)
-        else:
-            flat[prefix + key] = ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _write_pr_curve(scores: np.ndarray, labels: np.ndarray, step: int) -> None:
