@@ -1,5 +1,6 @@
 """Small footage to test with: squares that walk slowly, and at times a large one that runs."""
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 HEIGHT, WIDTH = 24, 32
+MILLISECOND = Fraction(1, 1000)
 
 
 def scene(num_frames: int, seed: int, odd: range = range(0)) -> np.ndarray:
@@ -25,17 +27,26 @@ def scene(num_frames: int, seed: int, odd: range = range(0)) -> np.ndarray:
     return (frames + rng.normal(0, 2, frames.shape)).clip(0, 255).astype("uint8")
 
 
-def write_video(path: Path, frames: np.ndarray, codec: str = "ffv1", rate=10) -> Path:
-    """A video file of grey frames (frames, height, width) or colour ones (..., 3)."""
+def write_video(
+    path: Path, frames: np.ndarray, codec: str = "ffv1", rate=10, times: Sequence[float] = ()
+) -> Path:
+    """A video file of grey frames (frames, height, width) or colour ones (..., 3).
+
+    `times` are seconds at which frames are shown; without, they are as far apart as `rate` says.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1000))
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "gray" if codec == "ffv1" and frames.ndim == 3 else "yuv420p"
-        for pixels in frames:
+        if times:
+            stream.codec_context.time_base = MILLISECOND
+        for number, pixels in enumerate(frames):
             kind = "gray" if pixels.ndim == 2 else "rgb24"
-            for packet in stream.encode(av.VideoFrame.from_ndarray(pixels, format=kind)):
-                container.mux(packet)
+            frame = av.VideoFrame.from_ndarray(pixels, format=kind)
+            if times:
+                frame.pts, frame.time_base = round(times[number] / MILLISECOND), MILLISECOND
+            container.mux(stream.encode(frame))
         for packet in stream.encode():
             container.mux(packet)
     return path

@@ -14,6 +14,8 @@ from memae_tf.scoring.footage import ScoredFrame
 
 # Of folders and streams, which do not say.
 FRAME_RATE = 10
+# What times are counted in.
+TICK = Fraction(1, 90_000)
 # The width of small frames, in pixels; the height of the curve and the frames that it shows.
 LEAST_WIDTH = 360
 CURVE_HEIGHT, CURVE_FRAMES = 64, 200
@@ -34,7 +36,7 @@ class Overlay:
         path: Where to write.
         threshold: Scores above it are anomalies.
         hottest: The heat of a pixel from which on it is as hot as it gets.
-        rate: Frames a second; `None` is 10.
+        rate: Frames a second; `None` is 10. Those of a file are as far apart as they are there.
 
     Raises:
         UserError: If the name does not end in .mp4.
@@ -48,6 +50,8 @@ class Overlay:
         self._hottest = hottest
         self._rate = Fraction(rate or FRAME_RATE).limit_denominator(1000)
         self._scores: deque[float] = deque(maxlen=CURVE_FRAMES)
+        # The time of the last frame, in the footage and in ticks here.
+        self._last: tuple[float | str | None, int] | None = None
         self._container = self._stream = self._size = None
 
     def close(self) -> None:
@@ -68,7 +72,20 @@ class Overlay:
         picture = np.concatenate([picture, self._curve()])
         if scored.is_anomaly:
             picture[: self._size[0]] = _bordered(picture[: self._size[0]])
-        self._encode(picture)
+        self._last = scored.frame.time, self._next_tick(scored.frame.time)
+        self._encode(picture, self._last[1])
+
+    def _next_tick(self, time: float | str | None) -> int:
+        """When a frame is shown. Where a clock was set, or there is none, it follows at once."""
+        if self._last is None:
+            return 0
+        before, tick = self._last
+        step = 0.0
+        if isinstance(time, float) and isinstance(before, float):
+            step = time - before
+        if not 0 < step <= decoding.LONGEST_STEP:
+            step = 1 / self._rate
+        return tick + max(1, round(step / TICK))
 
     def _open(self, height: int, width: int) -> None:
         av = decoding.require_av()
@@ -80,11 +97,13 @@ class Overlay:
         self._stream = self._container.add_stream("libx264", rate=self._rate)
         self._stream.height, self._stream.width = self._size[0] + CURVE_HEIGHT, self._size[1]
         self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = TICK
         self._stream.options = {"crf": "20", "preset": "veryfast"}
 
-    def _encode(self, picture: np.ndarray) -> None:
+    def _encode(self, picture: np.ndarray, tick: int) -> None:
         av = decoding.require_av()
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        frame.pts, frame.time_base = tick, TICK
         self._container.mux(self._stream.encode(frame))
 
     def _curve(self) -> np.ndarray:

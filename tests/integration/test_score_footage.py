@@ -132,6 +132,21 @@ def test_overlay_and_plot_show_what_runs(run, tmp_path):
         assert picture.width > 800
 
 
+def test_overlay_is_as_fast_as_the_footage_at_any_time(run, tmp_path):
+    # A camera that slows down in the dark, and whose clock is set forward by an hour.
+    times = [*np.arange(12) / 10, *(1.2 + np.arange(12) / 4), *(3604 + np.arange(16) / 8)]
+    video = footage.write_video(tmp_path / "uneven.mkv", footage.scene(40, 10), times=times)
+    overlay = tmp_path / "over.mp4"
+    done = run_here("score", run.path, video, "-o", tmp_path / "a.csv", "--overlay", overlay)
+    assert done.returncode == 0, done.stderr
+    with av.open(str(overlay)) as container:
+        shown = [frame.time for frame in container.decode(video=0)]
+    steps = np.diff(times)
+    with av.open(str(video)) as container:
+        steps[23] = 1 / float(container.streams.video[0].average_rate)
+    np.testing.assert_allclose(np.diff(shown), steps, atol=2e-3)
+
+
 def test_plot_alone_needs_no_colours(run, folder, tmp_path):
     done = run_here("score", run.path, folder / "test" / "b.mkv", "--plot", tmp_path / "b.svg")
     assert len(rows(done.stdout.rpartition("Wrote")[0])) == 40
