@@ -22,7 +22,20 @@ def as_graph(function: Callable, specs) -> Callable:
     import tensorflow as tf
 
     tensors = keras.tree.map_structure(lambda spec: tf.TensorSpec(spec.shape, spec.dtype), specs)
-    return tf.function(function, (tensors, tf.TensorSpec((), "float32")), autograph=False)
+    signature = tensors, tf.TensorSpec((), "float32")
+    return own_graph(function, input_signature=signature, autograph=False)
+
+
+def own_graph(function: Callable, **options) -> Callable:
+    """`tf.function` of what every model and every training has for itself.
+
+    TensorFlow takes those of several models for one that is traced again and again, and warns.
+    """
+    import tensorflow as tf
+
+    graph = tf.function(function, **options)
+    graph._omit_frequent_tracing_warning = True
+    return graph
 
 
 def require_tensorflow() -> None:

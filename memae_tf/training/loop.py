@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from memae_tf.config import TrainingConfig
 from memae_tf.errors import UserError
-from memae_tf.graphs import require_tensorflow
+from memae_tf.graphs import own_graph, require_tensorflow
 from memae_tf.models import MemAE
 from memae_tf.training.feed import Part, make_feed, part_of, shuffled
 from memae_tf.training.optimizer import make_optimizer
@@ -122,9 +122,9 @@ class TrainingLoop:
             if replicas > 1:
                 self._gradients = tf.function(self._compute_gradients, jit_compile=True)
         self._stretch = _stretch_length(self.full_steps, self._most_steps())
-        self._full_batches = tf.function(self._steps_of(config.batch_size, self._stretch))
-        self._partial_batch = tf.function(self._steps_of(self.last_batch, 1))
-        self._weights_are_finite = tf.function(lambda: _are_finite(model.variables))
+        self._full_batches = own_graph(self._steps_of(config.batch_size, self._stretch))
+        self._partial_batch = own_graph(self._steps_of(self.last_batch, 1))
+        self._weights_are_finite = own_graph(lambda: _are_finite(model.variables))
         self._steps_per_call = 1
         self._seconds_per_step = 0.0
 
