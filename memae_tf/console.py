@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import math
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -86,24 +87,35 @@ def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAULT
     except Exception as error:
-        if _is_out_of_memory(error):
-            what = str(error).partition(" on /job")[0].rpartition("}} ")[2]
-            status = _say(
-                f"memory does not suffice ({what}); smaller batches, or a smaller model, need less",
-                USER_ERROR,
-            )
-        else:
+        shortage = _shortage(error)
+        if shortage is None:
             traceback.print_exc()
             status = FAULT
+        else:
+            advice = "smaller batches, or a smaller model, need less"
+            status = _say(f"memory does not suffice{shortage}; {advice}", USER_ERROR)
     else:
         status = DONE
     sys.exit(status)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    # By its name, as importing TensorFlow takes seconds. A full disk is another of these.
-    exhausted = type(error).__name__ == "ResourceExhaustedError" and "OOM" in str(error)
-    return exhausted or isinstance(error, MemoryError)
+# How TensorFlow and XLA say it, each amid other things.
+OUT_OF_MEMORY = re.compile(
+    r"OOM when allocating tensor with shape\[[^\]]*\] and type \w+"
+    r"|Out of memory[^.\n]*? allocate [\d.]+ ?\w+"
+)
+
+
+def _shortage(error: Exception) -> str | None:
+    """Of which memory there is too little, in parentheses; `None` if that is not what happened."""
+    said = str(error)
+    if not isinstance(error, MemoryError):
+        # By its name, as importing TensorFlow takes seconds. A full disk is another of these.
+        found = OUT_OF_MEMORY.search(said)
+        if type(error).__name__ != "ResourceExhaustedError" or found is None:
+            return None
+        said = found[0]
+    return f" ({said})" if said else ""
 
 
 def import_tensorflow() -> None:

@@ -44,9 +44,20 @@ def whole_file(path: Path) -> Iterator[Path]:
     aside = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     try:
         yield aside
-        # Windows syncs what is open for writing.
-        with open(aside, "r+b") as file:
-            os.fsync(file.fileno())
+        _sync_file(aside)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def sync(folder: Path) -> None:
+    """Has the disk hold the files of a folder, before that gets its name."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            _sync_file(path)
+
+
+def _sync_file(path: Path) -> None:
+    # Windows syncs what is open for writing.
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())

@@ -60,6 +60,11 @@ def test_import_imports_nothing_heavy():
             2,
             "memory does not suffice (8 TB); smaller batches, or a smaller model, need less\n",
         ),
+        (
+            "MemoryError()",
+            2,
+            "memory does not suffice; smaller batches, or a smaller model, need less\n",
+        ),
         ("RuntimeError('ours')", 1, None),
     ],
 )

@@ -23,7 +23,7 @@ from memae_tf.data import decoding
 from memae_tf.data.clips import Video
 from memae_tf.data.decoding import DamagedVideoError
 from memae_tf.errors import UserError
-from memae_tf.files import PARTIAL
+from memae_tf.files import PARTIAL, sync
 
 try:
     import resource
@@ -159,6 +159,9 @@ def _open(name: str, place: Path) -> Video | None:
     Raises:
         UserError: If it is there and cannot be read.
     """
+    # What is not there must not be removed: another process may just be putting it there.
+    if not place.exists():
+        return None
     try:
         about = json.loads((place / "about.json").read_text())
         frames = np.load(place / "frames.npy", mmap_mode="r")
@@ -182,7 +185,7 @@ def _write(path: Path, config: VideoData, place: Path, stop: threading.Event) ->
         rate = config.frame_rate or decoding.frame_rate(path)
         about = {"source": str(path), "source_frames": source_frames, "rate": rate}
         (aside / "about.json").write_text(json.dumps(about))
-        _sync(aside)
+        sync(aside)
         try:
             aside.rename(place)
         except OSError:
@@ -191,13 +194,6 @@ def _write(path: Path, config: VideoData, place: Path, stop: threading.Event) ->
                 raise
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    """Has the disk hold the files before their folder gets its name."""
-    for path in folder.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
 
 
 def _write_frames(

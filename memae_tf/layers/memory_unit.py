@@ -292,8 +292,10 @@ class MemoryUnit(keras.layers.Layer):
             Weights (..., N), their sum (..., 1), and the entropy (..., 1) of weights / sum.
         """
         logits = ops.cast(ops.matmul(queries, slots.keys), "float32")
-        # What no queries at all have at most is asked for, too.
-        largest = ops.max(logits, axis=-1, keepdims=True, initial=-math.inf)
+        # Keras has no largest of an empty tensor without `initial`, and on PyTorch puts that onto
+        # the CPU, wherever the tensor is.
+        initial = -math.inf if 0 in logits.shape else None
+        largest = ops.max(logits, axis=-1, keepdims=True, initial=initial)
         logits = logits - ops.stop_gradient(largest)
         weights = ops.exp(logits)
         if self.shrink > 0:

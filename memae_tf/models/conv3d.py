@@ -21,8 +21,8 @@ def conv3d(
 
     The first convolution has stride (1, 2, 2), the others (2, 2, 2). With the defaults and clips
     of 16 x 256 x 256 x 1, the network of the paper: 6.5 million parameters, codes of
-    2 x 16 x 16 x 256, each position one query. Kernels, and the axes of codes, are back to front
-    (`Flip3D`): with those of the authors' code, turned around, it gives what that does.
+    2 x 16 x 16 x 256, each position one query. Kernels run back to front, each half between two
+    `Flip3D`: with those of the authors' code, turned around, it gives what that does.
 
     Args:
         input_shape: (frames, height, width, channels) of the clips.
@@ -44,7 +44,8 @@ def conv3d(
     for width, stride in zip(filters, strides, strict=True):
         encoder.append(keras.layers.Conv3D(width, kernel, stride, "same", LAST, dtype=dtype))
         encoder += norm_and_activation(leaky_relu, dtype)
-    decoder = [keras.Input((*sizes[-1], filters[-1]))]
+    encoder.append(Flip3D(dtype=dtype))
+    decoder = [keras.Input((*sizes[-1], filters[-1])), Flip3D(dtype=dtype)]
     outputs = [*reversed(filters[:-1]), channels]
     for step, width in enumerate(outputs, start=1):
         stride, reached, wanted = strides[-step], sizes[-step], sizes[-step - 1]

@@ -200,6 +200,8 @@ class Detector(keras.Model):
     def quantize(self, *args, **kwargs):
         """Quantizes the model, as `keras.Model.quantize` does; raw input is encoded as before."""
         self.model.quantize(*args, **kwargs)
+        # Keras makes anew those of the inner model alone.
+        self.predict_function = self.test_function = None
 
     def score(self, x, batch_size: int | None = None) -> np.ndarray:
         """The anomaly scores of samples, float32 (samples,); see `detect`."""

@@ -6,6 +6,7 @@ from keras import ops
 
 from memae_tf.layers.memory_unit import mean_or_zero
 from memae_tf.models.folding import call_folded
+from memae_tf.replicas import own_losses
 
 REDUCTIONS = ("sum", "mean")
 ERRORS = ("squared", "absolute")
@@ -138,14 +139,13 @@ class MemAE(keras.Model):
             return errors * float(np.prod(x.shape[1:]))
         return errors
 
-    def loss_terms(self, x, reconstruction, sample_weight=None, losses=None):
+    def loss_terms(self, x, reconstruction, sample_weight=None):
         """The terms of the loss after a call, float32 scalars that are to be added.
 
         Args:
             x: What the reconstructions should be.
             reconstruction: Of the same shape.
             sample_weight: One for each sample; `None` is 1.
-            losses: What layers added; `None` is all of the property `losses`.
 
         Returns:
             A dict of `reconstruction`, the mean error of the samples, and `penalty`, all that
@@ -156,7 +156,7 @@ class MemAE(keras.Model):
             # Keras hands weights over as (batch, 1).
             error = error * ops.reshape(ops.cast(sample_weight, "float32"), ops.shape(error))
         penalty = ops.convert_to_tensor(0.0, "float32")
-        for loss in self.losses if losses is None else losses:
+        for loss in own_losses(self.losses):
             penalty = penalty + ops.cast(loss, "float32")
         return {"reconstruction": mean_or_zero(error), "penalty": penalty}
 

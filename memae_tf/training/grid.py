@@ -44,6 +44,10 @@ class Cell:
         return "/".join([*(choice for _, choice in self.choices), f"seed-{self.seed}"])
 
 
+class FailedCellError(UserError):
+    """An experiment of a grid has failed, which is none of the others' affair."""
+
+
 @dataclass(frozen=True)
 class GridProgress:
     """How far a benchmark has come. `seconds_left` is `None` until a cell has finished."""
@@ -145,7 +149,7 @@ def run_grid(
     """
     results = {cell: _read(cell, workdir) for cell in grid}
     open_cells = [cell for cell, result in results.items() if result is None]
-    failed: dict[Cell, UserError] = {}
+    failed: dict[Cell, FailedCellError] = {}
 
     def show(name: str) -> None:
         seconds = {c: r["cell_seconds"] for c, r in results.items() if r and "cell_seconds" in r}
@@ -166,7 +170,7 @@ def run_grid(
     return list(results.values())
 
 
-def _failure(failed: dict[Cell, UserError], total: int) -> UserError:
+def _failure(failed: dict[Cell, FailedCellError], total: int) -> UserError:
     """What to say of cells that failed: why, of the first ones, and the names of the others."""
     reasons = "; ".join(map(str, list(failed.values())[:SHOWN_FAILURES]))
     others = ", ".join(cell.name for cell in list(failed)[SHOWN_FAILURES:])
@@ -210,7 +214,7 @@ def seconds_left(open_cells: Sequence[Cell], seconds: dict[Cell, float]) -> floa
 
 def _finish(
     open_cells: list[Cell], workdir: Path, workers: int
-) -> Iterator[tuple[Cell, UserError | None]]:
+) -> Iterator[tuple[Cell, FailedCellError | None]]:
     """Runs cells and gives each as it is done, with what it failed of."""
     if workers == 1:
         for cell in open_cells:
@@ -242,10 +246,10 @@ def _finish(
         pool.shutdown(cancel_futures=True)
 
 
-def _error_of(run: Callable[[], None]) -> UserError | None:
+def _error_of(run: Callable[[], None]) -> FailedCellError | None:
     try:
         run()
-    except UserError as error:
+    except FailedCellError as error:
         return error
     return None
 
@@ -262,7 +266,8 @@ def run_cell(cell: Cell, workdir: Path) -> None:
     """Runs one experiment and writes its file.
 
     Raises:
-        UserError: Naming the cell, if it fails, or what cannot be written.
+        FailedCellError: Naming the cell, if it fails.
+        UserError: If its file cannot be written, as on a full disk.
     """
     import keras
 
@@ -275,7 +280,7 @@ def run_cell(cell: Cell, workdir: Path) -> None:
     try:
         metrics = measure_system(cell.config)
     except UserError as error:
-        raise type(error)(f"{cell.name}: {error}") from None
+        raise FailedCellError(f"{cell.name}: {error}") from None
     finally:
         # Or the graphs of all cells would stay in memory.
         keras.backend.clear_session()

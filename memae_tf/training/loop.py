@@ -17,7 +17,6 @@ from memae_tf.models import MemAE
 from memae_tf.training.feed import Part, make_feed, part_of, shuffled
 from memae_tf.training.optimizer import make_optimizer
 from memae_tf.training.samples import ArraySamples, Tensors, TrainingSamples
-from memae_tf.training.strategy import own_losses
 
 # A graph call takes as many steps as fit into this, so that progress, signals and NaN are noticed
 # soon, yet calls cost nothing.
@@ -290,8 +289,7 @@ class TrainingLoop:
         x, target, weights = self.samples.prepare(samples)
         with tf.GradientTape() as tape:
             reconstruction = self.model(x, training=True)
-            losses = own_losses(self.model.losses)
-            terms = self.model.loss_terms(target, reconstruction, weights, losses)
+            terms = self.model.loss_terms(target, reconstruction, weights)
             terms = tf.stack([terms["reconstruction"], terms["penalty"]]) * share
             loss = self.optimizer.scale_loss(tf.reduce_sum(terms))
         return terms, tape.gradient(loss, self.model.trainable_variables)

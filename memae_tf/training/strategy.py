@@ -132,24 +132,6 @@ def _workers() -> tuple[list[str], int]:
     return workers, task["index"]
 
 
-def own_losses(losses: list[tf.Tensor]) -> list[tf.Tensor]:
-    """Of losses that layers added within a step, those of the replica that asks.
-
-    Layers keep them in one list. Replicas of one process take turns where they exchange something,
-    as synchronized BatchNorm does, and so each would find those of others in it, too.
-    """
-    if tf.distribute.get_replica_context().num_replicas_in_sync == 1:
-        return losses
-    own = _replica_scope(tf.get_current_name_scope())
-    return [loss for loss in losses if _replica_scope(loss.name) == own]
-
-
-def _replica_scope(name: str) -> str | None:
-    """`MirroredStrategy` puts operations of all replicas of a process but the first into one."""
-    scopes = re.findall(r"(?:^|/)(replica_\d+)(?=/|$)", name)
-    return scopes[-1] if scopes else None
-
-
 def worker(strategy: tf.distribute.Strategy) -> tuple[int, int]:
     """This process's number among the workers, from 0, and how many there are."""
     resolver = strategy.cluster_resolver

@@ -1,4 +1,5 @@
 import json
+import warnings
 import zipfile
 
 import keras
@@ -31,6 +32,23 @@ def detector() -> Detector:
     model = MemAE(encoder, MemoryUnit(6), decoder)
     model.build((None, featurizer.num_features))
     return Detector(featurizer, model, threshold=2.5)
+
+
+def test_answers_follow_quantization(detector):
+    x = records(20, seed=1)
+    quantized = keras.models.clone_model(detector)
+    quantized.set_weights(detector.get_weights())
+    features = ops.convert_to_numpy(detector.featurizer(x))
+    before = quantized.score(x)
+    np.testing.assert_array_equal(quantized.predict(x, verbose=0)["score"], before)
+    with warnings.catch_warnings():
+        # Layers without weights of their own say that they have no such method.
+        warnings.simplefilter("ignore")
+        quantized.quantize("int8")
+    wanted = ops.convert_to_numpy(quantized.score_features(features)["score"])
+    assert np.abs(wanted - before).max() > 1e-3
+    np.testing.assert_allclose(quantized.score(x), wanted, rtol=1e-5)
+    np.testing.assert_allclose(quantized.predict(x, verbose=0)["score"], wanted, rtol=1e-5)
 
 
 def test_score_is_the_model_s_on_the_features(detector):

@@ -1,7 +1,5 @@
-import importlib.metadata
 import json
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import keras
@@ -9,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import memae_tf
 from memae_tf.config import TrainingConfig, parse_config
 from memae_tf.console import summary
 from memae_tf.data.dataset import Dataset
@@ -204,14 +201,6 @@ def test_best_epoch_and_the_end_by_hand(config):
     assert is_over(history, training(patience=4, min_delta=0.5))
     assert not is_over(history, training())
     assert is_over(history, TrainingConfig(epochs=6))
-
-
-def test_an_uninstalled_checkout_knows_its_version(monkeypatch):
-    def missing(name):
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", missing)
-    assert experiment.versions()["memae_tf"] == memae_tf.__version__
 
 
 def test_held_out_records_are_apart():

@@ -15,6 +15,7 @@ from memae_tf.errors import UserError
 from memae_tf.training.experiment import measure_system, train
 from memae_tf.training.grid import (
     Cell,
+    FailedCellError,
     GridProgress,
     cells,
     finished,
@@ -180,7 +181,7 @@ def test_cells_that_fail_are_named_and_stop_no_other(grid_file, tmp_path, worker
 
 def test_of_many_cells_that_fail_all_are_named_and_some_say_why(tmp_path, monkeypatch):
     def fail(cell, _):
-        raise UserError(f"{cell.name}: training diverged")
+        raise FailedCellError(f"{cell.name}: training diverged")
 
     monkeypatch.setattr("memae_tf.training.grid.run_cell", fail)
     with pytest.raises(UserError) as caught:
@@ -190,6 +191,15 @@ def test_of_many_cells_that_fail_all_are_named_and_some_say_why(tmp_path, monkey
         + "".join(f"seed-{seed}: training diverged; " for seed in range(5))
         + "and seed-5, seed-6"
     )
+
+
+def test_a_full_disk_ends_a_grid_at_once(tmp_path, monkeypatch):
+    (tmp_path / "cells").write_text("in the way of the folder")
+    measured = []
+    monkeypatch.setattr("memae_tf.training.experiment.measure_system", measured.append)
+    with pytest.raises(UserError, match="cells: cannot be written"):
+        run_grid([cell(seed) for seed in range(7)], tmp_path)
+    assert not measured
 
 
 def test_an_interruption_ends_a_grid_at_once(tmp_path, monkeypatch):

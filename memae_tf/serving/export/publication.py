@@ -18,7 +18,7 @@ import tensorflow as tf
 from memae_tf import __version__
 from memae_tf.config import load_config
 from memae_tf.errors import UserError
-from memae_tf.files import PARTIAL, whole_file
+from memae_tf.files import PARTIAL, sync, whole_file
 from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
 from memae_tf.models import Detector, load_detector
 from memae_tf.serving.export import manifest, onnx, saved_model, warmup
@@ -161,7 +161,7 @@ def _whole_directory(target: Path) -> Iterator[Path]:
     try:
         aside.mkdir(parents=True)
         yield aside
-        _sync(aside)
+        sync(aside)
         os.rename(aside, target)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -169,14 +169,6 @@ def _whole_directory(target: Path) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise
-
-
-def _sync(directory: Path) -> None:
-    """Has the disk hold the files before their directory gets its name."""
-    for path in directory.rglob("*"):
-        if path.is_file():
-            with path.open("r+b") as file:
-                os.fsync(file.fileno())
 
 
 def _write(

@@ -216,7 +216,8 @@ class GrpcServer:
         core: What answers.
         host: Address to listen on.
         port: 0 for a free one; `port` is the one that was taken.
-        threads: How many requests are worked on at a time, whatever streams are open.
+        threads: How many requests are worked on at a time, whatever streams are open; a few more
+            while there are none.
         max_request_bytes: Longer messages are refused.
         drain_seconds: How long calls under way may take when it stops.
 
