@@ -40,7 +40,10 @@ def test_answers_follow_quantization(detector):
     quantized.set_weights(detector.get_weights())
     features = ops.convert_to_numpy(detector.featurizer(x))
     before = quantized.score(x)
-    np.testing.assert_array_equal(quantized.predict(x, verbose=0)["score"], before)
+    # Words are tensors on TensorFlow alone.
+    predicts = keras.backend.backend() == "tensorflow"
+    if predicts:
+        np.testing.assert_array_equal(quantized.predict(x, verbose=0)["score"], before)
     with warnings.catch_warnings():
         # Layers without weights of their own say that they have no such method.
         warnings.simplefilter("ignore")
@@ -48,7 +51,8 @@ def test_answers_follow_quantization(detector):
     wanted = ops.convert_to_numpy(quantized.score_features(features)["score"])
     assert np.abs(wanted - before).max() > 1e-3
     np.testing.assert_allclose(quantized.score(x), wanted, rtol=1e-5)
-    np.testing.assert_allclose(quantized.predict(x, verbose=0)["score"], wanted, rtol=1e-5)
+    if predicts:
+        np.testing.assert_allclose(quantized.predict(x, verbose=0)["score"], wanted, rtol=1e-5)
 
 
 def test_score_is_the_model_s_on_the_features(detector):
