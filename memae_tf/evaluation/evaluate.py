@@ -114,8 +114,8 @@ def own_threshold(scores: Scores, dataset: Dataset, config: EvaluationConfig) ->
 def measure(scores: Scores, dataset: Dataset, config: EvaluationConfig) -> dict:
     """The evaluation's part of metrics.json: every figure is `None` where nothing is labelled.
 
-    The figures at the top are those at the detector's own threshold; `thresholds` holds the same
-    for the others that `evaluation.thresholds` asks for. "best_f1" is an oracle and says so.
+    The figures at the top are those at the threshold of `own_threshold`; `thresholds` holds the
+    same for the others that `evaluation.thresholds` asks for. "best_f1" is an oracle and says so.
     """
     name, threshold = own_threshold(scores, dataset, config)
     metrics = {

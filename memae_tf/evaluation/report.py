@@ -105,7 +105,7 @@ def _summary(metrics: dict) -> str:
             f"average precision {metrics['average_precision']:.4f}. "
         )
     facts += f"{metrics['epochs']} epochs in {metrics['train_seconds']:.1f} s."
-    note = "The detector carries the first threshold."
+    note = "Training gives the detector the first threshold."
     return f"<p>{html.escape(facts)}</p>{_table(table)}<p>{note}</p>"
 
 

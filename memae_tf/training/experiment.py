@@ -277,29 +277,32 @@ def finish(
     history: list[dict],
     on_scored: OnScored = lambda *_: None,
 ) -> dict:
-    """Sets the threshold and writes detector, report and, last, metrics."""
-    set_frame_scoring(detector, config)
-    scores = score_sets(detector, dataset, config.evaluation, on_scored)
-    require_finite(scores.train, config.training)
+    """Sets the threshold and writes detector, history, report and, last, metrics."""
+    scores, metrics = _evaluated(config, detector, dataset, history, on_scored)
     set_threshold(detector, scores, dataset, config)
-    metrics = summarize(
-        config, dataset, scores, history, **outcome(detector.model, dataset, history, config)
-    )
     with writing_results(run.path):
-        _write(config, run, detector, dataset, history, scores, metrics)
+        _write_detector(run, detector)
+        run.write_json(run.history, history)
+        _write_results(config, run, detector, dataset, history, scores, metrics)
     return metrics
 
 
-def _write(
+def _evaluated(
     config: Config,
-    run: RunDirectory,
     detector: Detector,
     dataset: Dataset,
     history: list[dict],
-    scores: Scores,
-    metrics: dict,
-) -> None:
-    """Writes detector, report and, last, metrics."""
+    on_scored: OnScored,
+) -> tuple[Scores, dict]:
+    """A detector's scores, and all of metrics.json; its threshold stays as it is."""
+    set_frame_scoring(detector, config)
+    scores = score_sets(detector, dataset, config.evaluation, on_scored)
+    require_finite(scores.train, config.training)
+    found = outcome(detector.model, dataset, history, config)
+    return scores, summarize(config, dataset, scores, history, **found)
+
+
+def _write_detector(run: RunDirectory, detector: Detector) -> None:
     with whole_file(run.detector) as aside:
         # Keras judges a file by its suffix.
         saved = aside.with_suffix(".saving.keras")
@@ -308,7 +311,18 @@ def _write(
             saved.replace(aside)
         finally:
             saved.unlink(missing_ok=True)
-    run.write_json(run.history, history)
+
+
+def _write_results(
+    config: Config,
+    run: RunDirectory,
+    detector: Detector,
+    dataset: Dataset,
+    history: list[dict],
+    scores: Scores,
+    metrics: dict,
+) -> None:
+    """Writes what TensorBoard shows of the evaluation, the report and, last, metrics."""
     write_evaluation(run.tensorboard, config, metrics, scores, dataset)
     with whole_file(run.report) as aside:
         write_report(aside, metrics, scores, history, detector, dataset)
@@ -317,6 +331,9 @@ def _write(
 
 def evaluate(config: Config, run: RunDirectory, on_videos: OnVideos = lambda *_: None) -> dict:
     """Evaluates a finished run's saved detector anew; writes metrics and report again.
+
+    What TensorBoard shows of the evaluation is replaced, too. The detector's file stays as it is:
+    somebody may have saved another threshold in it since.
 
     Raises:
         UserError: If the data are at fault or not those of the run, or its history is not there.
@@ -327,7 +344,10 @@ def evaluate(config: Config, run: RunDirectory, on_videos: OnVideos = lambda *_:
     if run.data.exists():
         # Of other data, some of those to test on may have been trained on.
         run.require_same_data(fingerprint(dataset))
-    return finish(config, run, detector, dataset, history, partial(on_videos, "scored"))
+    scores, metrics = _evaluated(config, detector, dataset, history, partial(on_videos, "scored"))
+    with writing_results(run.path):
+        _write_results(config, run, detector, dataset, history, scores, metrics)
+    return metrics
 
 
 def require_same_data(

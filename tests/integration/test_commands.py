@@ -85,6 +85,21 @@ def test_evaluate_gives_the_same_figures(workdir):
     assert after["train_seconds"] == before["train_seconds"]
 
 
+def test_evaluate_leaves_the_detector_and_its_threshold(workdir, tmp_path):
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    detector = load_detector(copy / "detector.keras")
+    detector.threshold = 123.0
+    detector.save(copy / "detector.keras")
+    (copy / "metrics.json").unlink()
+    (copy / "report.html").unlink()
+    before = (copy / "detector.keras").read_bytes()
+    result = run_here("evaluate", copy)
+    assert result.returncode == 0, result.stderr
+    assert (copy / "detector.keras").read_bytes() == before
+    assert json.loads((copy / "metrics.json").read_text())["threshold"] < 123
+    assert (copy / "report.html").exists()
+
+
 def test_evaluate_of_other_data_or_without_history_changes_nothing(workdir, tmp_path):
     copy = shutil.copytree(workdir, tmp_path / "run")
     known = json.loads((copy / "data.json").read_text())

@@ -115,6 +115,7 @@ def test_absolute_errors(copy, raw):
     metrics = evaluate(config, copy)
     assert metrics["micro_auc_raw"] > 0.9
     detector = load_detector(copy.detector)
+    detector.featurizer.frame_scoring = config.evaluation.frames
     frames = footage.scene(40, 10, footage.ODD["a"])
     clips = np.stack([frames[start : start + 8] for start in (0, 16)])
     answer = detector.detect(clips, explain=True)
@@ -132,8 +133,6 @@ def test_paper_s_way_of_scoring(copy, raw):
     # In each video, the first 4 and the last 3 of 40 frames have no score.
     assert metrics["test_records"] == 3 * 33
     assert metrics["micro_auc_raw"] > 0.9
-    scoring = load_detector(copy.detector).featurizer.frame_scoring
-    assert scoring == FrameScoring(credit="center", clip_stride=2, smoothing=1)
 
 
 def test_report_shows_curves_and_frames(run):
@@ -148,12 +147,15 @@ def test_report_shows_curves_and_frames(run):
 def test_unlabelled_footage_is_scored_and_not_evaluated(raw, folder, tmp_path):
     (tmp_path / "train").symlink_to(folder / "train")
     (tmp_path / "test").symlink_to(folder / "test")
-    config = parse_config(raw, [f"data.dir={tmp_path}", "training.epochs=1", "model.variant=ae"])
+    overrides = [f"data.dir={tmp_path}", "training.epochs=1", "model.variant=ae"]
+    config = parse_config(raw, [*overrides, "evaluation.frames={clip_stride: 2, smoothing: 1}"])
     run, seen = RunDirectory(tmp_path / "run"), []
     metrics = train(config, run, on_videos=lambda *state: seen.append(state))
     assert metrics["roc_auc"] is None
     assert seen == [(state, n, 7) for state in ("ready", "scored") for n in range(1, 8)]
     assert "Regularity, a to c" in run.report.read_text()
+    scoring = load_detector(run.detector).featurizer.frame_scoring
+    assert scoring == FrameScoring(clip_stride=2, smoothing=1)
 
 
 def test_pseudo_anomalies_and_augmentation(raw):
