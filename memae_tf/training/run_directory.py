@@ -52,16 +52,16 @@ class RunDirectory:
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: is a file; --workdir should be a folder")
         if self.config.exists():
-            self._require_same(config)
-        elif self.path.exists() and any(
-            not file.name.startswith(PARTIAL) for file in self.path.iterdir()
-        ):
+            if not self._is_untrained():
+                self._require_same(config)
+        elif self.path.exists() and _whole_files(self.path):
             raise UserError(f"{self.path}: is neither empty nor a run; choose another --workdir")
 
     @contextlib.contextmanager
     def begun(self, config: Config) -> Iterator[None]:
         """Makes the directory and `config.yaml`, or comes back to those of the same configuration.
 
+        Where a run ended before it kept anything of what it learned, another takes its place.
         While this is entered no other process may do so.
 
         Raises:
@@ -70,24 +70,47 @@ class RunDirectory:
         self.check(config)
         with written(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        with self._locked():
+        with self._locked() as alone:
             self._remove_partial_files()
-            if self.config.exists():
+            # Without a lock another process may be in the first epoch of an untrained run.
+            if alone and self._is_untrained():
+                self._write_config(config)
+                self.data.unlink()
+            elif self.config.exists():
                 self._require_same(config)
             else:
-                with written(self.path), whole_file(self.config) as aside:
-                    aside.write_text(config.to_yaml())
+                self._write_config(config)
             yield
 
+    def _write_config(self, config: Config) -> None:
+        with written(self.path), whole_file(self.config) as aside:
+            aside.write_text(config.to_yaml())
+
+    def _is_untrained(self) -> bool:
+        """Whether this holds what a run leaves that kept no checkpoint, and nothing else.
+
+        A `config.yaml` without `data.json` may be one that somebody wrote.
+        """
+        if not (self.config.exists() and self.data.exists()):
+            return False
+        begun = {self.config, self.data, self.checkpoints, self.tensorboard}
+        if not begun.issuperset(_whole_files(self.path)):
+            return False
+        return not self.checkpoints.exists() or not _whole_files(self.checkpoints)
+
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """The operating system takes the lock back from a process that is killed."""
+    def _locked(self) -> Iterator[bool]:
+        """The operating system takes the lock back from a process that is killed.
+
+        It is `False` where there are no locks.
+        """
         if fcntl is None:
-            yield
+            yield False
             return
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
         except BlockingIOError:
             os.close(descriptor)
             raise UserError(
@@ -95,10 +118,10 @@ class RunDirectory:
                 "--workdir"
             ) from None
         except OSError:
-            # Some network file systems have no locks.
-            pass
+            # Some network file systems have none.
+            alone = False
         try:
-            yield
+            yield alone
         finally:
             os.close(descriptor)
 
@@ -171,3 +194,8 @@ class RunDirectory:
     def write_json(self, path: Path, value: object) -> None:
         with whole_file(path) as aside:
             aside.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def _whole_files(folder: Path) -> list[Path]:
+    """What is in a folder, but for what a process that was killed was writing."""
+    return [file for file in folder.iterdir() if not file.name.startswith(PARTIAL)]

@@ -263,6 +263,33 @@ def test_a_workdir_that_is_taken_is_left_as_it_was(folder, occupy, fragment):
     assert snapshot(folder) == before
 
 
+def test_a_run_that_learned_nothing_can_be_corrected(folder):
+    assert_user_error(run_train(folder, "model.memory={num_slots: 50, shrink: 60}"), "shrink")
+    # The loss of an epoch's only step would be that of the initial weights.
+    words = ("training.batch_size=16", "training.learning_rate=1e30")
+    assert_user_error(run_train(folder, *words), "training diverged", "epoch 1,")
+    write_records(folder / "records.csv", scaled(rows()))
+    assert run_train(folder).returncode == 0
+
+
+def test_an_untrained_run_is_not_taken_from_another_process(folder):
+    assert_user_error(run_train(folder, "model.memory={num_slots: 50, shrink: 60}"), "shrink")
+    run = RunDirectory(folder / "run")
+    with run.begun(load_config(run.config)):
+        run.require_same_data({})
+        before = snapshot(folder)
+        assert_user_error(run_train(folder), "run: another process is training here")
+        assert snapshot(folder) == before
+
+
+def test_an_untrained_run_among_other_files_is_left_as_it_was(folder):
+    assert_user_error(run_train(folder, "model.memory={num_slots: 50, shrink: 60}"), "shrink")
+    (folder / "run" / "thesis.txt").write_text("three years of work")
+    before = snapshot(folder)
+    assert_user_error(run_train(folder), "run: holds a run with another configuration")
+    assert snapshot(folder) == before
+
+
 def fewer(records):
     return records[:50]
 
