@@ -35,7 +35,7 @@ class Target:
 
 @pytest.fixture(scope="session")
 def contract_models(tmp_path_factory) -> Path:
-    return served_models.write_all(tmp_path_factory.mktemp("contract"))
+    return served_models.write_all(tmp_path_factory.mktemp("contract") / "new")
 
 
 @pytest.fixture(scope="session", params=["embedded", "real"])

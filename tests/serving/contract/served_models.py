@@ -208,7 +208,7 @@ def write_all(directory: Path) -> Path:
     """Saves the models of the contract suite, and the config that serves them."""
     everything, adder, heads = (directory / name for name in ("everything", "adder", "heads"))
     for base in (everything, adder, heads):
-        base.mkdir()
+        base.mkdir(parents=True, exist_ok=True)
     save_heads(heads / "1")
     Everything().save(everything / "1")
     publish(adder, 1, 10)
