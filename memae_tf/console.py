@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import difflib
 import math
 import os
 import re
@@ -28,7 +29,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         # argparse asks for what may be left out, too, where options stand between arguments.
         message = message.replace("config, dotted.key=value", "config")
-        self.exit(USER_ERROR, f"{self.prog}: error: {message} (see --help)\n")
+        self.exit(USER_ERROR, f"{self.prog}: error: {message}{self._hint(message)} (see --help)\n")
+
+    def _hint(self, message: str) -> str:
+        """The option that was meant by the first unknown one."""
+        unknown = message.removeprefix("unrecognized arguments: ")
+        words = [word for word in unknown.split() if word.startswith("--")]
+        if unknown == message or not words:
+            return ""
+        # All begin with the same dashes, which would make any two of them alike.
+        known = [option[2:] for option in self._option_string_actions if option.startswith("--")]
+        near = difflib.get_close_matches(words[0][2:].partition("=")[0], known, 1)
+        return f"; did you mean --{near[0]}?" if near else ""
 
 
 def bounded(kind: type[int] | type[float], lowest: float, highest: float = math.inf) -> Callable:

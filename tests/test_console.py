@@ -131,3 +131,21 @@ def test_home_folders_in_arguments(monkeypatch):
     assert parser.parse_args(["--workdir=~/runs"]).workdir == Path("/home/somebody/runs")
     with pytest.raises(SystemExit):
         parser.parse_args(["--workdir=~nobody-like-this/runs"])
+
+
+@pytest.mark.parametrize(
+    ("words", "end"),
+    [
+        (["--treshold", "3"], "--treshold 3; did you mean --threshold?"),
+        (["--treshold=3", "--no"], "--treshold=3 --no; did you mean --threshold?"),
+        (["--nonsense"], "--nonsense"),
+        (["-x"], "-x"),
+    ],
+)
+def test_a_mistyped_option_names_the_nearest(words, end, capsys):
+    parser = console.Parser(prog="score")
+    parser.add_argument("--threshold")
+    with pytest.raises(SystemExit):
+        parser.parse_args(words)
+    said = f"score: error: unrecognized arguments: {end} (see --help)\n"
+    assert capsys.readouterr().err == said
