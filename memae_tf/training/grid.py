@@ -105,19 +105,31 @@ def select(grid: list[Cell], only: Sequence[str]) -> list[Cell]:
     """The cells that have an `axis=choice` of `only` on every axis it names; "seed" is one, too.
 
     Raises:
-        UserError: If no cell has one of them.
+        UserError: If no cell has one of them; the message names the axes or choices there are.
     """
     wanted: dict[str, set[str]] = {}
     for text in only:
         axis, _, choice = text.partition("=")
         wanted.setdefault(axis, set()).add(choice)
-        if not any(choice == _choice(cell, axis) for cell in grid):
-            raise UserError(f"--only {text}: no cell of the grid has this axis and choice")
+        _require_choice(grid, axis, choice, text)
     return [
         cell
         for cell in grid
         if all(_choice(cell, axis) in choices for axis, choices in wanted.items())
     ]
+
+
+def _require_choice(grid: list[Cell], axis: str, choice: str, text: str) -> None:
+    # Dicts keep the order of the file, and each once.
+    axes = [*dict.fromkeys(name for cell in grid for name, _ in cell.choices), "seed"]
+    if axis not in axes:
+        raise UserError(f"--only {text}: no axis is named '{axis}'; there are {', '.join(axes)}")
+    found = dict.fromkeys(_choice(cell, axis) for cell in grid)
+    choices = [name for name in found if name is not None]
+    if choice not in choices:
+        raise UserError(
+            f"--only {text}: {axis} has no choice '{choice}'; it has {', '.join(choices)}"
+        )
 
 
 def _choice(cell: Cell, axis: str) -> str | None:

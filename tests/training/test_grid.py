@@ -245,9 +245,15 @@ def test_part_of_a_grid(grid_file):
     grid = cells(load_benchmark(grid_file), grid_file)
     chosen = select(grid, ["share=half", "system=kde", "system=ae", "seed=0"])
     assert [cell.name for cell in chosen] == ["kde/half/seed-0", "ae/half/seed-0"]
-    for wrong in ("share=all", "seed=7", "kde", "color=red"):
-        with pytest.raises(UserError, match=f"--only {wrong}: no cell of the grid has this"):
+    for wrong, right in {
+        "share=all": "share has no choice 'all'; it has half, third",
+        "seed=7": "seed has no choice '7'; it has 0, 1",
+        "sed=0": "no axis is named 'sed'; there are system, share, seed",
+        "kde": "no axis is named 'kde'; there are system, share, seed",
+    }.items():
+        with pytest.raises(UserError) as error:
             select(grid, [wrong])
+        assert str(error.value) == f"--only {wrong}: {right}"
 
 
 def test_choices_that_meet_may_need_other_settings(grid_file):
