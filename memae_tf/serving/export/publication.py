@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from memae_tf import __version__
+from memae_tf import __version__, pretrained
 from memae_tf.config import load_config
 from memae_tf.errors import UserError
 from memae_tf.files import PARTIAL, sync, whole_file
@@ -64,7 +64,10 @@ def read_source(path: str | Path) -> Source:
     if path.is_file():
         return Source(load_detector(path))
     if not path.exists():
-        raise UserError(f"{path}: there is no such run directory or detector")
+        hint = ""
+        if str(path) in pretrained.names():
+            hint = f"; the detector of the package is {pretrained.directory(str(path))}"
+        raise UserError(f"{path}: there is no such run directory or detector{hint}")
     run = RunDirectory.existing(path)
     if not run.metrics.is_file():
         raise UserError(f"{path}: is not finished; finish it with memae_tf.train first")

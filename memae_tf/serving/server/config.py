@@ -6,6 +6,7 @@ from pathlib import Path
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
+from memae_tf import pretrained
 from memae_tf.errors import UserError
 from memae_tf.serving.wire.status import ServingError, invalid_argument
 
@@ -49,6 +50,10 @@ def model_config(base: str | Path, name: str | None = None) -> ModelConfig:
     """
     path = Path(base).resolve()
     if not path.is_dir():
+        if str(base) in pretrained.names():
+            raise UserError(
+                f"{base} is no directory; the detector of the package is --pretrained {base}"
+            )
         raise UserError(f"{base} is no directory; expected one that holds versions, {base}/1")
     if (path / "saved_model.pb").exists():
         raise UserError(f"{base} is a version itself; expected its parent, {path.parent}")

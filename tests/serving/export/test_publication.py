@@ -2,6 +2,7 @@ import errno
 import importlib.metadata
 import json
 import os
+import re
 import sys
 
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 from small_detectors import traffic_detector
 
 import memae_tf
+from memae_tf import pretrained
 from memae_tf.errors import UserError
 from memae_tf.serving.export import manifest, publication, saved_model, warmup
 from memae_tf.serving.export.publication import (
@@ -177,6 +179,15 @@ def test_detector_file_is_a_source(source, tmp_path):
     again = read_source(tmp_path / "detector.keras")
     assert again.detector.field_names == source.detector.field_names
     assert again.config is again.metrics is None
+
+
+def test_detector_of_the_package_is_hinted_at(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    hint = f"; the detector of the package is {pretrained.directory('kddcup99')}"
+    with pytest.raises(UserError, match=f"kddcup99: there is no such .*{re.escape(hint)}$"):
+        read_source("kddcup99")
+    with pytest.raises(UserError, match=r"or detector$"):
+        read_source("kdd")
 
 
 def test_lines_that_serve_are_quoted(tmp_path):

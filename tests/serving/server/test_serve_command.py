@@ -65,6 +65,7 @@ def test_pretrained_detector_is_exported_served_and_cleared_away(tmp_path, monke
     [
         ([], "nothing to serve"),
         (["no/such/directory"], "no/such/directory is no directory"),
+        (["mnist"], "mnist is no directory; the detector of the package is --pretrained mnist"),
         # No name, but a folder.
         (["no/lr=0.1/kdd"], "no/lr=0.1/kdd is no directory"),
         (["{base}", "--port", "70000"], "--port: 70000 should be from 0 to 65535"),
