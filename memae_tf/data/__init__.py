@@ -31,7 +31,7 @@ def load(config: Section, seed: int, on_prepared: OnPrepared = lambda *_: None) 
     """Loads, splits and featurizes what the `data` section of a configuration names.
 
     Args:
-        config: One of the kinds of `Data` in config.py.
+        config: One of the kinds of `Data` in memae_tf/config/data.py.
         seed: Of the split.
         on_prepared: Is told how many videos are ready, of how many, where there are any.
 

@@ -3,7 +3,7 @@
 Those of the package tensorflow-serving-api import all of TensorFlow, which takes seconds and a
 gigabyte. These are made at run time from the tables below, in a pool of their own so that both can
 be in one process. On the wire there are only the numbers and types of fields:
-tests/serving/test_protocol.py compares those with the originals.
+tests/serving/wire/test_protocol.py compares those with the originals.
 """
 
 import enum
