@@ -14,11 +14,16 @@ def is_parquet(path: Path) -> bool:
 
 
 def table(path: Path) -> pd.DataFrame:
-    """A file as a whole, with the dtypes that pandas finds; an index with a name is a column."""
+    """A file as a whole, with the dtypes that pandas finds; a stored index with a
+    name is a column."""
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:
         frame = file.read().to_pandas()
+    if isinstance(frame.index, pd.RangeIndex):
+        # Of a plain count pandas keeps its bounds alone, with a name or without: there are no cells
+        # that `cells` and `batches` could read.
+        return frame
     named = [name for name in frame.index.names if name is not None]
     return frame.reset_index(named, allow_duplicates=True) if named else frame
 

@@ -676,6 +676,14 @@ def test_an_index_with_a_name_is_a_column(tmp_path, suffix):
     assert scored["x"].tolist() == [1.5, 2, 3]
 
 
+def test_a_count_as_index_is_no_column_whatever_its_name(tmp_path):
+    """Of one pandas keeps the bounds alone, and scoring would not find it in the file."""
+    index = pd.RangeIndex(3, name="id")
+    path = tmp_path / "a.parquet"
+    write_parquet(path, pd.DataFrame({"x": [1, 2, 3], "y": ["7", "08", "9"]}, index=index))
+    assert list(read_table(path)) == ["x", "y"]
+
+
 def test_a_column_that_parquet_has_twice_is_named(tmp_path):
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     columns = [pa.array([1, 2]), pa.array([3, 4]), pa.array([5, 6])]
