@@ -7,7 +7,6 @@ where a record may be short; and of batches, lines that are not plain are read b
 import contextlib
 import csv
 import io
-import itertools
 import warnings
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -74,9 +73,10 @@ def _header(path: Path) -> list[str]:
     with opened(path) as text:
         lines = _Lines(text)
         names = _names(path, lines)
-        for block in itertools.islice(_blocks(lines, 1), 1):
-            if not _is_plain(block, len(names)):
-                _rows(path, block, lines, len(names))
+        for block in _blocks(lines, 1):
+            # Blank lines are no record.
+            if _is_plain(block, len(names)) or _rows(path, block, lines, len(names)):
+                break
     return names
 
 

@@ -714,10 +714,12 @@ def test_whole_numbers_of_more_digits_than_floats_have_are_infinite(tmp_path, si
         assert column.tolist() == [float(f"{sign}inf")]
 
 
-def test_a_comma_behind_every_record_is_no_cell(tmp_path):
+@pytest.mark.parametrize("blank", [[], [""], ["  ", ""]])
+def test_a_comma_behind_every_record_is_no_cell(tmp_path, blank):
     """pandas would leave it out, and `score` refuse the same file."""
-    path = write(tmp_path / "a.csv", "x,y", "1,2,", "3,4,")
-    assert_says(user_error(path), path, "line 2 has 3 cells and the header 2")
+    path = write(tmp_path / "a.csv", "x,y", *blank, "1,2,", "3,4,")
+    line = 2 + len(blank)
+    assert_says(user_error(path), path, f"line {line} has 3 cells and the header 2")
 
 
 @pytest.mark.parametrize("text", ['{"x": 1, "y": "tcp"}', '{"x":1}', ' {"x": [1, 2]}'])
