@@ -49,6 +49,10 @@ def table(path: Path) -> pd.DataFrame:
             table = pd.read_csv(path, index_col=False, low_memory=False, **OPTIONS)
         except pd.errors.ParserWarning:
             raise UserError(f"{path}: records have more cells than the header has names") from None
+        except pd.errors.ParserError:
+            # It says so in words of C; this says which record is too long.
+            _require_whole_records(path)
+            raise
     # pandas would invent some.
     table.columns = names
     if table.iloc[:, -1].isna().any():
