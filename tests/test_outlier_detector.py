@@ -130,6 +130,17 @@ def test_a_column_means_the_same_in_whatever_dtype(dtype, kind):
     np.testing.assert_array_equal(again, scores)
 
 
+def test_a_table_of_pyarrow_means_the_same():
+    pytest.importorskip("pyarrow")
+    train = table().assign(more=pd.Series([*range(299), "-"], dtype=str))
+    arrow = train.convert_dtypes(dtype_backend="pyarrow")
+    assert all(isinstance(dtype, pd.ArrowDtype) for dtype in arrow.dtypes)
+    expected, detector = small().fit(train), small().fit(arrow)
+    assert detector.detector_.featurizer.numeric == expected.detector_.featurizer.numeric
+    np.testing.assert_array_equal(detector.score_samples(arrow), expected.score_samples(train))
+    np.testing.assert_array_equal(expected.score_samples(arrow), expected.score_samples(train))
+
+
 def test_categories_can_be_declared():
     column = pd.Series(np.arange(300) % 5)
     detector = small().fit(table().assign(port=column.astype("category")))

@@ -16,6 +16,9 @@ LARGEST_NUMBER = float(np.finfo("float32").max)
 
 def parsed(column: pd.Series) -> pd.Series:
     """The numbers of a column, NaN for text; infinite where they are beyond what a float holds."""
+    if isinstance(column.dtype, pd.ArrowDtype):
+        # Of text in these, pandas makes NaN that `isna` does not know.
+        column = column.astype(object)
     try:
         return pd.to_numeric(column, errors="coerce")
     except OverflowError:
