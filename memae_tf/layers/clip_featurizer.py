@@ -115,7 +115,7 @@ class ClipFeaturizer(ImageFeaturizer):
                 at when they are needed.
 
         Raises:
-            ValueError: If it is another kind of array.
+            ValueError: If it is another kind of array, or neither an array nor a sequence.
         """
         return super().as_input(clips)
 

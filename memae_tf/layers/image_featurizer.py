@@ -188,8 +188,13 @@ class ImageFeaturizer(keras.layers.Layer):
                 whose sizes may differ. Images in a sequence are looked at when they are needed.
 
         Raises:
-            ValueError: If it is another kind of array.
+            ValueError: If it is another kind of array, or neither an array nor a sequence.
         """
+        if not _has_places(images):
+            raise ValueError(
+                f"{self._item.title()}s must be an array or a list of arrays. "
+                f"Received: {type(images).__name__}"
+            )
         if not isinstance(images, np.ndarray) or images.dtype == object:
             return images
         if len(self._axes) == 2 and _looks_like_one_image(images) and self.size[1] > 4:
@@ -284,6 +289,16 @@ class ImageFeaturizer(keras.layers.Layer):
             "channels": self.channels,
             "scaling": self.scaling,
         }
+
+
+def _has_places(samples: object) -> bool:
+    """Whether samples can be had by their place, as those of a list can.
+
+    What this package has in files is no `Sequence`; what has keys, as records may, is none either.
+    """
+    is_text = isinstance(samples, (str, bytes))
+    has_places = hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
+    return has_places and not is_text and not hasattr(samples, "keys")
 
 
 def _looks_like_one_image(array: np.ndarray) -> bool:

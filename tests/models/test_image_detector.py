@@ -1,9 +1,10 @@
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from keras import ops
 
-from memae_tf.layers import ImageFeaturizer, MemoryUnit
+from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, MemoryUnit
 from memae_tf.models import Detector, MemAE, conv2d, load_detector
 
 
@@ -72,6 +73,19 @@ def test_one_file_holds_everything(detector, tmp_path):
     expected, answer = detector.detect(x, explain=True), again.detect(x, explain=True)
     for name in expected:
         np.testing.assert_array_equal(answer[name], expected[name])
+
+
+@pytest.mark.parametrize(
+    "records", [None, {"x": [1.0]}, pd.DataFrame({"x": [1.0]}), pd.Series([1.0]), "a.png", 3]
+)
+def test_what_is_no_array_and_no_list_is_refused(detector, records):
+    name = type(records).__name__
+    clips = ClipFeaturizer((12, 10))
+    for call, what in ((detector.detect, "Images"), (clips.as_input, "Clips")):
+        with pytest.raises(ValueError, match=rf"{what} must be an array or .* Received: {name}$"):
+            call(records)
+    with pytest.raises(ValueError, match=r"must be uint8 arrays, .* Received: dtype=object$"):
+        detector.detect([{"x": 1.0}])
 
 
 def test_floats_are_refused(detector):
