@@ -7,6 +7,8 @@ from pathlib import Path
 from memae_tf.errors import UserError
 
 OTHER_DELIMITERS = ";\t|"
+# Names that a message lists, at most.
+MOST_NAMED = 20
 
 
 def stripped(path: Path | str, columns: Iterable) -> list[str]:
@@ -87,7 +89,7 @@ def missing_column(
 ) -> UserError:
     """The error of columns that are not there; `needed_by` names what has them."""
     first, *others = columns
-    more = f" (and not {', '.join(others)})" if others else ""
+    more = f" (and not {listed(others)})" if others else ""
     return UserError(
         f"{path}: has no column '{first}', which {needed_by}{near(first, names)}{more}"
     )
@@ -96,4 +98,10 @@ def missing_column(
 def near(name: str, names: Sequence[str]) -> str:
     """Which column may have been meant by a name that is not there."""
     close = difflib.get_close_matches(name, names, 1, 0.6)
-    return f"; did you mean '{close[0]}'?" if close else f"; it has {', '.join(names[:20])}"
+    return f"; did you mean '{close[0]}'?" if close else f"; it has {listed(names)}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    shown, more = ", ".join(names[:MOST_NAMED]), len(names) - MOST_NAMED
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -582,6 +582,20 @@ def test_a_missing_label_column_is_named_with_all_columns_where_none_is_near(tmp
     assert_says(user_error(path, label="qqq"), path, "'qqq'; it has x, label")
 
 
+def test_of_many_columns_some_are_named_and_the_others_counted(tmp_path):
+    path = write(tmp_path / "a.csv", ",".join(f"x{n}" for n in range(23)), ",".join("1" * 23))
+    assert user_error(path, label="qqq").endswith("'qqq'; it has " + some("x", 20) + " and 3 more")
+    other = write(tmp_path / "b.csv", "y,z", "1,2")
+    assert user_error([path, other]) == (
+        f"{other}: has no column 'x0', which {path} has; it has y, z (and not "
+        f"{some('x', 21)[4:]} and 2 more)"
+    )
+
+
+def some(name, count):
+    return ", ".join(f"{name}{number}" for number in range(count))
+
+
 @pytest.mark.parametrize("key", ["numeric", "categorical", "drop"])
 def test_a_declared_column_that_is_missing_is_named_with_its_key(tmp_path, key):
     path = write(tmp_path / "a.csv", "bytes,kind", "1,a", "2,b")
