@@ -19,7 +19,7 @@ from memae_tf.columns import NOTHING
 from memae_tf.errors import UserError
 from memae_tf.tables.files import source_name
 from memae_tf.tables.lines import opened
-from memae_tf.tables.names import require_columns, require_once, stripped
+from memae_tf.tables.names import listed, require_columns, require_once, stripped
 
 # Only empty cells are missing: "NA" or "None" may well be somebody's category.
 MISSING = ("", "nan", "NaN")
@@ -159,6 +159,12 @@ def _names(
         lines.give_back(taken)
         return [*layout, *(f"column {n + 1}" for n in range(len(layout), len(cells)))]
     names = stripped(name, cells)
+    if wanted and not set(wanted) & set(names):
+        # To list its cells as columns would hide that it is, most likely, a record.
+        raise UserError(
+            f"{name}: the first line ({listed(names, 3)}) names none of the columns that the "
+            f"detector takes; it should be a header, with {listed(list(wanted))}"
+        )
     require_columns(name, wanted, names)
     require_once(name, [cell for cell in names if cell in wanted])
     return names

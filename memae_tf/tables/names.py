@@ -101,7 +101,7 @@ def near(name: str, names: Sequence[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else f"; it has {listed(names)}"
 
 
-def listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
     """The first names, and how many more there are."""
-    shown, more = ", ".join(names[:MOST_NAMED]), len(names) - MOST_NAMED
+    shown, more = ", ".join(names[:most]), len(names) - most
     return f"{shown} and {more} more" if more > 0 else shown

@@ -106,6 +106,16 @@ def test_what_is_wrong_is_named_by_its_line(tmp_path, line, message, size):
     assert message in str(caught.value)
 
 
+def test_a_first_line_without_any_of_the_columns_should_be_a_header(tmp_path):
+    (tmp_path / "a.csv").write_text("f-0,2026-01-01,0,tcp\nf-1,2026-01-01,3,udp\n")
+    with pytest.raises(UserError) as caught:
+        list(read_batches(tmp_path / "a.csv", 8, DTYPES))
+    assert str(caught.value) == (
+        f"{tmp_path / 'a.csv'}: the first line (f-0, 2026-01-01, 0 and 1 more) names none of the "
+        "columns that the detector takes; it should be a header, with number, word"
+    )
+
+
 def test_standard_input_in_parts(monkeypatch):
     """What came before a pause is there; pauses are no lines."""
     paused, pauses = threading.Event(), lines._pauses
