@@ -16,6 +16,7 @@ from memae_tf.layers.clip_featurizer import ClipFeaturizer
 from memae_tf.layers.image_featurizer import ImageFeaturizer
 from memae_tf.layers.record_featurizer import RecordFeaturizer
 from memae_tf.models.memae import MemAE
+from memae_tf.threshold import as_threshold
 
 # JAX has no 64-bit integers unless told to.
 DECISION_DTYPE = "int32" if keras.backend.backend() == "jax" else "int64"
@@ -226,20 +227,8 @@ class Detector(keras.Model):
 
 
 def _number(threshold: object) -> float | keras.Variable:
-    """A threshold, if it is one.
-
-    Raises:
-        UserError: If it is none.
-    """
-    if isinstance(threshold, keras.Variable):
-        return threshold
-    try:
-        number = float(threshold)
-    except (TypeError, ValueError):
-        number = np.nan
-    if np.isnan(number):
-        raise UserError(f"threshold={threshold}: should be a number, above which scores are odd")
-    return number
+    """A threshold as `as_threshold` gives it; the own one of a detector stays a variable."""
+    return threshold if isinstance(threshold, keras.Variable) else as_threshold(threshold)
 
 
 def load_detector(path: str | Path) -> Detector:

@@ -22,6 +22,7 @@ from memae_tf.serving.wire import tensors
 from memae_tf.serving.wire.protocol import DataType, State
 from memae_tf.serving.wire.status import Code, ServingError
 from memae_tf.signals import take, wait
+from memae_tf.threshold import as_threshold
 
 logger = logging.getLogger(__name__)
 
@@ -304,7 +305,7 @@ class Client:
         self, samples: object, signature: str, threshold: float | None, timeout: float | None
     ) -> Tensors:
         if threshold is not None:
-            threshold = _number(threshold)
+            threshold = as_threshold(threshold)
         deadline = self._deadline(timeout)
         definition = self._signature(signature, deadline)
         for alias in ("score", "is_anomaly", "threshold"):
@@ -479,22 +480,6 @@ def _nothing(tensor: Tensor) -> np.ndarray:
 
 def _names(names: Iterable[str]) -> str:
     return ", ".join(sorted(map(str, names))) or "nothing"
-
-
-def _number(threshold: object) -> float:
-    """A threshold, if it is one; `Detector.detect` says the same.
-
-    Raises:
-        UserError: If it is none.
-    """
-    try:
-        number = float(threshold)
-    except (TypeError, ValueError):
-        number = math.nan
-    if math.isnan(number):
-        received = " ".join(str(threshold).split())
-        raise UserError(f"threshold={received}: should be a number, above which scores are odd")
-    return number
 
 
 def _samples(alias: str, values: object, tensor: Tensor) -> np.ndarray:

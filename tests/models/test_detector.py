@@ -80,6 +80,12 @@ def test_threshold_of_a_call_replaces_the_own(detector):
     assert detector.detect(x, threshold=1e9)["is_anomaly"].sum() == 0
     with pytest.raises(UserError, match="threshold=nan: should be a number"):
         detector.detect(x, threshold=np.nan)
+    with pytest.raises(UserError, match=r"^threshold=\[\[1\. 2\.\] \[1\. 2\.\]\]: should be"):
+        detector.detect(x, threshold=np.array([[1.0, 2.0]] * 2))
+    # More than a float holds.
+    assert detector.detect(x, threshold=10**400)["threshold"][0] == np.inf
+    assert detector.detect(x, threshold=-(10**400))["is_anomaly"].all()
+    assert detector.detect(x, threshold=detector.threshold)["threshold"][0] == 2.5
     # A score on its threshold is normal.
     assert detector.detect(x, threshold=float(score.max()))["is_anomaly"].sum() == 0
     per_record = {name: ops.convert_to_numpy(v) for name, v in detector(x, score - 1).items()}

@@ -134,6 +134,12 @@ def test_threshold_that_is_no_number(transport, threshold, told, rows):
                 call(records, threshold=threshold)
 
 
+def test_threshold_beyond_what_a_float_holds():
+    with Client(at("grpc", free_port()), "m", retries=0) as client:
+        # It is one, and so the server is asked, which is not there.
+        refused(RequestError, "UNAVAILABLE", lambda: client.score(RECORDS, threshold=10**400))
+
+
 @pytest.mark.parametrize(
     ("thresholds", "message"),
     [
