@@ -44,7 +44,7 @@ def require_once(
     repeated = [name for name in names if name and names.count(name) > 1]
     if not repeated:
         return
-    if is_number(repeated[0]):
+    if reads_as_number(repeated[0]):
         advice = "the first line should be a header, with the names of the columns"
     raise UserError(f"{path}: has the column '{repeated[0]}' twice; {advice}")
 
@@ -56,7 +56,7 @@ def require_header(path: Path | str, names: Sequence[str]) -> None:
         UserError: If most names are numbers.
     """
     # Numbers that are counted or are years may well be names.
-    numbers = [name for name in names if is_number(name) and not name.isdecimal()]
+    numbers = [name for name in names if reads_as_number(name) and not name.isdecimal()]
     if len(numbers) * 2 > len(names):
         raise UserError(
             f"{path}: the first line looks like a record ({', '.join(names[:3])}, ...); it should "
@@ -75,7 +75,7 @@ def require_columns(path: Path | str, wanted: Iterable[str], names: Sequence[str
         raise missing_column(path, missing, "the detector takes", names)
 
 
-def is_number(text: str) -> bool:
+def reads_as_number(text: str) -> bool:
     """Whether a word is one that Python reads as a float."""
     try:
         float(text)

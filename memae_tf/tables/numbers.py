@@ -9,7 +9,7 @@ import pandas as pd
 from memae_tf.columns import TRUTH, is_nothing
 from memae_tf.errors import UserError
 from memae_tf.tables.files import Files
-from memae_tf.tables.names import is_number
+from memae_tf.tables.names import reads_as_number
 
 LARGEST_NUMBER = float(np.finfo("float32").max)
 
@@ -83,4 +83,4 @@ def not_a_number(
 
 def _has_commas(text: str) -> bool:
     """Whether commas are all that keeps a text from being a number."""
-    return "," in text and is_number(text.replace(",", ""))
+    return "," in text and reads_as_number(text.replace(",", ""))
