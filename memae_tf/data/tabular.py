@@ -56,7 +56,7 @@ def load(config: TabularData, seed: int) -> Dataset:
         test, test_labels = _test_files(config, columns, train, files)
     elif labels is not None:
         protocol = "holdout"
-        if (labels == 0).sum() < 2:
+        if (labels == 0).sum() == 1:  # None at all was refused with the labels.
             raise UserError(
                 f"{files}: has one normal record by column '{config.label}' "
                 f"(data.normal={config.normal}); training and test need at least one each"
