@@ -43,9 +43,10 @@ def _memory(config: ModelSection, dtype) -> MemoryUnit:
 def _autoencoder(config: ModelSection, input_shape: tuple[int, ...], dtype):
     rank = {DenseModel: 1, Conv2DModel: 3, Conv3DModel: 4}[type(config)]
     if len(input_shape) != rank:
+        axes = "1 axis" if rank == 1 else f"{rank} axes"
         raise ValueError(
-            f"name={config.name} takes samples of {rank} axes, and these have the shape "
-            f"{tuple(input_shape)}"
+            f"name={config.name} takes samples of {axes}, and these have the shape "
+            f"{tuple(input_shape)}{_advice(len(input_shape))}"
         )
     match config:
         case DenseModel():
@@ -62,3 +63,12 @@ def _autoencoder(config: ModelSection, input_shape: tuple[int, ...], dtype):
             )
         case Conv3DModel():
             return conv3d(input_shape, config.filters, dtype)
+
+
+def _advice(rank: int) -> str:
+    """Which network takes samples of so many axes, if one does."""
+    kinds = {1: ("records", "dense"), 3: ("images", "conv2d"), 4: ("clips", "conv3d")}
+    if rank not in kinds:
+        return ""
+    samples, name = kinds[rank]
+    return f"; these are {samples}, for name={name}"

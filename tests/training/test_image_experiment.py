@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from memae_tf.config import parse_config
 from memae_tf.errors import UserError
 from memae_tf.layers import image_featurizer
-from memae_tf.models import MemAE, load_detector
+from memae_tf.models import MemAE, build_memae, load_detector
 from memae_tf.serving.export import manifest
 from memae_tf.serving.export.publication import publish, read_source
 from memae_tf.training.experiment import evaluate, train
@@ -148,5 +148,9 @@ def test_large_held_out_sets_are_in_a_file_and_scored_in_modest_batches(
 
 def test_network_of_another_kind_is_refused(config, tmp_path):
     raw = {**config.model_dump(mode="json"), "model": {"name": "dense"}}
-    with pytest.raises(UserError, match=r"name=dense takes samples of 1 axes, .*\(8, 8, 1\)"):
+    message = r"name=dense takes .* 1 axis, .*\(8, 8, 1\); these are images, for name=conv2d"
+    with pytest.raises(UserError, match=message):
         train(parse_config(raw), RunDirectory(tmp_path / "run"))
+    message = r"name=conv2d takes samples of 3 axes, .*\(56,\); these are records, for name=dense"
+    with pytest.raises(UserError, match=message):
+        build_memae(config.model, (56,))

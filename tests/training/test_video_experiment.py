@@ -182,7 +182,7 @@ def test_augmentation_is_for_video():
     ("overrides", "message"),
     [
         (["model={name: kde}"], "model.name=kde: baselines take records and images, and no video"),
-        (["model={name: dense}"], r"name=dense takes samples of 1 axes, .*\(8, 24, 32, 1\)"),
+        (["model={name: dense}"], r"\(8, 24, 32, 1\); these are clips, for name=conv3d"),
         (["data.clip_length=50"], "a clip spans 50 frames .* the longest video has 40"),
     ],
 )
