@@ -14,8 +14,9 @@ def is_parquet(path: Path) -> bool:
 
 
 def table(path: Path) -> pd.DataFrame:
-    """A file as a whole, with the dtypes that pandas finds; a stored index with a
-    name is a column."""
+    """A file as a whole, with the dtypes that pandas finds; an index with a name and cells is one
+    of its columns.
+    """
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path) as file:

@@ -68,7 +68,10 @@ class BatchingParameters:
             if field.name != "thread_pool_name"
         }
         values["allowed_batch_sizes"] = tuple(message.allowed_batch_sizes)
-        return cls(**values)
+        try:
+            return cls(**values)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
 
 
 # BatchingParameters of session_bundle_config.proto, which tensorflow-serving-api leaves out.
