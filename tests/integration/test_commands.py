@@ -189,4 +189,4 @@ def test_benchmark_refuses_cells_of_another_configuration(grid, tmp_path):
 def test_benchmark_names_an_unknown_choice(grid):
     result = run_here("benchmark", grid, "--only", "variant=vae")
     assert result.returncode == 2
-    assert result.stderr.startswith("--only variant=vae: no cell")
+    assert result.stderr == "--only variant=vae: variant has no choice 'vae'; it has ae, memae\n"

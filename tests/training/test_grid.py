@@ -159,13 +159,6 @@ def cell(seed: int = 0, **choices: str) -> Cell:
     return Cell(tuple(choices.items()), seed, config=None)
 
 
-def test_cells_that_cannot_be_written_do_not_run(grid_file, tmp_path):
-    grid = select(cells(load_benchmark(grid_file), grid_file), ["seed=1", "share=half"])
-    (tmp_path / "cells").write_text("no folder")
-    with pytest.raises(UserError, match=r"cells/kde/half: cannot be written.*cells/ae/half: cann"):
-        run_grid(grid, tmp_path)
-
-
 @pytest.mark.parametrize("workers", [1, 2])
 def test_cells_that_fail_are_named_and_stop_no_other(grid_file, tmp_path, workers):
     grid = cells(load_benchmark(grid_file), grid_file, ["training.learning_rate=1e30"])
