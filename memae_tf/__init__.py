@@ -19,7 +19,7 @@ _PUBLIC = {
     "load_detector": "memae_tf.models",
     "load_pretrained": "memae_tf.pretrained",
     "OutlierDetector": "memae_tf.outlier_detector",
-    "MemoryMonitor": "memae_tf.training.memory_monitor",
+    "MemoryMonitor": "memae_tf.training.monitoring.memory_monitor",
     "load_config": "memae_tf.config",
     "UserError": "memae_tf.errors",
 }

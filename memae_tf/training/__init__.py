@@ -1,1 +1,1 @@
-"""Training: strategy, loop, run directory and checkpoints, monitor, and a whole experiment."""
+"""Training: strategy, loop, run directory and checkpoints, monitoring, and a whole experiment."""

@@ -14,7 +14,7 @@ from memae_tf.signals import DeferredSignals
 from memae_tf.training.averaging import estimate_statistics
 from memae_tf.training.checkpoints import Checkpoint, Checkpoints
 from memae_tf.training.loop import Position, TrainingLoop
-from memae_tf.training.monitor import Monitor, writing_results
+from memae_tf.training.monitoring.monitor import Monitor, writing_results
 from memae_tf.training.strategy import agreed, everyones, is_chief, saying_who_is_gone
 
 # Of long epochs, no more than this is lost when the machine dies.

@@ -38,11 +38,11 @@ from memae_tf.models import Detector, MemAE, build_memae, load_detector
 from memae_tf.training.checkpoints import Checkpoints
 from memae_tf.training.clip_samples import ClipSamples
 from memae_tf.training.course import Course, OnProgress
-from memae_tf.training.evaluation_summary import write_evaluation
 from memae_tf.training.feed import MB
 from memae_tf.training.loop import TrainingDivergedError, TrainingLoop
-from memae_tf.training.memory_health import diagnose
-from memae_tf.training.monitor import Monitor, affordable, writing_results
+from memae_tf.training.monitoring.evaluation_summary import write_evaluation
+from memae_tf.training.monitoring.memory_health import diagnose
+from memae_tf.training.monitoring.monitor import Monitor, affordable, writing_results
 from memae_tf.training.run_directory import RunDirectory
 from memae_tf.training.samples import ArraySamples, TrainingSamples
 from memae_tf.training.strategy import everyones, is_chief, make_strategy, worker

@@ -17,12 +17,12 @@ from memae_tf.data import Dataset
 from memae_tf.evaluation.evaluate import Scores
 from memae_tf.layers import MemoryUnit, RecordFeaturizer
 from memae_tf.models import MemAE, conv2d, conv3d, dense
-from memae_tf.training.evaluation_summary import write_evaluation
-from memae_tf.training.memory_health import diagnose
-from memae_tf.training.monitor import Monitor
-from memae_tf.training.pictures import heat_map, in_range
-from memae_tf.training.pictures import use as share_of_use
-from memae_tf.training.record_tables import markdown_table, plain
+from memae_tf.training.monitoring.evaluation_summary import write_evaluation
+from memae_tf.training.monitoring.memory_health import diagnose
+from memae_tf.training.monitoring.monitor import Monitor
+from memae_tf.training.monitoring.pictures import heat_map, in_range
+from memae_tf.training.monitoring.pictures import use as share_of_use
+from memae_tf.training.monitoring.record_tables import markdown_table, plain
 
 EPOCH = {
     "epoch": 1,

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from tensorboard.plugins import projector
 
-from memae_tf.training.pictures import use
+from memae_tf.training.monitoring.pictures import use
 
 TENSORS, METADATA = "memory.tsv", "memory_metadata.tsv"
 # Encodings, and numbers in them, that a browser handles well.

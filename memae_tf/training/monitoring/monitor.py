@@ -14,11 +14,11 @@ from memae_tf.errors import UserError
 from memae_tf.files import written
 from memae_tf.layers import RecordFeaturizer
 from memae_tf.models import MemAE
-from memae_tf.training import pictures
-from memae_tf.training.memory_health import diagnose
-from memae_tf.training.pictures import use
-from memae_tf.training.projector import write_projector
-from memae_tf.training.record_tables import PlainFields, reconstruction_table, slot_table
+from memae_tf.training.monitoring import pictures
+from memae_tf.training.monitoring.memory_health import diagnose
+from memae_tf.training.monitoring.pictures import use
+from memae_tf.training.monitoring.projector import write_projector
+from memae_tf.training.monitoring.record_tables import PlainFields, reconstruction_table, slot_table
 
 # Enough samples for steady figures, few enough to cost nothing beside an epoch.
 NUM_SAMPLES = 4096

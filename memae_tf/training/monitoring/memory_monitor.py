@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from memae_tf.models import MemAE
-from memae_tf.training.monitor import Monitor
+from memae_tf.training.monitoring.monitor import Monitor
 
 
 class MemoryMonitor(keras.callbacks.Callback):

@@ -13,7 +13,7 @@ from memae_tf.config import Config, flattened
 from memae_tf.data import Dataset
 from memae_tf.evaluation.evaluate import Scores
 from memae_tf.evaluation.figures import curves_figure, score_figure
-from memae_tf.training.pictures import pixels
+from memae_tf.training.monitoring.pictures import pixels
 
 # A folder, and so a "run", of its own: TensorBoard's table of hyperparameters has a column for
 # every scalar beside them, and the losses and figures of memory would bury these.
