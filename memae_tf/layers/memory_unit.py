@@ -53,8 +53,9 @@ class MemoryUnit(keras.layers.Layer):
     drives the addressing towards few slots (section 3.3.2).
 
     Under mixed precision the products of queries and slots are in half precision, which moves
-    weights by some percent; softmax, shrinkage, entropy and the sums of reads are in float32. A
-    mask is handed on; the entropy is the mean over all queries, masked ones too.
+    weights by some percent; softmax, shrinkage, entropy and the sums of reads are in float32, and
+    so they are under float64. A mask is handed on; the entropy is the mean over all queries, masked
+    ones too.
 
     Inference goes through the queries in blocks, so that its memory grows with the number of slots
     or that of queries, not with their product: 100,000 slots are fine. Training, and
@@ -226,7 +227,9 @@ class MemoryUnit(keras.layers.Layer):
         else:
             read, entropy = self._recall_in_blocks(scaled, slots, warmth)
         if self.entropy_weight > 0:
-            self.add_loss(self.entropy_weight * warmth * mean_or_zero(entropy))
+            loss = self.entropy_weight * warmth * mean_or_zero(entropy)
+            # Keras's losses are in it; TensorFlow adds none up that differ.
+            self.add_loss(ops.cast(loss, keras.config.floatx()))
         return (read, weights / total) if return_addressing else read
 
     def _warmth(self, training):

@@ -275,6 +275,28 @@ def test_mixed_precision_keeps_addressing_in_float32(policy):
     assert np.abs(addressing - expected).mean() < 0.01
 
 
+@pytest.fixture
+def float64():
+    """Keras computes in float64, as by `~/.keras/keras.json`."""
+    before = keras.config.floatx(), keras.config.dtype_policy()
+    keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_floatx(before[0])
+    keras.config.set_dtype_policy(before[1])
+
+
+@pytest.mark.usefixtures("float64")
+def test_trains_in_float64():
+    """TensorFlow adds no losses up whose types differ."""
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, MemoryUnit(7, scale="learned", memory_regularizer="l2")(inputs))
+    model.compile("sgd", loss="mse")
+    x = np.random.default_rng(0).normal(size=(8, 3))
+    history = model.fit(x, x, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
 def test_functional_model_with_addressing():
     inputs = keras.Input((3,))
     read, addressing = MemoryUnit(7)(inputs, return_addressing=True)
