@@ -1,6 +1,5 @@
 """Clips of frames of any size to normalised clips of one size, as a Keras layer."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -8,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from memae_tf.config import FrameScoring
-from memae_tf.layers.arguments import positive_integer
+from memae_tf.layers.arguments import is_number, positive_integer
 from memae_tf.layers.image_featurizer import ImageFeaturizer
 
 SCALINGS = ("unit", "symmetric", "standard")
@@ -72,7 +71,7 @@ class ClipFeaturizer(ImageFeaturizer):
         super().__init__(size, channels, scaling, **kwargs)
         self.length = positive_integer("length", length)
         self.frame_stride = positive_integer("frame_stride", frame_stride)
-        if frame_rate is not None and not 0 < frame_rate < math.inf:
+        if frame_rate is not None and not (is_number(frame_rate) and frame_rate > 0):
             raise ValueError(
                 f"`frame_rate` must be a positive number or None. Received: frame_rate={frame_rate}"
             )

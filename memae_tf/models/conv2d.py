@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import keras
 
+from memae_tf.layers.arguments import positive_integers
 from memae_tf.models.convolution import LAST, conv_layers, conv_sizes, transposed_layers
 
 
@@ -39,7 +40,8 @@ def conv2d(
         (batch, C), or with `queries="position"` (batch, height', width', C).
 
     Raises:
-        ValueError: If the lists differ in length, or `queries` and `code` do not go together.
+        ValueError: If `input_shape` is of other axes, the lists differ in length, or `queries` and
+            `code` do not go together.
     """
     if queries not in ("sample", "position") or (queries == "position" and code is not None):
         raise ValueError(
@@ -51,6 +53,7 @@ def conv2d(
             "`filters`, `kernels` and `strides` must be of one length. "
             f"Received: filters={filters}, kernels={kernels}, strides={strides}"
         )
+    input_shape = positive_integers("input_shape", input_shape, 3)
     *size, channels = input_shape
     kernels = [(k, k) for k in kernels]
     strides = [(s, s) for s in strides]
@@ -58,7 +61,7 @@ def conv2d(
     feature_map = (*sizes[-1], filters[-1])
     relu = keras.layers.ReLU
 
-    encoder = [keras.Input(tuple(input_shape))]
+    encoder = [keras.Input(input_shape)]
     for width, kernel, stride in zip(filters, kernels, strides, strict=True):
         encoder += conv_layers(width, kernel, stride, relu, dtype)
     decoder = []

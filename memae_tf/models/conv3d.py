@@ -6,6 +6,7 @@ from functools import partial
 import keras
 
 from memae_tf.layers import Cropping3D, Flip3D, NarrowConv3DTranspose
+from memae_tf.layers.arguments import positive_integers
 from memae_tf.models.convolution import LAST, norm_and_activation
 
 # To so few channels, the last layer is not Keras's.
@@ -32,7 +33,11 @@ def conv3d(
     Returns:
         `(encoder, decoder)`: (batch, frames, height, width, channels) to codes
         (batch, frames', height', width', filters[-1]) and back.
+
+    Raises:
+        ValueError: If `input_shape` is of other axes.
     """
+    input_shape = positive_integers("input_shape", input_shape, 4)
     *size, channels = input_shape
     kernel, strides = (3, 3, 3), [(1, 2, 2)] + [(2, 2, 2)] * (len(filters) - 1)
     sizes = [tuple(size)]
@@ -40,7 +45,7 @@ def conv3d(
         sizes.append(tuple(-(-n // s) for n, s in zip(sizes[-1], stride, strict=True)))
     leaky_relu = partial(keras.layers.LeakyReLU, negative_slope=0.2)
 
-    encoder = [keras.Input(tuple(input_shape)), Flip3D(dtype=dtype)]
+    encoder = [keras.Input(input_shape), Flip3D(dtype=dtype)]
     for width, stride in zip(filters, strides, strict=True):
         encoder.append(keras.layers.Conv3D(width, kernel, stride, "same", LAST, dtype=dtype))
         encoder += norm_and_activation(leaky_relu, dtype)

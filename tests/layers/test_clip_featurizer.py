@@ -63,7 +63,7 @@ def test_arguments_out_of_range():
         for value in (0, 2.5, True):
             with pytest.raises(ValueError, match=f"positive integer. Received: {name}={value}"):
                 ClipFeaturizer((4, 4), **{name: value})
-    for rate in (0, -25.0, float("nan"), float("inf")):
+    for rate in (0, -25.0, float("nan"), float("inf"), "25"):
         with pytest.raises(ValueError, match=f"Received: frame_rate={rate}"):
             ClipFeaturizer((4, 4), frame_rate=rate)
     with pytest.raises(ValueError, match="scaling=image"):

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import keras
@@ -167,6 +168,16 @@ def test_the_mirror_puts_a_pixel_back_to_its_place(size, kernel, stride):
     rebuilt = ops.convert_to_numpy(decoder(encoder(x)))
     # BatchNorm divides by the root of 1 + 1e-5.
     np.testing.assert_allclose(rebuilt, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "shape", "axes"),
+    [(conv2d, (28, 28), 3), (conv2d, (28, 0, 1), 3), (conv3d, (16, 64, 64), 4)],
+)
+def test_shapes_without_channels_are_named(architecture, shape, axes):
+    message = rf"must be {axes} positive integers\. Received: input_shape="
+    with pytest.raises(ValueError, match=message + re.escape(str(shape))):
+        architecture(shape)
 
 
 def test_queries_by_position_exclude_a_bottleneck():

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from memae_tf.layers.arguments import positive_integer
 from memae_tf.models import MemAE
 from memae_tf.training.monitoring.monitor import Monitor
 
@@ -39,7 +40,7 @@ class MemoryMonitor(keras.callbacks.Callback):
             shown in their original units.
 
     Raises:
-        ValueError: If `every` is below 1, or the model is no `MemAE`.
+        ValueError: If `every` is no positive integer, or the model is no `MemAE`.
     """
 
     def __init__(
@@ -51,11 +52,9 @@ class MemoryMonitor(keras.callbacks.Callback):
         featurizer: keras.layers.Layer | None = None,
     ):
         super().__init__()
-        if every < 1:
-            raise ValueError(f"`every` must be 1 or more. Received: every={every}")
         self.log_dir = Path(log_dir)
         self.x = np.asarray(x)
-        self.every = every
+        self.every = positive_integer("every", every)
         self.seed = seed
         self.featurizer = featurizer
 

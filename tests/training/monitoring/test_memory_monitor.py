@@ -102,9 +102,10 @@ def test_other_models_are_refused(tmp_path):
         model.fit(X, X, verbose=0, callbacks=[MemoryMonitor(tmp_path, X)])
 
 
-def test_every_is_positive(tmp_path):
-    with pytest.raises(ValueError, match="Received: every=0"):
-        MemoryMonitor(tmp_path, X, every=0)
+@pytest.mark.parametrize("every", [0, 1.5])
+def test_every_is_a_positive_integer(tmp_path, every):
+    with pytest.raises(ValueError, match=f"Received: every={every}"):
+        MemoryMonitor(tmp_path, X, every=every)
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])
