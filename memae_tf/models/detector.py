@@ -28,9 +28,9 @@ MOST_SAID = 300
 class Detector(keras.Model):
     """Featurizer, MemAE, score and threshold: what is saved, exported and served.
 
-    Called on raw input it answers, for every sample, `score` (float32), `is_anomaly` (int64, 1
-    where the score exceeds the threshold) and `threshold` (float32), each (batch,). Of clips it
-    also says `frame_score` (batch, frames), which the threshold holds for as well.
+    Called on raw input it answers, for every sample, `score` (float32), `is_anomaly` (int64, on JAX
+    int32; 1 where the score exceeds the threshold) and `threshold` (float32), each (batch,). Of
+    clips it also says `frame_score` (batch, frames), which the threshold holds for as well.
 
     Example:
 
