@@ -1,6 +1,7 @@
 """Records as people have them in Python, as columns of the dtypes that a detector takes."""
 
 import math
+import reprlib
 from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
@@ -26,8 +27,8 @@ def columns_of(
         Arrays (records,) by field: float32, NaN where missing; or objects of str, "" where missing.
 
     Raises:
-        UserError: If a field is missing, a numeric one holds text, columns differ in length, or
-            are no columns.
+        UserError: If a field is missing, a numeric one holds text or times, columns differ in
+            length, or are no columns.
     """
     if isinstance(records, np.ndarray) and records.dtype.names:
         records = {name: records[name] for name in records.dtype.names}
@@ -100,15 +101,32 @@ def _column(name: str, values, dtype: str, is_category: bool) -> np.ndarray:
         # What float32 cannot hold is infinite.
         with np.errstate(over="ignore"):
             return values.astype("float32")
+    if dtype == "float32" and values.dtype.kind in "mM":
+        # Those in nanoseconds would be whole numbers as objects.
+        raise UserError(f"The numeric field '{name}' holds times; it should hold numbers.")
     values = values.astype(object)
     if dtype == "string":
         return np.array([word(value) for value in values], dtype=object)
-    try:
-        return np.array([_number(value, is_category) for value in values], "float64").astype(
-            "float32"
-        )
-    except (TypeError, ValueError) as error:
-        raise UserError(f"The numeric field '{name}' holds text: {error}.") from None
+    return np.array(_numbers(name, values, is_category), "float64").astype("float32")
+
+
+def _numbers(name: str, values: np.ndarray, is_category: bool) -> list[float]:
+    """The values of one field as numbers.
+
+    Raises:
+        UserError: If one is none, naming its record.
+    """
+    numbers = []
+    for record, value in enumerate(values, start=1):
+        try:
+            numbers.append(_number(value, is_category))
+        except (TypeError, ValueError):
+            kind = "text" if isinstance(value, str) else f"what is a {type(value).__name__}"
+            raise UserError(
+                f"The numeric field '{name}' holds {kind}: {reprlib.repr(value)} in record "
+                f"{record}; it should be a number, or None where there is none."
+            ) from None
+    return numbers
 
 
 def _number(value: object, is_category: bool) -> float:

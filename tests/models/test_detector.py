@@ -155,9 +155,18 @@ def test_missing_field_is_named(detector):
         detector.detect(x)
 
 
-def test_text_in_a_numeric_field_is_named(detector):
-    with pytest.raises(ValueError, match=r"'bytes' holds text: .*'many'"):
-        detector.detect([{"bytes": "many", "flag": "SF", "land": 0}])
+def test_text_in_a_numeric_field_is_named_with_its_record(detector):
+    right = {"bytes": 1, "flag": "SF", "land": 0}
+    with pytest.raises(ValueError, match=r"'bytes' holds text: 'many' in record 3; it should be a"):
+        detector.detect([right, right, {**right, "bytes": "many"}])
+    with pytest.raises(UserError, match=r"'bytes' holds what is a list: \[1\] in record 2; it"):
+        detector.detect(pd.DataFrame([right, {**right, "bytes": [1]}]))
+
+
+@pytest.mark.parametrize("dtype", ["datetime64[ns]", "datetime64[us]", "timedelta64[ns]"])
+def test_times_are_no_numbers(detector, dtype):
+    with pytest.raises(UserError, match="'bytes' holds times; it should hold numbers"):
+        detector.detect({**records(3), "bytes": np.zeros(3, dtype)})
 
 
 @pytest.mark.parametrize("text", ["1_000", "\u0661", "0x10"])
