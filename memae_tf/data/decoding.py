@@ -20,6 +20,8 @@ VIDEO_SUFFIXES = (
     *(".wmv", ".asf", ".flv", ".3gp", ".ogv"),
 )
 LONGEST_STEP = 10.0  # seconds from one frame to the next
+# Seconds that a server has to answer, and to send the next packet.
+TIMEOUT = 10.0
 # A container may count frames that its own edit list leaves out.
 TOLERATED_SHARE, TOLERATED_FRAMES = 0.01, 2
 # What FFmpeg calls containers that say in the beginning how long they are, and count no frames.
@@ -318,4 +320,7 @@ def pixels_of(frame, channels: int) -> np.ndarray:
 
 def reason(error: Exception) -> str:
     """What an error of FFmpeg's says."""
+    # PyAV ends by it what takes longer than its `timeout`.
+    if isinstance(error, require_av().error.ExitError):
+        return f"nothing came for {TIMEOUT:g} s"
     return getattr(error, "strerror", None) or str(error)

@@ -25,8 +25,6 @@ from memae_tf.signals import take
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
 STANDARD_INPUT = "-"
 CAMERAS = "/dev/video"
-# Seconds that a server has to answer, and to send the next packet.
-TIMEOUT = 10.0
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds between attempts to connect
 FRAMES_AHEAD = 64
 # The longest side of frames that are kept to be shown: some hundred of them wait for their scores.
@@ -164,10 +162,10 @@ class Footage:
                     f"-i {self.source} -c:v mpeg2video -q:v 2 -f mpegts - | python -m "
                     "memae_tf.score DETECTOR -"
                 )
-            return decoding.open_container(self.source, format="v4l2", timeout=TIMEOUT)
+            return decoding.open_container(self.source, format="v4l2", timeout=decoding.TIMEOUT)
         # Packets that get lost would make the picture fall apart.
         options = {"rtsp_transport": "tcp"} if self.source.startswith("rtsp") else {}
-        return decoding.open_container(self.source, options=options, timeout=TIMEOUT)
+        return decoding.open_container(self.source, options=options, timeout=decoding.TIMEOUT)
 
     def _connections(self) -> Iterator[StreamFrame]:
         """The frames of a stream, connection after connection."""

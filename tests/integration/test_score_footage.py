@@ -21,7 +21,7 @@ from commands import run_here
 from PIL import Image
 
 from memae_tf.config import FrameScoring, parse_config
-from memae_tf.data import load
+from memae_tf.data import decoding, load
 from memae_tf.data.decoding import frame_rate
 from memae_tf.evaluation.frames import score_videos
 from memae_tf.models import load_detector
@@ -302,6 +302,17 @@ def test_stream_that_drops_is_connected_again_and_ctrl_c_keeps_all(run, tmp_path
     np.testing.assert_allclose(scores[24:], scores[: len(table) - 24], rtol=1e-5)
     with av.open(str(overlay)) as container:
         assert sum(1 for _ in container.decode(video=0)) >= 24
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "http"])
+def test_server_that_is_silent(run, tmp_path, monkeypatch, scheme):
+    monkeypatch.setattr(decoding, "TIMEOUT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"{scheme}://127.0.0.1:{server.getsockname()[1]}"
+        done = run_here("score", run.path, address, "-o", tmp_path / "a.csv")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"{address}: cannot be read (")
+    assert done.stderr.endswith("nothing came for 0.5 s)\n")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
