@@ -12,7 +12,7 @@ from memae_tf.data import decoding
 from memae_tf.errors import UserError
 from memae_tf.scoring.footage import ScoredFrame
 
-# Of folders and streams, which do not say.
+# Of folders, which do not say, and where a stream starts anew.
 FRAME_RATE = 10
 # What times are counted in.
 TICK = Fraction(1, 90_000)
@@ -36,7 +36,7 @@ class Overlay:
         path: Where to write.
         threshold: Scores above it are anomalies.
         hottest: The heat of a pixel from which on it is as hot as it gets.
-        rate: Frames a second; `None` is 10. Those of a file are as far apart as they are there.
+        rate: Frames a second; `None` is 10. Those that have a clock are as far apart as it says.
 
     Raises:
         UserError: If the name does not end in .mp4.
@@ -51,7 +51,7 @@ class Overlay:
         self._rate = Fraction(rate or FRAME_RATE).limit_denominator(1000)
         self._scores: deque[float] = deque(maxlen=CURVE_FRAMES)
         # The time of the last frame, in the footage and in ticks here.
-        self._last: tuple[float | str | None, int] | None = None
+        self._last: tuple[float | None, int] | None = None
         self._container = self._stream = self._size = None
 
     def close(self) -> None:
@@ -72,17 +72,15 @@ class Overlay:
         picture = np.concatenate([picture, self._curve()])
         if scored.is_anomaly:
             picture[: self._size[0]] = _bordered(picture[: self._size[0]])
-        self._last = scored.frame.time, self._next_tick(scored.frame.time)
+        self._last = scored.frame.clock, self._next_tick(scored.frame.clock)
         self._encode(picture, self._last[1])
 
-    def _next_tick(self, time: float | str | None) -> int:
+    def _next_tick(self, time: float | None) -> int:
         """When a frame is shown. Where a clock was set, or there is none, it follows at once."""
         if self._last is None:
             return 0
         before, tick = self._last
-        step = 0.0
-        if isinstance(time, float) and isinstance(before, float):
-            step = time - before
+        step = 0.0 if time is None or before is None else time - before
         if not 0 < step <= decoding.LONGEST_STEP:
             step = 1 / self._rate
         return tick + max(1, round(step / TICK))

@@ -9,7 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from queue import Empty, Full, Queue
@@ -43,6 +43,8 @@ class StreamFrame:
         shown: uint8 (height, width, 3), in colour, with even sides of 960 at most, where it was
             asked for.
         gap: Seconds of a live stream that are missing before it; `None` where nothing is.
+        clock: Seconds by the footage's own clock, which a new connection may set; `None` where it
+            has none.
     """
 
     number: int
@@ -50,6 +52,7 @@ class StreamFrame:
     pixels: np.ndarray
     shown: np.ndarray | None
     gap: float | None = None
+    clock: float | None = None
 
 
 class Footage:
@@ -203,7 +206,7 @@ class Footage:
         shown = frame.shown
         if shown is not None:
             shown = decoding.resized(shown, _shown_size(*shown.shape[:2]))
-        return StreamFrame(number, time, pixels, shown, gap)
+        return StreamFrame(number, time, pixels, shown, gap, frame.time)
 
 
 class Ahead:
@@ -275,7 +278,7 @@ class Ahead:
                 )
             elif self._queue.empty():
                 gap = time.monotonic() - dropped_since
-                yield StreamFrame(frame.number, frame.time, frame.pixels, frame.shown, gap)
+                yield replace(frame, gap=gap)
                 dropped_since = None
 
     def _put(self, item: "StreamFrame | _End") -> None:
