@@ -10,13 +10,12 @@ import numpy as np
 from PIL import Image
 
 from memae_tf.errors import RequestError, UserError
+from memae_tf.serving.export import NUM_TOP
 
 if TYPE_CHECKING:
     # A client of a server does without TensorFlow.
     from memae_tf.layers import ClipFeaturizer
     from memae_tf.models import Detector
-
-NUM_TOP = 5
 
 Answer = dict[str, np.ndarray]
 

@@ -8,8 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from memae_tf.models import Detector
-
-NUM_TOP = 5
+from memae_tf.serving.export import NUM_TOP
 
 Tensors = dict[str, tf.Tensor]
 

@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow as tf
 
 from memae_tf.models import Detector
+from memae_tf.serving.export import NUM_TOP
 from memae_tf.serving.export.interface import (
-    NUM_TOP,
     Entry,
     Interface,
     Tensors,

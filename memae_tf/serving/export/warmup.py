@@ -8,8 +8,6 @@ import tensorflow as tf
 from memae_tf.errors import UserError
 from memae_tf.serving.export.saved_model import CLASSIFY, PREDICT, Signature
 
-REQUESTS = Path("assets.extra") / "tf_serving_warmup_requests"
-
 
 def require_protocol() -> None:
     """Imports the messages of TensorFlow Serving's protocol.
@@ -28,7 +26,9 @@ def require_protocol() -> None:
 
 def write(signatures: dict[str, Signature], directory: Path) -> None:
     """Writes a request with the sample of every signature into a SavedModel's directory."""
-    path = directory / REQUESTS
+    from memae_tf.serving.server.warmup_replay import FILE
+
+    path = directory / FILE
     path.parent.mkdir(exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for name, signature in signatures.items():
@@ -52,48 +52,38 @@ def _log(name: str, signature: Signature):
     return log
 
 
-def replay(directory: Path) -> dict[str, dict[str, np.ndarray]]:
-    """Loads a SavedModel as the model server does and runs its warm-up requests.
+def replay(directory: Path) -> dict[str, object]:
+    """Loads a SavedModel and runs its warm-up requests, as a server does.
 
     Returns:
-        The outputs by signature.
+        The answers by signature, those to Predict as outputs by alias.
 
     Raises:
-        RuntimeError: If a request is for no signature, or an output has not one value a sample.
-        tf.errors.OpError: If a request fails.
+        ServingError: If a request fails.
+        RuntimeError: If an output has not one value a sample.
     """
-    logs = list(tf.data.TFRecordDataset(str(directory / REQUESTS)).as_numpy_iterator())
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], str(directory))
-        return dict(_run(session, meta_graph.signature_def, log) for log in logs)
+    from memae_tf.serving.server import warmup_replay
+    from memae_tf.serving.server.servable import Servable
+
+    servable, answers = Servable(directory), {}
+    try:
+        for log in warmup_replay.requests(servable):
+            request = getattr(log, log.WhichOneof("log_type")).request
+            answer = warmup_replay.replay(servable, log)
+            if log.HasField("predict_log"):
+                _check_batch(request, answer)
+            answers[request.model_spec.signature_name] = answer
+    finally:
+        servable.close()
+    return answers
 
 
-def _run(session, definitions, serialized: bytes) -> tuple[str, dict[str, np.ndarray]]:
-    name, inputs = _request(serialized)
-    if name not in definitions:
-        raise RuntimeError(f"a warm-up request is for a signature that is not there: {name}")
-    definition = definitions[name]
-    feeds = {definition.inputs[alias].name: values for alias, values in inputs.items()}
-    fetches = {alias: tensor.name for alias, tensor in definition.outputs.items()}
-    outputs = session.run(fetches, feeds)
-    batch = len(next(iter(inputs.values())))
+def _check_batch(request, outputs: dict[str, np.ndarray]) -> None:
+    """One value a sample, so that servers can put requests together; Predict itself takes any."""
+    batch = next(iter(request.inputs.values())).tensor_shape.dim[0].size
     for alias, values in outputs.items():
         if values.shape[:1] != (batch,):
             raise RuntimeError(
-                f"signature {name}: output {alias} has the shape {values.shape} for {batch} samples"
+                f"signature {request.model_spec.signature_name}: output {alias} has the shape "
+                f"{values.shape} for {batch} samples"
             )
-    return name, outputs
-
-
-def _request(serialized: bytes) -> tuple[str, dict[str, np.ndarray]]:
-    """The signature that a PredictionLog is for, and the inputs."""
-    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
-
-    log = PredictionLog.FromString(serialized)
-    request = getattr(log, log.WhichOneof("log_type")).request
-    if log.HasField("predict_log"):
-        inputs = {alias: tf.make_ndarray(tensor) for alias, tensor in request.inputs.items()}
-    else:
-        examples = request.input.example_list.examples
-        inputs = {"inputs": np.array([e.SerializeToString() for e in examples], object)}
-    return request.model_spec.signature_name, inputs

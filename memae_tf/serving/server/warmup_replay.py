@@ -1,5 +1,6 @@
 """The requests that a version answers before it is made available."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
@@ -20,10 +21,20 @@ def has_requests(servable: Servable) -> bool:
 
 
 def warm_up(servable: Servable) -> None:
-    """Runs the requests in `assets.extra`.
+    """Runs the requests that a version brings.
 
     Raises:
         ServingError: If one fails, cannot be read, or is of a kind that cannot be replayed.
+    """
+    for log in requests(servable):
+        replay(servable, log)
+
+
+def requests(servable: Servable) -> Iterator[prediction_log_pb2.PredictionLog]:
+    """The warm-up requests of a version.
+
+    Raises:
+        ServingError: If one cannot be read, or they are too many.
     """
     path = Path(servable.path) / FILE
     try:
@@ -33,32 +44,33 @@ def warm_up(servable: Servable) -> None:
                 raise invalid_argument(
                     f"Number of warmup records exceeds the maximum ({MAX_REQUESTS}) at {path}"
                 )
-            replay(servable, _parse(record, path))
+            yield _parse(record, path)
     except tf.errors.DataLossError as error:
         raise invalid_argument(
             f"Failed to read warmup record: {error.message} Please verify your data: {path}"
         ) from error
 
 
-def replay(servable: Servable, log: prediction_log_pb2.PredictionLog) -> None:
+def replay(servable: Servable, log: prediction_log_pb2.PredictionLog) -> object:
     """Answers the request in a log as if a client had sent it."""
     kind = log.WhichOneof("log_type")
     if kind == "predict_log":
         request = log.predict_log.request
-        servable.predict(
+        return servable.predict(
             request.model_spec.signature_name, request.inputs, list(request.output_filter)
         )
-    elif kind == "classify_log":
+    if kind == "classify_log":
         request = log.classify_log.request
-        servable.classify(request.model_spec.signature_name, serialized_examples(request.input))
-    elif kind == "regress_log":
+        examples = serialized_examples(request.input)
+        return servable.classify(request.model_spec.signature_name, examples)
+    if kind == "regress_log":
         request = log.regress_log.request
-        servable.regress(request.model_spec.signature_name, serialized_examples(request.input))
-    elif kind == "multi_inference_log":
+        examples = serialized_examples(request.input)
+        return servable.regress(request.model_spec.signature_name, examples)
+    if kind == "multi_inference_log":
         request = log.multi_inference_log.request
-        servable.infer(inference_tasks(request.tasks), serialized_examples(request.input))
-    else:
-        raise invalid_argument(f"Unsupported log_type for warmup: {kind or 'none'}")
+        return servable.infer(inference_tasks(request.tasks), serialized_examples(request.input))
+    raise invalid_argument(f"Unsupported log_type for warmup: {kind or 'none'}")
 
 
 def _parse(record: bytes, path: Path) -> prediction_log_pb2.PredictionLog:
