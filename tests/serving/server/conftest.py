@@ -1,58 +1,5 @@
-"""Servers and clients for the tests of the embedded server."""
-
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+"""The embedded server is an extra."""
 
 import pytest
 
 pytest.importorskip("tensorflow_serving.apis")
-
-import served_models
-from small_detectors import traffic_detector
-
-from memae_tf.models import Detector
-from memae_tf.serving.export.publication import Source, publish
-from memae_tf.serving.server.config import ModelConfig
-from memae_tf.serving.server.model_server import ModelServer, ServerOptions
-
-
-@pytest.fixture(scope="session")
-def everything(tmp_path_factory) -> ModelConfig:
-    base = tmp_path_factory.mktemp("everything")
-    served_models.Everything().save(base / "1")
-    return ModelConfig("everything", str(base))
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., ModelServer]]:
-    """Starts servers on free ports that poll only when they are told to."""
-    servers = []
-
-    def start(*models: ModelConfig, **options) -> ModelServer:
-        chosen = {"grpc_port": 0, "rest_port": 0, "poll_seconds": 0, "retry_seconds": 0, **options}
-        server = ModelServer(models, ServerOptions(**chosen))
-        servers.append(server)
-        server.start()
-        return server
-
-    yield start
-    for server in servers:
-        server.stop()
-
-
-@dataclass
-class Traffic:
-    """A detector of traffic, and a server of what it was exported to."""
-
-    detector: Detector
-    server: ModelServer
-
-
-@pytest.fixture(scope="session")
-def traffic(tmp_path_factory) -> Iterator[Traffic]:
-    detector = traffic_detector()
-    base = tmp_path_factory.mktemp("traffic")
-    publish(Source(detector), base)
-    config = ModelConfig("traffic", str(base), labels={"stable": 1})
-    with ModelServer([config], ServerOptions(grpc_port=0, rest_port=0)) as server:
-        yield Traffic(detector, server)

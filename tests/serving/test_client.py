@@ -7,10 +7,13 @@ import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import clients
 import numpy as np
 import pandas as pd
 import pytest
+
+pytest.importorskip("tensorflow_serving.apis")
+
+import clients
 from hypothesis import given
 from hypothesis import strategies as st
 from served_models import publish

@@ -43,7 +43,7 @@ def wait_until(predicate: Callable[[], bool], seconds: float = 60) -> bool:
     return True
 
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "memae_tf.serve"]
 
 
