@@ -74,6 +74,8 @@ setup(
             *IMAGES,
             *VIDEO,
             "pyarrow>=15",
+            # Tables that are compressed with it.
+            "zstandard",
             *SERVING,
             "tf2onnx>=1.17",
             "onnxruntime>=1.18",

@@ -46,7 +46,8 @@ def table(path: Path) -> pd.DataFrame:
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
         try:
-            table = pd.read_csv(path, index_col=False, low_memory=False, **OPTIONS)
+            with opened(path) as text:
+                table = pd.read_csv(text, index_col=False, low_memory=False, **OPTIONS)
         except pd.errors.ParserWarning:
             raise UserError(f"{path}: records have more cells than the header has names") from None
         except pd.errors.ParserError:
@@ -64,7 +65,8 @@ def table(path: Path) -> pd.DataFrame:
 def cells(path: Path, column: str) -> pd.Series:
     """A column as text, NaN where it is empty."""
     place = _header(path).index(column)
-    return pd.read_csv(path, usecols=[place], dtype=str, **OPTIONS).iloc[:, 0]
+    with opened(path) as text:
+        return pd.read_csv(text, usecols=[place], dtype=str, **OPTIONS).iloc[:, 0]
 
 
 def _header(path: Path) -> list[str]:

@@ -10,7 +10,7 @@ import os
 import select
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -36,13 +36,51 @@ def opened(path: Path) -> contextlib.AbstractContextManager:
         case ".xz":
             return lzma.open(path, "rt", **text)
         case ".zst":
-            import zstandard
-
-            return zstandard.open(path, "rt", **text)
+            return io.TextIOWrapper(io.BufferedReader(_Bytes(_decompressed(path))), **text)
         case ".zip":
             return _opened_zip(path, text)
         case _:
             return path.open(**text)
+
+
+def _decompressed(path: Path) -> Generator[bytes, None, None]:
+    """What a Zstandard file holds; the package's own readers take one that is cut off as whole."""
+    import zstandard
+
+    decompressor, frame = zstandard.ZstdDecompressor(), None
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            while block:
+                frame = frame or decompressor.decompressobj()
+                yield frame.decompress(block)
+                block, frame = (frame.unused_data, None) if frame.eof else (b"", frame)
+    if frame is not None:
+        raise EOFError("Compressed file ended before the end of its last frame")
+
+
+class _Bytes(io.RawIOBase):
+    """Blocks of bytes as a file."""
+
+    def __init__(self, blocks: Generator[bytes, None, None]):
+        self._blocks = blocks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        while not self._rest:
+            block = next(self._blocks, None)
+            if block is None:
+                return 0
+            self._rest = memoryview(block)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+    def close(self) -> None:
+        self._blocks.close()
+        super().close()
 
 
 @contextlib.contextmanager

@@ -1,6 +1,9 @@
 """Batches of CSV files: lines that pandas reads mean what they would mean to Python's csv."""
 
+import bz2
 import csv
+import gzip
+import lzma
 import os
 import sys
 import threading
@@ -13,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from memae_tf.errors import UserError
-from memae_tf.tables import as_numbers, lines, read_batches, stray_text
+from memae_tf.tables import as_numbers, lines, read_batches, read_table, stray_text
 
 DTYPES = {"number": "float32", "word": "string"}
 NUMBERS = ["0", "01", "1.50", "1e5", "1e400", "-inf", "Infinity", "1.5e-320", "9" * 25, "2.5 "]
@@ -162,3 +165,42 @@ def test_a_file_that_is_compressed_by_name_alone(tmp_path):
     (tmp_path / "a.csv.zst").write_text("label,number,word\na,1,b\n")
     with pytest.raises(UserError, match=r"a.csv.zst: is damaged, cut off or of another format"):
         next(read_batches(tmp_path / "a.csv.zst", 8, DTYPES))
+
+
+@pytest.fixture(params=["gz", "bz2", "xz", "zst"])
+def compressed(request, tmp_path):
+    """A path, and two records of some digits that do not compress, under a header, by its name."""
+    digits = "".join(map(str, np.random.default_rng(0).integers(10, size=200_000)))
+    text = f"label,number,word\n{digits[:100_000]},1,a\n{digits[100_000:]},2,b\n".encode()
+    if request.param == "zst":
+        zstandard = pytest.importorskip("zstandard")
+        # Each line in a block of its own, so that a file that is cut off may end with a record.
+        frame = zstandard.ZstdCompressor(write_content_size=False).compressobj()
+        blocks = [
+            frame.compress(line) + frame.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+            for line in text.splitlines(keepends=True)
+        ]
+        content = b"".join(blocks) + frame.flush()
+    else:
+        content = {"gz": gzip, "bz2": bz2, "xz": lzma}[request.param].compress(text)
+    return tmp_path / f"a.csv.{request.param}", content
+
+
+READERS = [lambda path: [read_table(path)], lambda path: list(read_batches(path, 1, DTYPES))]
+
+
+@pytest.mark.parametrize("read", READERS, ids=["table", "batches"])
+@pytest.mark.parametrize("missing", [1, 3, 60_000])
+def test_a_compressed_file_that_is_cut_off(compressed, read, missing):
+    path, content = compressed
+    path.write_bytes(content[:-missing])
+    with pytest.raises(UserError, match=rf"{path.name}: is damaged, cut off or of another format"):
+        read(path)
+
+
+@pytest.mark.parametrize("read", READERS, ids=["table", "batches"])
+def test_compressed_files_that_were_joined(compressed, read):
+    """As gzip and zstd read them: the header of the second one is a record."""
+    path, content = compressed
+    path.write_bytes(content + content)
+    assert pd.concat(read(path))["word"].tolist() == ["a", "b", "word", "a", "b"]
