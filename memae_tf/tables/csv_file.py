@@ -249,6 +249,11 @@ def _naming_lines(name: Path | str, lines: _Lines) -> Iterator[None]:
     try:
         yield
     except csv.Error as error:
+        if "field limit" in str(error):
+            raise UserError(
+                f"{name}: line {lines.number} goes on with a cell of more than "
+                f"{csv.field_size_limit():,} characters; is a quote in it, or before, not closed?"
+            ) from None
         raise UserError(f"{name}: line {lines.number} is no CSV ({error})") from None
 
 

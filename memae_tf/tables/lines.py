@@ -95,15 +95,17 @@ def _opened_zip(path: Path, text: dict[str, str]) -> Iterator[TextIO]:
 
 def _arriving(descriptor: int) -> Iterator[str]:
     """Lines of text as they come; an empty one where the next is not there yet."""
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    utf8 = codecs.getincrementaldecoder("utf-8-sig")()
+    # It keeps the halves of a line's end together, as files do when they are opened.
+    decoder = io.IncrementalNewlineDecoder(utf8, translate=False)
     rest = ""
     while block := os.read(descriptor, BLOCK):
-        *lines, rest = (rest + decoder.decode(block)).split("\n")
-        for line in lines:
-            yield f"{line}\n"
+        lines = [*io.StringIO(rest + decoder.decode(block), newline="")]
+        rest = lines.pop() if lines and not lines[-1].endswith(("\n", "\r")) else ""
+        yield from lines
         if _pauses(descriptor):
             yield ""
-    yield rest + decoder.decode(b"", final=True)
+    yield from io.StringIO(rest + decoder.decode(b"", final=True), newline="")
 
 
 def _pauses(descriptor: int) -> bool:

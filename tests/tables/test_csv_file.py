@@ -146,6 +146,27 @@ def test_standard_input_in_parts(monkeypatch):
             next(batches)
 
 
+@pytest.mark.parametrize("size", [1, 2, 5, 2**16])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_standard_input_has_the_line_ends_of_files(monkeypatch, tmp_path, end, size):
+    """Wherever what comes is parted; within quotes they stay what they are."""
+    records = ["label,number,word", "a,1,é", f'b,2,"one{end}two"', "c,3,x"]
+    (tmp_path / "a.csv").write_text(end.join(records), newline="")
+    monkeypatch.setattr(lines, "BLOCK", size)
+    with (tmp_path / "a.csv").open() as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        arrived = pd.concat(read_batches(Path("-"), 10, DTYPES))
+    assert arrived["word"].tolist() == ["é", f"one{end}two", "x"]
+    pd.testing.assert_frame_equal(arrived, next(read_batches(tmp_path / "a.csv", 10, DTYPES)))
+
+
+def test_a_cell_that_goes_on_and_on(tmp_path):
+    rest = "x,1,a\n" * 30_000
+    (tmp_path / "a.csv").write_text(f'label,number,word\na,1,"b\n{rest}')
+    with pytest.raises(UserError, match=r"line \d+ goes on with a cell of more than 131,072 char"):
+        next(read_batches(tmp_path / "a.csv", 8, DTYPES))
+
+
 def test_a_large_file_with_quotes(tmp_path):
     """Each of its blocks is read by csv."""
     rows = [("a", str(number), f"w{number % 7}") for number in range(20_000)]
