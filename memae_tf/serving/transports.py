@@ -25,6 +25,8 @@ Tensors = dict[str, np.ndarray]
 SIGNATURE_DEF = "signature_def"
 # How soon gRPC may dial a server again that was not there; its own default is a second and more.
 RECONNECT_MILLISECONDS = 100
+# What gRPC says, as UNAVAILABLE, of a server that speaks something else; that does not pass.
+NO_GRPC = ("Trying to connect an http1.x server", "Failed parsing HTTP/2")
 CHUNK_BYTES = 2**20
 # What the statuses of the REST API stand for, where several codes share one the likeliest.
 HTTP_CODES = {
@@ -152,6 +154,9 @@ class GrpcTransport:
         try:
             return method(request, timeout=seconds)
         except self._error as error:
+            if any(words in (error.details() or "") for words in NO_GRPC):
+                message = "what answers is not gRPC; is this the REST port (http://...)?"
+                raise ServingError(Code.UNIMPLEMENTED, message) from error
             raise ServingError(Code(error.code().value[0]), error.details() or "") from error
 
 

@@ -528,9 +528,15 @@ def test_other_answers_are_not_asked_for_again(answer, error, code, message):
 
 
 def test_wrong_port(traffic):
-    with Client(f"http://{traffic.server.grpc_address}", "traffic", retries=0) as client:
-        message = refused(RequestError, "UNIMPLEMENTED", client.status)
-    assert "is this the gRPC port?" in message
+    rest_port = traffic.server.rest_address.removeprefix("http://")
+    for address, port in (
+        (f"http://{traffic.server.grpc_address}", "is this the gRPC port?"),
+        (rest_port, "is this the REST port (http://...)?"),
+    ):
+        # It is not tried again.
+        with on_retry(lambda: None) as retries, Client(address, "traffic") as client:
+            assert port in refused(RequestError, "UNIMPLEMENTED", client.status)
+        assert retries == []
 
 
 # sizes
