@@ -49,9 +49,9 @@ class Monitor:
     """Writes losses, speed, and what the memory does after every epoch.
 
     Scalars and histograms are written every time. Pictures and tables take some tenths of a second
-    and are written after the epochs 1, 2, 4, 8, ... and after the last one: the addressing as a
-    heat map, inputs beside their reconstructions, and what the slots decode to. At the end come
-    slots and encodings for the projector.
+    and are written after the epochs 1, 2, 4, 8, ..., or the first ones written since, and after the
+    last one: the addressing as a heat map, inputs beside their reconstructions, and what the slots
+    decode to. At the end come slots and encodings for the projector.
 
     All of it looks at up to 4,096 training samples, the same ones every time; at fewer where they
     are large or have many queries. Images (height, width, channels) and clips (frames, height,
@@ -87,7 +87,7 @@ class Monitor:
     @np.errstate(over="ignore", invalid="ignore")
     def write(self, epoch: dict) -> None:
         """Writes one entry of the history; its `epoch`, from 1, is the step."""
-        self.epoch = epoch["epoch"]
+        before, self.epoch = self.epoch, epoch["epoch"]
         with self.writer.as_default(step=self.epoch):
             for key, tag in SCALARS.items():
                 if key in epoch:
@@ -95,8 +95,8 @@ class Monitor:
             addressing = self._addressing()
             if addressing is not None:
                 self._show_health(addressing)
-            # Powers of 2.
-            if self.epoch & (self.epoch - 1) == 0:
+            # A power of 2 has come since the epoch that was written before.
+            if self.epoch.bit_length() > before.bit_length():
                 self._show(addressing)
         self.writer.flush()
 

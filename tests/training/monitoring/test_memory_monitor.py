@@ -25,11 +25,20 @@ def make(memory=None, **arguments) -> MemAE:
     return model
 
 
-def scalars(directory, tag: str) -> dict[int, float]:
+def events(directory, tag: str) -> list:
     accumulator = EventAccumulator(str(directory), size_guidance={"tensors": 0})
     accumulator.Reload()
-    events = accumulator.Tensors(tag)
-    return {event.step: float(tf.make_ndarray(event.tensor_proto)) for event in events}
+    return accumulator.Tensors(tag)
+
+
+def scalars(directory, tag: str) -> dict[int, float]:
+    return {
+        event.step: float(tf.make_ndarray(event.tensor_proto)) for event in events(directory, tag)
+    }
+
+
+def steps(directory, tag: str) -> list[int]:
+    return [event.step for event in events(directory, tag)]
 
 
 def test_it_is_public():
@@ -69,6 +78,12 @@ def test_a_data_frame(tmp_path):
 def test_every_second_epoch_and_the_last(tmp_path):
     make().fit(X, epochs=5, verbose=0, callbacks=[MemoryMonitor(tmp_path, X, every=2)])
     assert list(scalars(tmp_path, "loss/total")) == [2, 4, 5]
+
+
+def test_pictures_come_at_doubling_epochs_whatever_is_written(tmp_path):
+    """Of 3, 6, 9, 12, 15 and 18 none is a power of 2."""
+    make().fit(X, epochs=18, verbose=0, callbacks=[MemoryMonitor(tmp_path, X, every=3)])
+    assert steps(tmp_path, "addressing/heat_map") == [3, 6, 9, 18]
 
 
 def test_learning_rate_of_a_schedule(tmp_path):
