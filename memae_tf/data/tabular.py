@@ -249,7 +249,7 @@ def _test_files(
     table, files = read_tables(config.test, config.drop)
     missing = [name for name in columns if name not in table]
     if missing:
-        raise missing_column(files, missing, f"{train_files} has", list(table))
+        raise missing_column(files, missing, f"{train_files} has", list(table), columns)
     labels = _labels(config, table, files, is_tested=True)
     if labels is None:
         raise UserError(f"data.test={files}: needs data.label, the column with its labels")

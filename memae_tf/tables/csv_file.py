@@ -161,7 +161,7 @@ def _names(
         lines.give_back(taken)
         return [*layout, *(f"column {n + 1}" for n in range(len(layout), len(cells)))]
     names = stripped(name, cells)
-    if wanted and not set(wanted) & set(names):
+    if wanted and not {*map(str.casefold, wanted)} & {*map(str.casefold, names)}:
         # To list its cells as columns would hide that it is, most likely, a record.
         raise UserError(
             f"{name}: the first line ({listed(names, 3)}) names none of the columns that the "

@@ -1,8 +1,10 @@
 """The names of a table's columns, and what may be wrong with them."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from memae_tf.errors import UserError
 
@@ -49,22 +51,33 @@ def require_once(
     raise UserError(f"{path}: has the column '{repeated[0]}' twice; {advice}")
 
 
-def require_header(path: Path | str, names: Sequence[str]) -> None:
+def require_header(path: Path | str, table: pd.DataFrame) -> None:
     """Refuses a first line that is no header.
 
     Raises:
-        UserError: If most names are numbers.
+        UserError: If most names are numbers, or some are and another comes again below itself.
     """
+    names = list(table.columns)
+    numbers = [name for name in names if reads_as_number(name)]
     # Numbers that are counted or are years may well be names.
-    numbers = [name for name in names if reads_as_number(name) and not name.isdecimal()]
-    if len(numbers) * 2 > len(names):
+    odd = [name for name in numbers if not name.isdecimal()]
+    if len(odd) * 2 > len(names) or (numbers and _comes_again(table, numbers)):
         raise UserError(
             f"{path}: the first line looks like a record ({', '.join(names[:3])}, ...); it should "
             "be a header, with the names of the columns"
         )
 
 
-def require_columns(path: Path | str, wanted: Iterable[str], names: Sequence[str]) -> None:
+def _comes_again(table: pd.DataFrame, numbers: Collection[str]) -> bool:
+    """Whether a name that is no number is a cell of its own column, as a category is."""
+    return any(
+        (cells == name).any()
+        for name, cells in table.items()
+        if name not in numbers and not pd.api.types.is_numeric_dtype(cells)
+    )
+
+
+def require_columns(path: Path | str, wanted: Collection[str], names: Sequence[str]) -> None:
     """Refuses a table without the columns of a detector.
 
     Raises:
@@ -72,7 +85,7 @@ def require_columns(path: Path | str, wanted: Iterable[str], names: Sequence[str
     """
     missing = [name for name in wanted if name not in names]
     if missing:
-        raise missing_column(path, missing, "the detector takes", names)
+        raise missing_column(path, missing, "the detector takes", names, wanted)
 
 
 def reads_as_number(text: str) -> bool:
@@ -85,20 +98,33 @@ def reads_as_number(text: str) -> bool:
 
 
 def missing_column(
-    path: Path | str, columns: Sequence[str], needed_by: str, names: Sequence[str]
+    path: Path | str,
+    columns: Sequence[str],
+    needed_by: str,
+    names: Sequence[str],
+    wanted: Collection[str] = (),
 ) -> UserError:
-    """The error of columns that are not there; `needed_by` names what has them."""
+    """The error of columns that are not there.
+
+    Args:
+        path: Of the table.
+        columns: What it lacks.
+        needed_by: What has them, and a verb.
+        names: Its columns.
+        wanted: Those of them that were not meant by another name, as they are needed themselves.
+    """
     first, *others = columns
-    more = f" (and not {listed(others)})" if others else ""
+    more = f" (nor {listed(others)})" if others else ""
     return UserError(
-        f"{path}: has no column '{first}', which {needed_by}{near(first, names)}{more}"
+        f"{path}: has no column '{first}'{more}, which {needed_by}{near(first, names, wanted)}"
     )
 
 
-def near(name: str, names: Sequence[str]) -> str:
-    """Which column may have been meant by a name that is not there."""
-    close = difflib.get_close_matches(name, names, 1, 0.6)
-    return f"; did you mean '{close[0]}'?" if close else f"; it has {listed(names)}"
+def near(name: str, names: Sequence[str], wanted: Collection[str] = ()) -> str:
+    """Which column may have been meant by a name that is not there, other than the wanted ones."""
+    free = {other.casefold(): other for other in names if other not in wanted}
+    close = difflib.get_close_matches(name.casefold(), free, 1, 0.6)
+    return f"; did you mean '{free[close[0]]}'?" if close else f"; it has {listed(names)}"
 
 
 def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:

@@ -37,7 +37,7 @@ def read_tables(
         for (path, table), (whose, model) in ((other, first), (first, other)):
             missing = [n for n in model if n not in table and n not in unwanted]
             if missing:
-                raise missing_column(path, missing, f"{whose} has", list(table))
+                raise missing_column(path, missing, f"{whose} has", list(table), list(model))
     starts = itertools.accumulate(map(len, tables[:-1]), initial=0)
     return pd.concat(tables, ignore_index=True), Files(tuple(paths), tuple(starts))
 
@@ -59,7 +59,7 @@ def read_table(path: Path, unwanted: Collection[str] = ()) -> pd.DataFrame:
     table.columns = stripped(path, table.columns)
     once = [name for name in table.columns if name not in unwanted]
     require_once(path, once, "rename or delete one, or leave both out with data.drop")
-    require_header(path, table.columns)
+    require_header(path, table)
     if len(table) == 0:
         raise no_records(path)
     return table.loc[:, ~(table.columns.duplicated() & table.columns.isin(list(unwanted)))]

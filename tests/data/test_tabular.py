@@ -587,8 +587,8 @@ def test_of_many_columns_some_are_named_and_the_others_counted(tmp_path):
     assert user_error(path, label="qqq").endswith("'qqq'; it has " + some("x", 20) + " and 3 more")
     other = write(tmp_path / "b.csv", "y,z", "1,2")
     assert user_error([path, other]) == (
-        f"{other}: has no column 'x0', which {path} has; it has y, z (and not "
-        f"{some('x', 21)[4:]} and 2 more)"
+        f"{other}: has no column 'x0' (nor {some('x', 21)[4:]} and 2 more), which {path} has; it "
+        "has y, z"
     )
 
 
@@ -623,6 +623,22 @@ def test_a_test_file_that_lacks_a_column_is_named(tmp_path):
         user_error(train, label="label", test=test),
         f"{test}: has no column 'bytes', which {train} has; did you mean 'byte'?",
     )
+
+
+def test_years_may_be_names_beside_words(tmp_path):
+    path = write(tmp_path / "a.csv", "country,2019,2020", "fr,1,2", "de,3,4", "fr,2,5")
+    assert set(load(path).featurizer.field_names) == {"country", "2019", "2020"}
+
+
+def test_a_column_that_is_there_itself_was_not_meant_by_another_name(tmp_path):
+    train = write(tmp_path / "train.csv", "flow bytes,TotBytes,label", "1,2,normal", "2,3,normal")
+    test = write(tmp_path / "test.csv", "flow bytes,totbytes,label", "1,2,normal", "2,3,odd")
+    assert_says(
+        user_error(train, label="label", test=test),
+        f"{test}: has no column 'TotBytes', which {train} has; did you mean 'totbytes'?",
+    )
+    write(test, "flow bytes,label", "1,normal", "2,odd")
+    assert_says(user_error(train, label="label", test=test), "has; it has flow bytes, label")
 
 
 def test_a_test_file_without_the_label_column_is_named(tmp_path):
@@ -957,6 +973,7 @@ def test_a_repeated_column_may_be_left_out(tmp_path):
     ("lines", "says"),
     [
         (["0.25,0.75,tcp", "0.5,0.5,udp"], "the first line looks like a record (0.25, 0.75, tcp"),
+        (["-0.1,80,tcp", "0.5,53,udp", "1,80,tcp"], "the first line looks like a record (-0.1, 80"),
         (["0,0,tcp", "1,2,udp"], "the first line should be a header"),
         (["#separator \\x09", "#fields\tts\tuid"], "is a log of Zeek"),
     ],

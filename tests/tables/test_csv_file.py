@@ -109,6 +109,16 @@ def test_what_is_wrong_is_named_by_its_line(tmp_path, line, message, size):
     assert message in str(caught.value)
 
 
+def test_a_header_in_other_case_is_one(tmp_path):
+    (tmp_path / "a.csv").write_text("NUMBER,WORD\n1,tcp\n")
+    with pytest.raises(UserError) as caught:
+        list(read_batches(tmp_path / "a.csv", 8, DTYPES))
+    assert str(caught.value) == (
+        f"{tmp_path / 'a.csv'}: has no column 'number' (nor word), which the detector takes; did "
+        "you mean 'NUMBER'?"
+    )
+
+
 def test_a_first_line_without_any_of_the_columns_should_be_a_header(tmp_path):
     (tmp_path / "a.csv").write_text("f-0,2026-01-01,0,tcp\nf-1,2026-01-01,3,udp\n")
     with pytest.raises(UserError) as caught:
