@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from memae_tf import __version__
 from memae_tf.baselines import build_baseline
-from memae_tf.config import Config, ModelSection, TrainingConfig, essence
+from memae_tf.config import Config, KDDCup99Data, ModelSection, TrainingConfig, essence
 from memae_tf.data import Dataset, load
 from memae_tf.data.clips import Clips
 from memae_tf.data.dataset import Samples, count, fingerprint, take
@@ -360,8 +360,12 @@ def require_same_data(
     """
     if not run.data.exists():
         return
+    data = config.data
+    if isinstance(data, KDDCup99Data) and not run.read_json(run.data)["simulated"]:
+        # What stands in for data that are gone is no other data.
+        data = data.model_copy(update={"fallback": "none"})
     try:
-        dataset = load(config.data, config.training.seed, partial(on_videos, "ready"))
+        dataset = load(data, config.training.seed, partial(on_videos, "ready"))
     except UserError as error:
         # The run is what it is without them.
         warnings.warn(f"{run.path}: its data can no longer be compared ({error})", stacklevel=2)

@@ -99,21 +99,6 @@ def test_max_records_takes_a_random_part_of_the_real_set(data_dir):
 # without the set and without a network
 
 
-@pytest.fixture
-def offline(tmp_path, monkeypatch):
-    """A data folder without the set, on a machine where no download can succeed."""
-    directory = tmp_path / "data"
-    directory.mkdir()
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    for name in ("no_proxy", "NO_PROXY", "MEMAE_DATA_DIR"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path / "sklearn"))
-    kddcup99.fetch.cache_clear()
-    yield directory
-    kddcup99.fetch.cache_clear()
-
-
 def user_error(directory, **settings):
     with pytest.raises(UserError) as caught:
         load(directory, **settings)

@@ -115,6 +115,17 @@ def test_evaluate_of_other_data_or_without_history_changes_nothing(workdir, tmp_
     assert (copy / "metrics.json").read_text() == before
 
 
+def test_a_finished_run_whose_data_are_gone_is_finished(workdir, tmp_path, offline):
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    known = json.loads((copy / "data.json").read_text())
+    (copy / "data.json").write_text(json.dumps({**known, "simulated": False}))
+    result = run_here("train", CONFIG, "--workdir", copy, *SMALL, f"data.dir={offline}")
+    assert result.returncode == 0, result.stderr
+    assert "is finished already." in result.stdout
+    assert "its data can no longer be compared (data: KDDCUP99 is not on this" in result.stderr
+    assert "SIMULATED" not in result.stderr
+
+
 def test_evaluate_of_no_run(tmp_path):
     result = run("evaluate", tmp_path)
     assert result.returncode == 2
