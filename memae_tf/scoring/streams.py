@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from queue import Empty, Full, Queue
 
@@ -123,7 +123,7 @@ class Footage:
         count = 0
         try:
             for number, frame in self._at_rate(enumerate(self._frames())):
-                yield self._prepared(number, frame, _now() if self.is_live else frame.time)
+                yield self._prepared(number, frame, _ago(0) if self.is_live else frame.time)
                 count += 1
         except DamagedVideoError as error:
             if count == 0:
@@ -172,17 +172,19 @@ class Footage:
 
     def _connections(self) -> Iterator[StreamFrame]:
         """The frames of a stream, connection after connection."""
-        numbers, last, delay = 0, None, FIRST_DELAY
+        numbers, last, clock, delay = 0, None, None, FIRST_DELAY
         while not self._closed.is_set():
             first, why = True, "it has ended"
             try:
                 for number, frame in self._at_rate(enumerate(self._frames(), start=numbers)):
                     now = time.monotonic()
+                    late = 0.0 if first else _late(now - last, clock, frame.time)
                     gap = now - last if first and last is not None else None
                     if gap is not None:
                         warnings.warn(f"{self.name}: is back after {gap:.1f} s", stacklevel=2)
-                    yield self._prepared(number, frame, _now(), gap)
-                    first, last, numbers, delay = False, now, number + 1, FIRST_DELAY
+                    yield self._prepared(number, frame, _ago(late), gap)
+                    first, numbers, delay = False, number + 1, FIRST_DELAY
+                    last, clock = now - late, frame.time
             except DamagedVideoError as error:
                 why = str(error)
             if last is None:
@@ -314,5 +316,19 @@ def _shown_size(height: int, width: int) -> tuple[int, int]:
     return tuple(max(2, round(side * scale / 2) * 2) for side in (height, width))
 
 
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+def _late(waited: float, before: float | None, clock: float | None) -> float:
+    """Seconds for which a frame lay here before it was decoded.
+
+    A decoder holds the last ones back, until nothing has come for so long that the stream has
+    dropped; by its own clock they came right behind the others.
+    """
+    # The frame before took some of the time, too.
+    if waited < 0.9 * decoding.TIMEOUT or before is None or clock is None:
+        return 0.0
+    return max(0.0, waited - (clock - before))
+
+
+def _ago(seconds: float) -> str:
+    """The time so many seconds ago."""
+    then = datetime.now(timezone.utc) - timedelta(seconds=seconds)
+    return then.isoformat(timespec="milliseconds")
