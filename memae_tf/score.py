@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -117,6 +118,7 @@ def _parser() -> Parser:
 
 def _score_records(args: argparse.Namespace, detector) -> None:
     from memae_tf.scoring import output, records
+    from memae_tf.tables import source_name
 
     lines = output.FORMATS[output.suffix_of(args.output)]
     total = anomalies = 0
@@ -126,6 +128,8 @@ def _score_records(args: argparse.Namespace, detector) -> None:
         batches = records.batches(
             Path(args.input), detector.fields, args.batch_size, detector.coded_fields
         )
+        unseen = records.UnseenCategories(detector.categories)
+        batches = unseen.watched(batches)
         for answer in detector.answers(batches, args.threshold, args.explain):
             write(lines(total + 1, answer))
             total += len(answer["score"])
@@ -134,6 +138,8 @@ def _score_records(args: argparse.Namespace, detector) -> None:
                 display.update(total, None, f"{total:,} records, {anomalies:,} anomalies")
     if args.output is not None:
         print(f"Wrote {args.output}: {total:,} records, {anomalies:,} anomalies")
+    for complaint in unseen.complaints(source_name(Path(args.input))):
+        warnings.warn(complaint, stacklevel=2)
 
 
 def _score_images(args: argparse.Namespace, detector) -> None:

@@ -41,7 +41,8 @@ class MemAE(keras.Model):
             same `entropy_weight` weighs more beside a mean.
 
     Raises:
-        ValueError: If `reduction` is not one of the two.
+        ValueError: If `reduction` is not one of the two; when it is built, if the decoder gives
+            another shape than that of the inputs; in `fit`, if `compile` was given a loss.
 
     Reference:
         - [Gong et al., 2019](https://arxiv.org/abs/1904.02639)

@@ -82,6 +82,11 @@ class LocalDetector:
         """The numeric fields of records whose numbers are categories."""
         return self.featurizer.coded_fields
 
+    @property
+    def categories(self) -> Mapping[str, list]:
+        """The categories that are known of every categorical field."""
+        return self.featurizer.categorical
+
     def answers(
         self, batches: Iterable, threshold: float | None, explain: bool = False
     ) -> Iterator[Answer]:
@@ -162,20 +167,32 @@ class ServedDetector:
         self._client.close()
 
     @cached_property
-    def coded_fields(self) -> list[str]:
-        """The numeric fields of records whose numbers are categories."""
+    def _feature_names(self) -> list[str] | None:
+        """A name for every feature of a record; `None` in exports of former versions."""
         try:
-            features = self._client.describe()["input"]["feature_names"]
+            return self._client.describe()["input"]["feature_names"]
         except RequestError as error:
             if "has no signature" not in str(error):
                 raise
-            # An export of a former version.
-            return []
-        return [
-            name
-            for name, dtype in self.fields.items()
-            if dtype == "float32" and name not in features
-        ]
+            return None
+
+    @cached_property
+    def coded_fields(self) -> list[str]:
+        """The numeric fields of records whose numbers are categories."""
+        return [field for field in self.categories if self.fields[field] == "float32"]
+
+    @cached_property
+    def categories(self) -> Mapping[str, list]:
+        """The categories that are known of every categorical field."""
+        names = self._feature_names
+        if names is None:
+            return {}
+        known = {}
+        for field, dtype in self.fields.items():
+            if field not in names:
+                start, kind = f"{field}=", float if dtype == "float32" else str
+                known[field] = [kind(n.removeprefix(start)) for n in names if n.startswith(start)]
+        return known
 
     @cached_property
     def featurizer(self) -> "ClipFeaturizer":

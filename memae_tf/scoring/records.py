@@ -1,7 +1,7 @@
 """Records in CSV and Parquet files, as the batches that a detector is asked about."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -10,6 +10,9 @@ import pandas as pd
 
 from memae_tf import tables
 from memae_tf.columns import word
+
+# Known categories that a message lists, at most.
+MOST_NAMED = 5
 
 
 def batches(
@@ -41,6 +44,49 @@ def batches(
             field: _column(name, table, field, dtype, field in categories)
             for field, dtype in fields.items()
         }
+
+
+class UnseenCategories:
+    """Counts the records whose categories are not among those that a detector knows.
+
+    Args:
+        known: The categories of every categorical field.
+    """
+
+    def __init__(self, known: Mapping[str, Sequence]):
+        self._known = known
+        self._counts = {field: [0, 0] for field in known}
+        self._examples: dict[str, object] = {}
+
+    def watched(self, batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+        """Batches as `batches` gives them, counted on their way."""
+        for batch in batches:
+            for field, known in self._known.items():
+                self._count(field, batch[field], known)
+            yield batch
+
+    def _count(self, field: str, values: np.ndarray, known: Sequence) -> None:
+        present = ~np.isnan(values) if values.dtype.kind == "f" else values != ""
+        unseen = present & ~pd.Series(values).isin(known).to_numpy()
+        self._counts[field][0] += int(unseen.sum())
+        self._counts[field][1] += int(present.sum())
+        if unseen.any():
+            self._examples.setdefault(field, values[unseen.argmax()])
+
+    def complaints(self, name: Path | str) -> Iterator[str]:
+        """A line for every field of which most records of a file have an unknown category."""
+        for field, (unseen, records) in self._counts.items():
+            if unseen * 2 > records:
+                known = tables.listed([_shown(word) for word in self._known[field]], MOST_NAMED)
+                yield (
+                    f"{name}: in column '{field}' {unseen:,} of {records:,} records have what the "
+                    f"detector knows no category for, such as {_shown(self._examples[field])}; it "
+                    f"knows {known}"
+                )
+
+
+def _shown(category: str | float) -> str:
+    return category if isinstance(category, str) else f"{category:.7g}"
 
 
 def _kddcup99_fields() -> list[str]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -167,6 +168,28 @@ def test_text_is_an_unseen_one_of_categories_that_are_numbers(place, capsys, det
         run(place, "one.csv", detector=detector)
         scores.append(capsys.readouterr().out.splitlines()[1])
     assert len(set(scores)) == 1
+
+
+@pytest.mark.parametrize("detector", ["file", "grpc", "rest"])
+def test_categories_that_most_records_have_and_training_had_not_are_said(place, tmp_path, detector):
+    frame = place.frame.assign(protocol_type=place.frame["protocol_type"].str.upper(), land=7)
+    # Missing ones are not counted.
+    frame.loc[frame.index[5:25], "protocol_type"] = ""
+    frame.to_csv(place.folder / "upper.csv", index=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        run(place, "records.csv", "-o", tmp_path / "out.csv", detector=detector)
+        assert not [warning for warning in caught if warning.category is UserWarning]
+        run(place, "upper.csv", "-o", tmp_path / "out.csv", detector=detector)
+    said = [str(warning.message) for warning in caught if warning.category is UserWarning]
+    count = (frame["protocol_type"] != "").sum()
+    start = f"{place.folder / 'upper.csv'}: in column"
+    rest = "records have what the detector knows no category for, such as"
+    assert sorted(said) == [
+        f"{start} 'land' {NUM_RECORDS} of {NUM_RECORDS} {rest} 7; it knows 0",
+        f"{start} 'protocol_type' {count} of {count} {rest} "
+        f"{frame['protocol_type'][0]}; it knows icmp, tcp, udp",
+    ]
 
 
 @pytest.mark.parametrize("detector", ["file", "grpc"])
