@@ -33,7 +33,7 @@ def columns_of(
     if isinstance(records, np.ndarray) and records.dtype.names:
         records = {name: records[name] for name in records.dtype.names}
     if not isinstance(records, Mapping) and not hasattr(records, "columns"):
-        rows = list(records)
+        rows = list(records) if isinstance(records, Iterable) else [records]
         if not all(isinstance(row, Mapping) for row in rows):
             raise UserError(
                 "Records should be a dict of columns, a DataFrame, an array with named fields or "

@@ -155,6 +155,12 @@ def test_missing_field_is_named(detector):
         detector.detect(x)
 
 
+@pytest.mark.parametrize("x", [None, 3, "a,b", ["a"], np.zeros((2, 3))])
+def test_what_is_no_record_is_refused(detector, x):
+    with pytest.raises(UserError, match=rf"^Records should be .* Received: {type(x).__name__}$"):
+        detector.detect(x)
+
+
 def test_text_in_a_numeric_field_is_named_with_its_record(detector):
     right = {"bytes": 1, "flag": "SF", "land": 0}
     with pytest.raises(ValueError, match=r"'bytes' holds text: 'many' in record 3; it should be a"):
