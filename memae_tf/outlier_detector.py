@@ -39,12 +39,11 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
     (NaN) mean, and categories that were not there in training. It trains on the machine's GPUs or
     CPU, on the TensorFlow backend of Keras; fits in several threads wait for each other.
 
-    Example:
-
-    >>> from memae_tf import OutlierDetector
-    >>> detector = OutlierDetector(contamination=0.05, random_state=0).fit(X)
-    >>> detector.predict(X_new)  # 1 for inliers, -1 for outliers
-    >>> detector.detector_.save("detector.keras")  # for `python -m memae_tf.score`, `export`, ...
+    Examples:
+        >>> from memae_tf import OutlierDetector
+        >>> detector = OutlierDetector(contamination=0.05, random_state=0).fit(X)
+        >>> detector.predict(X_new)  # 1 for inliers, -1 for outliers
+        >>> detector.detector_.save("detector.keras")  # for the commands `score`, `export`
 
     Args:
         variant: `"memae"`; `"memae-nonspar"`, no slot is cut; `"ae"`, without a memory.

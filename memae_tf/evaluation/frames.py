@@ -30,12 +30,11 @@ from memae_tf.models import Detector
 class FrameScorer:
     """The scores of a video's frames, as its clips come; keeps no more than it needs.
 
-    Example:
-
-    >>> scorer = FrameScorer(featurizer.length, featurizer.frame_stride, scoring)
-    >>> for start, answer in clips:
-    ...     first, scores = scorer.add(start, answer["score"], answer["frame_score"])
-    >>> first, scores = scorer.finish(num_frames)
+    Examples:
+        >>> scorer = FrameScorer(featurizer.length, featurizer.frame_stride, scoring)
+        >>> for start, answer in clips:
+        ...     first, scores = scorer.add(start, answer["score"], answer["frame_score"])
+        >>> first, scores = scorer.finish(num_frames)
 
     Args:
         length: Frames of a clip.

@@ -22,11 +22,10 @@ class ClipFeaturizer(ImageFeaturizer):
     Every frame becomes what `ImageFeaturizer` makes of an image. It also knows how the scores of
     frames follow from those of clips, as the threshold of a detector is one for frames.
 
-    Example:
-
-    >>> featurizer = ClipFeaturizer(size=(64, 64), length=16)
-    >>> featurizer(np.zeros((8, 16, 240, 360, 1), "uint8")).shape
-    (8, 16, 64, 64, 1)
+    Examples:
+        >>> featurizer = ClipFeaturizer(size=(64, 64), length=16)
+        >>> featurizer(np.zeros((8, 16, 240, 360, 1), "uint8")).shape
+        (8, 16, 64, 64, 1)
 
     Args:
         size: (height, width) of the output.

@@ -32,11 +32,10 @@ class ImageFeaturizer(keras.layers.Layer):
     is left out. Other sizes than `size` are resized bilinearly, with antialiasing; the ratio of
     the sides is not kept.
 
-    Example:
-
-    >>> featurizer = ImageFeaturizer(size=(32, 32), channels=3)
-    >>> featurizer(np.zeros((8, 100, 80, 1), "uint8")).shape
-    (8, 32, 32, 3)
+    Examples:
+        >>> featurizer = ImageFeaturizer(size=(32, 32), channels=3)
+        >>> featurizer(np.zeros((8, 100, 80, 1), "uint8")).shape
+        (8, 32, 32, 3)
 
     Args:
         size: (height, width) of the output.

@@ -61,15 +61,14 @@ class MemoryUnit(keras.layers.Layer):
     or that of queries, not with their product: 100,000 slots are fine. Training, and
     `return_addressing=True`, hold the weights of all queries.
 
-    Example:
-
-    >>> memory = MemoryUnit(num_slots=50, scale=10.0)
-    >>> queries = np.random.normal(size=(32, 3)).astype("float32")
-    >>> memory(queries).shape
-    (32, 3)
-    >>> read, addressing = memory(queries, return_addressing=True)
-    >>> addressing.shape
-    (32, 50)
+    Examples:
+        >>> memory = MemoryUnit(num_slots=50, scale=10.0)
+        >>> queries = np.random.normal(size=(32, 3)).astype("float32")
+        >>> memory(queries).shape
+        (32, 3)
+        >>> read, addressing = memory(queries, return_addressing=True)
+        >>> addressing.shape
+        (32, 50)
 
     Args:
         num_slots: Integer, the number of slots N.
@@ -95,10 +94,10 @@ class MemoryUnit(keras.layers.Layer):
         memory_constraint: Constraint on the slots.
 
     Call arguments:
-        queries: Float tensor (..., C) of rank 2 or more; rank 2 is one query a sample, rank 4 and
-            5 are one query a position of a feature map (channels last).
-        training: Boolean, whether the call counts as a step of the warm-up.
-        return_addressing: Boolean, whether to return the addressing weights as well.
+        - queries: Float tensor (..., C) of rank 2 or more; rank 2 is one query a sample, rank 4 and
+          5 are one query a position of a feature map (channels last).
+        - training: Boolean, whether the call counts as a step of the warm-up.
+        - return_addressing: Boolean, whether to return the addressing weights as well.
 
     Input shape:
         `(batch, ..., C)`, C known.

@@ -40,13 +40,12 @@ class RecordFeaturizer(keras.layers.Layer):
 
     No input gives NaN.
 
-    Example:
-
-    >>> records = {"bytes": np.array([0.0, 10.0, 1000.0]), "flag": np.array(["SF", "S0", "SF"])}
-    >>> featurizer = RecordFeaturizer(numeric=["bytes"], categorical=["flag"])
-    >>> featurizer.adapt(records)
-    >>> featurizer(records).shape
-    (3, 3)
+    Examples:
+        >>> records = {"bytes": np.array([0.0, 10.0, 1000.0]), "flag": np.array(["SF", "S0", "SF"])}
+        >>> featurizer = RecordFeaturizer(numeric=["bytes"], categorical=["flag"])
+        >>> featurizer.adapt(records)
+        >>> featurizer(records).shape
+        (3, 3)
 
     Args:
         numeric: Names of the numeric fields.

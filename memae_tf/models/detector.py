@@ -32,19 +32,18 @@ class Detector(keras.Model):
     int32; 1 where the score exceeds the threshold) and `threshold` (float32), each (batch,). Of
     clips it also says `frame_score` (batch, frames), which the threshold holds for as well.
 
-    Example:
-
-    >>> detector = load_detector("runs/kddcup/detector.keras")
-    >>> detector.detect([{"duration": 0, "protocol_type": "tcp", ...}])
-    {'score': array([0.31], dtype=float32), 'is_anomaly': array([0]), 'threshold': ...}
-    >>> detector.detect(records, threshold=2.5, explain=True)["field_error"].shape
-    (1, 41)
-    >>> detector = load_detector("runs/mnist/detector.keras")
-    >>> detector.detect(images, explain=True)["heat_map"].shape
-    (500, 28, 28)
-    >>> detector = load_detector("runs/ped2/detector.keras")
-    >>> detector.detect(clips)["frame_score"].shape
-    (40, 16)
+    Examples:
+        >>> detector = load_detector("runs/kddcup/detector.keras")
+        >>> detector.detect([{"duration": 0, "protocol_type": "tcp", ...}])
+        {'score': array([0.31], dtype=float32), 'is_anomaly': array([0]), 'threshold': ...}
+        >>> detector.detect(records, threshold=2.5, explain=True)["field_error"].shape
+        (1, 41)
+        >>> detector = load_detector("runs/mnist/detector.keras")
+        >>> detector.detect(images, explain=True)["heat_map"].shape
+        (500, 28, 28)
+        >>> detector = load_detector("runs/ped2/detector.keras")
+        >>> detector.detect(clips)["frame_score"].shape
+        (40, 16)
 
     Args:
         featurizer: Layer from raw input to what the model takes; for records an adapted

@@ -23,13 +23,12 @@ class MemAE(keras.Model):
     needed. With a target, `fit(x, y)`, it reconstructs `y` (for instance from a noisy `x`).
     Sample weights need the target too, `fit(x, x, sample_weight=w)`: without one, Keras drops them.
 
-    Example:
-
-    >>> encoder, decoder = dense(num_features=120)
-    >>> model = MemAE(encoder, MemoryUnit(50), decoder)
-    >>> model.compile("adam")
-    >>> model.fit(x_normal, epochs=20, batch_size=1024)
-    >>> scores = model.score(x)
+    Examples:
+        >>> encoder, decoder = dense(num_features=120)
+        >>> model = MemAE(encoder, MemoryUnit(50), decoder)
+        >>> model.compile("adam")
+        >>> model.fit(x_normal, epochs=20, batch_size=1024)
+        >>> scores = model.score(x)
 
     Args:
         encoder: Keras layer or model, inputs (batch, ...) to encodings (batch, ..., C).

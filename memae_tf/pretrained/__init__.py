@@ -36,10 +36,9 @@ def directory(name: str) -> Path:
 def load_pretrained(name: str) -> "Detector":
     """Loads a detector that comes with the package.
 
-    Example:
-
-    >>> detector = load_pretrained("kddcup99")
-    >>> detector.detect(records)["is_anomaly"]
+    Examples:
+        >>> detector = load_pretrained("kddcup99")
+        >>> detector.detect(records)["is_anomaly"]
 
     Args:
         name: `"kddcup99"`, which takes the 41 fields of KDDCUP99's connection records; `"mnist"`,

@@ -90,12 +90,11 @@ class Client:
     One client may be used by many threads. It opens connections when they are needed and keeps
     them; `close`, or leaving a `with` block, ends them. A forked process needs one of its own.
 
-    Example:
-
-    >>> with Client("localhost:8500", "kddcup") as client:
-    ...     answer = client.score(records)
-    >>> answer["score"], answer["is_anomaly"]
-    (array([0.31, 18.0], dtype=float32), array([0, 1]))
+    Examples:
+        >>> with Client("localhost:8500", "kddcup") as client:
+        ...     answer = client.score(records)
+        >>> answer["score"], answer["is_anomaly"]
+        (array([0.31, 18.0], dtype=float32), array([0, 1]))
 
     Args:
         address: Where the server is.

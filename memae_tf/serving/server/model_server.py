@@ -61,10 +61,9 @@ class ServerOptions:
 class ModelServer:
     """Serves models over gRPC and REST.
 
-    Example:
-
-        with ModelServer([ModelConfig("kddcup99", "/models/kddcup99")]) as server:
-            print(server.grpc_address, server.rest_address)
+    Examples:
+            with ModelServer([ModelConfig("kddcup99", "/models/kddcup99")]) as server:
+                print(server.grpc_address, server.rest_address)
 
     Args:
         models: What to serve.

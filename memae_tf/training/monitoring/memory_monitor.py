@@ -22,11 +22,10 @@ class MemoryMonitor(keras.callbacks.Callback):
     At the end of `fit` a memory that has collapsed is said in a `UserWarning`: in a line that says
     what collapsed, and what to try.
 
-    Example:
-
-    >>> model = MemAE(encoder, MemoryUnit(100), decoder)
-    >>> model.compile("adam")
-    >>> model.fit(x, epochs=20, callbacks=[MemoryMonitor("logs", x)])
+    Examples:
+        >>> model = MemAE(encoder, MemoryUnit(100), decoder)
+        >>> model.compile("adam")
+        >>> model.fit(x, epochs=20, callbacks=[MemoryMonitor("logs", x)])
 
     Then `tensorboard --logdir logs`.
 
