@@ -39,6 +39,10 @@ SECONDS_TO_KEEP_PARTIAL = 24 * 3600.0
 # An entry that is cut short, as by a power cut.
 DAMAGED = (ValueError, EOFError, KeyError, FileNotFoundError, NotADirectoryError)
 
+# NumPy reads headers by Python's parser. Where a garbage collection within it lets in another
+# thread that does the same, Python 3.11 raises a SystemError.
+PARSING = threading.Lock()
+
 # How many videos are ready, of how many.
 OnPrepared = Callable[[int, int], None]
 
@@ -164,8 +168,9 @@ def _open(name: str, place: Path) -> Video | None:
         return None
     try:
         about = json.loads((place / "about.json").read_text())
-        frames = np.load(place / "frames.npy", mmap_mode="r")
-        numbers = np.load(place / "numbers.npy")
+        with PARSING:
+            frames = np.load(place / "frames.npy", mmap_mode="r")
+            numbers = np.load(place / "numbers.npy")
         return Video(name, frames, numbers, about["source_frames"], about["rate"])
     except DAMAGED:
         shutil.rmtree(place, ignore_errors=True)

@@ -1,4 +1,5 @@
 import errno
+import gc
 import os
 import resource
 import threading
@@ -131,6 +132,29 @@ def test_more_videos_than_files_may_be_open(tmp_path, config):
         assert len(prepare(sources, config)) == 60
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_prepared_ones_are_opened_beside_each_other(tmp_path, config):
+    """Also where a garbage collection lets another thread in at any point."""
+    sources = []
+    for number in range(30):
+        video = tmp_path / f"{number}.avi"
+        sources.append(source(footage.write_video(video, footage.scene(2, number))))
+    prepare(sources, config)
+    threshold = gc.get_threshold()
+    gc.callbacks.append(let_others_in)
+    gc.set_threshold(5)
+    try:
+        for _ in range(10):
+            assert len(prepare(sources, config)) == 30
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(let_others_in)
+
+
+def let_others_in(phase, info):
+    """The way libraries' own do it."""
+    time.sleep(0)
 
 
 def test_what_killed_processes_left_is_removed_when_it_is_old(tmp_path, config):
