@@ -49,8 +49,10 @@ def batches(
 class UnseenCategories:
     """Counts the records whose categories are not among those that a detector knows.
 
+    Missing ones are not counted.
+
     Args:
-        known: The categories of every categorical field.
+        known: The categories of every categorical field, text or numbers.
     """
 
     def __init__(self, known: Mapping[str, Sequence]):
@@ -67,7 +69,8 @@ class UnseenCategories:
 
     def _count(self, field: str, values: np.ndarray, known: Sequence) -> None:
         present = ~np.isnan(values) if values.dtype.kind == "f" else values != ""
-        unseen = present & ~pd.Series(values).isin(known).to_numpy()
+        # Of numbers that were written out, those that they are in float32.
+        unseen = present & ~pd.Series(values).isin(np.array(known, values.dtype)).to_numpy()
         self._counts[field][0] += int(unseen.sum())
         self._counts[field][1] += int(present.sum())
         if unseen.any():

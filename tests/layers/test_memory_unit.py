@@ -14,7 +14,7 @@ from keras.src import testing
 from memae_tf.layers import MemoryUnit, memory_unit
 
 ON_TENSORFLOW = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="of the TensorFlow backend"
+    keras.backend.backend() != "tensorflow", reason="of TensorFlow's graphs, XLA or replicas"
 )
 
 
