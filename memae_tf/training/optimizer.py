@@ -57,6 +57,16 @@ class AveragingAdam(keras.optimizers.Adam):
         - `tf.train.ExponentialMovingAverage` with `num_updates`
     """
 
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        # Keras asks on this backend alone, and others have no TensorFlow.
+        import tensorflow as tf
+
+        # On one replica there is nothing to add up, and TensorFlow keeps every graph that an
+        # all-reduce was traced into for ever: 25 MB a fit.
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return grads_and_vars
+        return super()._all_reduce_sum_gradients(grads_and_vars)
+
     def _update_model_variables_moving_average(self, trainable_variables):
         steps = ops.cast(self.iterations, "float32")
         decay = ops.minimum(self.ema_momentum, (1.0 + steps) / (10.0 + steps))

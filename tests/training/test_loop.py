@@ -159,6 +159,23 @@ def test_nothing_of_streamed_training_is_kept(tmp_path):
 
 @pytest.mark.usefixtures("xla")
 @pytest.mark.parametrize("compiled", [True, False])
+def test_leaves_no_graphs(monkeypatch, compiled):
+    if not compiled:
+        monkeypatch.setattr(training_loop, "XLA_PAYS_FROM", 10**9)
+    make().run_epoch(0)
+    before = graphs()
+    make().run_epoch(0)
+    assert graphs() <= before
+
+
+def graphs() -> int:
+    """How many TensorFlow holds, or somebody else."""
+    gc.collect()
+    return sum(isinstance(item, tf.Graph) for item in gc.get_objects())
+
+
+@pytest.mark.usefixtures("xla")
+@pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("resident_mb", [0, 64])
 def test_goes_on_in_the_middle_of_an_epoch_with_the_same_bits(monkeypatch, resident_mb, compiled):
     if not compiled:
