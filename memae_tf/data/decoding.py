@@ -231,6 +231,9 @@ def _time(frame, stream, last: float | None) -> float | None:
 
 
 def _read_file(path: Path, channels: int, shown: bool) -> Iterator[Frame]:
+    # FFmpeg would say that it found invalid data in it.
+    if path.is_file() and path.stat().st_size == 0:
+        raise DamagedVideoError("the file is empty")
     yield from decode_whole(lambda: open_container(str(path)), channels, shown)
 
 
@@ -255,7 +258,8 @@ def decode_whole(opened: Callable, channels: int, shown: bool = False) -> Iterat
                 yield frame
                 number += 1
     except av.FFmpegError as error:
-        raise DamagedVideoError(f"after {number} frames: {reason(error)}") from None
+        where = f"after {number} frames: " if number else ""
+        raise DamagedVideoError(f"{where}{reason(error)}") from None
     whole.check(number)
 
 

@@ -131,8 +131,8 @@ def test_cut_off_file_says_so(tmp_path):
     whole = footage.write_video(tmp_path / "whole.avi", footage.scene(60, 1), "mpeg4")
     data = whole.read_bytes()
     cut = tmp_path / "cut.avi"
-    cut.write_bytes(data[: len(data) // 2])
-    with pytest.raises(DamagedVideoError, match=r"cut off: has \d+ of 60 frames|after \d+ frames"):
+    cut.write_bytes(data[: len(data) * 4 // 5])
+    with pytest.raises(DamagedVideoError, match=r"cut off: has \d+ of 60 frames"):
         pixels_of(cut)
 
 
@@ -148,10 +148,13 @@ def test_cut_off_file_that_counts_no_frames(tmp_path, suffix, codec):
         pixels_of(whole)
 
 
-@pytest.mark.parametrize("content", [b"", b"no video at all" * 100])
-def test_what_is_no_video_says_so(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"", "^the file is empty$"), (b"no video at all" * 100, "^Invalid data found when")],
+)
+def test_what_is_no_video_says_so(tmp_path, content, message):
     (tmp_path / "a.mp4").write_bytes(content)
-    with pytest.raises(DamagedVideoError):
+    with pytest.raises(DamagedVideoError, match=message):
         pixels_of(tmp_path / "a.mp4")
 
 

@@ -363,6 +363,7 @@ def wrong(tmp_path_factory, run):
     whole = footage.write_video(root / "whole.mkv", footage.scene(40, 0), "mpeg4").read_bytes()
     (root / "cut.mkv").write_bytes(whole[: len(whole) // 2])
     (root / "text.mp4").write_text("no video")
+    (root / "empty.mp4").touch()
     (root / "empty").mkdir()
     frames = footage.write_frames(root / "frames", footage.scene(20, 0))
     (frames / "013.png").write_bytes((frames / "013.png").read_bytes()[:200])
@@ -382,12 +383,13 @@ def test_damage_ends_with_what_came_before_it(run, wrong, tmp_path):
     ("source", "message"),
     [
         ("no.mp4", "no.mp4: there is no such file; footage may be a video file, a folder of fr"),
-        ("text.mp4", "text.mp4: cannot be read (after 0 frames: Invalid data"),
+        ("text.mp4", "text.mp4: cannot be read (Invalid data"),
+        ("empty.mp4", "empty.mp4: cannot be read (the file is empty)"),
         ("empty", "empty: has no frames (images); a video is scored by its file's name"),
         ("tcp://me:secret@127.0.0.1:9", "tcp://127.0.0.1:9: cannot be read (Connection refused)"),
         (
             "http://me:no@127.0.0.1:9/a.mp4",
-            "http://127.0.0.1:9/a.mp4: cannot be read (after 0 frames: Con",
+            "http://127.0.0.1:9/a.mp4: cannot be read (Connection refused)",
         ),
         ("/dev/video99", "/dev/video99: "),
     ],
