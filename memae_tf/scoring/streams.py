@@ -22,7 +22,9 @@ from memae_tf.errors import UserError
 from memae_tf.layers import ClipFeaturizer
 from memae_tf.signals import take
 
+# Of live streams, and of files on a web server.
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
+WEB_SCHEMES = ("http", "https")
 STANDARD_INPUT = "-"
 CAMERAS = "/dev/video"
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds between attempts to connect
@@ -75,7 +77,7 @@ class Footage:
         shown: Whether frames are wanted to be shown, too.
 
     Raises:
-        UserError: If there is no such file, or a folder has no frames.
+        UserError: If there is no such file, camera or kind of address, or a folder has no frames.
     """
 
     def __init__(self, source: str, featurizer: ClipFeaturizer, shown: bool):
@@ -87,14 +89,21 @@ class Footage:
         scheme = source.split("://")[0] if "://" in source else None
         self.drops = self._is_camera or scheme in SCHEMES
         self.is_live = self.drops or source == STANDARD_INPUT
-        self._is_file = not self.is_live and scheme not in ("http", "https")
+        self._is_file = not self.is_live and (scheme is None or Path(source).exists())
         self.shown_source = source if self._is_file else re.sub("//[^/]*@", "//", source)
         if source == STANDARD_INPUT:
             self.shown_source = "standard input"
         self.name = Path(source).name if self._is_file else self.shown_source
         self._closed = threading.Event()
-        if self._is_file:
+        if self._is_camera:
+            _require_camera(Path(source))
+        elif self._is_file:
             _require_frames(Path(source))
+        elif not self.is_live and scheme not in WEB_SCHEMES:
+            raise UserError(
+                f"{self.shown_source}: {scheme}:// is unknown; addresses may begin with "
+                + ", ".join(f"{known}://" for known in (*SCHEMES, *WEB_SCHEMES))
+            )
 
     def close(self) -> None:
         """Ends the waiting for a stream that has dropped."""
@@ -299,12 +308,18 @@ class _End:
     error: BaseException | None
 
 
+def _require_camera(path: Path) -> None:
+    if not path.exists():
+        there = map(str, sorted(path.parent.glob("video*"), key=decoding.natural_order))
+        raise UserError(f"{path}: there is no such camera; there are {', '.join(there) or 'none'}")
+
+
 def _require_frames(path: Path) -> None:
     if not path.exists():
         raise UserError(
-            f"{path}: there is no such file; footage may be a video file, a folder of frames, an "
-            "address such as rtsp://host/stream, a camera such as /dev/video0, or - for standard "
-            "input"
+            f"{path}: there is no such file or folder; footage may be a video file, a folder of "
+            "frames, an address such as rtsp://host/stream, a camera such as /dev/video0, or - for "
+            "standard input"
         )
     if path.is_dir() and not decoding.frame_files(path):
         raise UserError(f"{path}: has no frames (images); a video is scored by its file's name")

@@ -382,7 +382,7 @@ def test_damage_ends_with_what_came_before_it(run, wrong, tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("no.mp4", "no.mp4: there is no such file; footage may be a video file, a folder of fr"),
+        ("no", "no: there is no such file or folder; footage may be a video file, a folder of fr"),
         ("text.mp4", "text.mp4: cannot be read (Invalid data"),
         ("empty.mp4", "empty.mp4: cannot be read (the file is empty)"),
         ("empty", "empty: has no frames (images); a video is scored by its file's name"),
@@ -391,7 +391,12 @@ def test_damage_ends_with_what_came_before_it(run, wrong, tmp_path):
             "http://me:no@127.0.0.1:9/a.mp4",
             "http://127.0.0.1:9/a.mp4: cannot be read (Connection refused)",
         ),
-        ("/dev/video99", "/dev/video99: "),
+        ("/dev/video99", "/dev/video99: there is no such camera; there are "),
+        (
+            "rtps://me:secret@cam/1",
+            "rtps://cam/1: rtps:// is unknown; addresses may begin with rtsp://, rtsps://, rtmp://",
+        ),
+        ("RTSP://cam/1", "RTSP://cam/1: RTSP:// is unknown; addresses may begin with rtsp://"),
     ],
 )
 def test_input_that_is_wrong(run, wrong, tmp_path, source, message):

@@ -4,11 +4,14 @@ import socket
 import threading
 from datetime import datetime
 
+import av
 import footage
 import pytest
 
 from memae_tf.data import decoding
+from memae_tf.errors import UserError
 from memae_tf.layers import ClipFeaturizer
+from memae_tf.scoring import streams
 from memae_tf.scoring.streams import Footage
 
 
@@ -46,3 +49,15 @@ def up_to_a_gap(live):
         if frame.gap is not None:
             break
     return frames
+
+
+@pytest.mark.skipif("v4l2" in av.formats_available, reason="this PyAV reads cameras")
+def test_cameras(tmp_path, monkeypatch):
+    monkeypatch.setattr(streams, "CAMERAS", str(tmp_path / "video"))
+    (tmp_path / "video10").touch()
+    (tmp_path / "video9").touch()
+    featurizer = ClipFeaturizer((24, 32), 8)
+    with pytest.raises(UserError, match=r"no cameras; pipe it: ffmpeg -f v4l2 -i \S+9 "):
+        next(iter(Footage(f"{tmp_path}/video9", featurizer, False)))
+    with pytest.raises(UserError, match=r"video7: .* camera; there are \S+/video9, \S+/video10$"):
+        Footage(f"{tmp_path}/video7", featurizer, False)
