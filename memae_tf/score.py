@@ -194,10 +194,13 @@ def _score_footage(args: argparse.Namespace, detector) -> None:
     for path in (args.output, args.overlay, args.plot):
         if path is not None:
             print(f"Wrote {path}: {out.text()}")
-    if out.frames and not out.scored and footage.damage is None:
+    if out.frames and not out.scored:
+        count = f"has {out.frames} frames"
+        if footage.damage is not None:
+            count = f"{footage.damage}; {out.frames} frames came"
         raise UserError(
-            f"{footage.shown_source}: has {out.frames} frames, and a clip of the detector needs "
-            f"{scorer.span}: none has a score"
+            f"{footage.shown_source}: {count}, and a clip of the detector needs {scorer.span}: "
+            "none has a score"
         )
     if footage.damage is not None:
         raise UserError(f"{footage.shown_source}: {footage.damage}; what came before is scored")

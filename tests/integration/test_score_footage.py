@@ -370,6 +370,17 @@ def wrong(tmp_path_factory, run):
     return root
 
 
+def test_damage_before_a_clip_is_whole(run, wrong, tmp_path):
+    frames = footage.write_frames(tmp_path / "few", footage.scene(8, 0))
+    (frames / "006.png").write_bytes(b"")
+    done = run_here("score", run.path, frames, "-o", tmp_path / "few.csv")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{frames}: 006.png: cannot identify image file; 5 frames came, and a" in done.stderr
+    assert done.stderr.endswith("a clip of the detector needs 8: none has a score\n")
+    assert len(rows((tmp_path / "few.csv").read_text())) == 5
+
+
 def test_damage_ends_with_what_came_before_it(run, wrong, tmp_path):
     out = tmp_path / "out.csv"
     done = run_here("score", run.path, wrong / "frames", "-o", out)
