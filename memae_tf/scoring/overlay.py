@@ -89,9 +89,10 @@ class Overlay:
         av = decoding.require_av()
         scale = max(1, -(-LEAST_WIDTH // width))
         self._size = height * scale, width * scale
-        self._container = av.open(
-            str(self.path), "w", options={"movflags": "frag_keyframe+empty_moov"}
-        )
+        # A header that is written before any frame cannot say how long a decoder holds back the
+        # first one, and players would begin so much later.
+        flags = "frag_keyframe+delay_moov"
+        self._container = av.open(str(self.path), "w", options={"movflags": flags})
         self._stream = self._container.add_stream("libx264", rate=self._rate)
         self._stream.height, self._stream.width = self._size[0] + CURVE_HEIGHT, self._size[1]
         self._stream.pix_fmt = "yuv420p"

@@ -140,7 +140,9 @@ def test_overlay_is_as_fast_as_the_footage_at_any_time(run, tmp_path):
     done = run_here("score", run.path, video, "-o", tmp_path / "a.csv", "--overlay", overlay)
     assert done.returncode == 0, done.stderr
     with av.open(str(overlay)) as container:
+        assert container.start_time == 0
         shown = [frame.time for frame in container.decode(video=0)]
+    assert shown[0] == 0
     steps = np.diff(times)
     with av.open(str(video)) as container:
         steps[23] = 1 / float(container.streams.video[0].average_rate)
