@@ -11,12 +11,14 @@ from PIL import Image, ImageDraw
 from memae_tf.data import decoding
 from memae_tf.errors import UserError
 from memae_tf.scoring.footage import ScoredFrame
+from memae_tf.scoring.streams import SHOWN_SIDE
 
 # Of folders, which do not say, and where a stream starts anew.
 FRAME_RATE = 10
 # What times are counted in.
 TICK = Fraction(1, 90_000)
-# The width of small frames, in pixels; the height of the curve and the frames that it shows.
+# The width of the curve, to which small frames are enlarged, in pixels; its height, and the frames
+# that it shows.
 LEAST_WIDTH = 360
 CURVE_HEIGHT, CURVE_FRAMES = 64, 200
 # How much of the footage the hottest places hide.
@@ -52,7 +54,7 @@ class Overlay:
         self._scores: deque[float] = deque(maxlen=CURVE_FRAMES)
         # The time of the last frame, in the footage and in ticks here.
         self._last: tuple[float | None, int] | None = None
-        self._container = self._stream = self._size = None
+        self._container = self._stream = self._size = self._width = None
 
     def close(self) -> None:
         """Writes what is left."""
@@ -69,9 +71,9 @@ class Overlay:
         if scored.heat is not None:
             picture = _heated(picture, scored.heat / self._hottest)
         self._scores.append(scored.score)
-        picture = np.concatenate([picture, self._curve()])
         if scored.is_anomaly:
-            picture[: self._size[0]] = _bordered(picture[: self._size[0]])
+            picture = _bordered(picture)
+        picture = np.concatenate([_centred(picture, self._width), self._curve()])
         self._last = scored.frame.clock, self._next_tick(scored.frame.clock)
         self._encode(picture, self._last[1])
 
@@ -87,14 +89,16 @@ class Overlay:
 
     def _open(self, height: int, width: int) -> None:
         av = decoding.require_av()
-        scale = max(1, -(-LEAST_WIDTH // width))
+        # As high as large frames are, at most.
+        scale = max(1, min(-(-LEAST_WIDTH // width), SHOWN_SIDE // height))
         self._size = height * scale, width * scale
+        self._width = max(LEAST_WIDTH, self._size[1])
         # A header that is written before any frame cannot say how long a decoder holds back the
         # first one, and players would begin so much later.
         flags = "frag_keyframe+delay_moov"
         self._container = av.open(str(self.path), "w", options={"movflags": flags})
         self._stream = self._container.add_stream("libx264", rate=self._rate)
-        self._stream.height, self._stream.width = self._size[0] + CURVE_HEIGHT, self._size[1]
+        self._stream.height, self._stream.width = self._size[0] + CURVE_HEIGHT, self._width
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = TICK
         self._stream.options = {"crf": "20", "preset": "veryfast"}
@@ -107,7 +111,7 @@ class Overlay:
 
     def _curve(self) -> np.ndarray:
         """The scores of the last frames, up to twice the threshold."""
-        width = self._size[1]
+        width = self._width
         strip = Image.new("RGB", (width, CURVE_HEIGHT), PAPER)
         draw = ImageDraw.Draw(strip)
         line = _height(1.0)
@@ -137,9 +141,17 @@ def _heated(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
     return (picture * (1 - share) + colours * share).astype("uint8")
 
 
+def _centred(picture: np.ndarray, width: int) -> np.ndarray:
+    """A picture with as much paper to its left as to its right."""
+    left = (width - picture.shape[1]) // 2
+    centred = np.full((len(picture), width, 3), PAPER, "uint8")
+    centred[:, left : left + picture.shape[1]] = picture
+    return centred
+
+
 def _bordered(picture: np.ndarray) -> np.ndarray:
     picture = picture.copy()
-    width = max(2, len(picture) // 60)
+    width = max(2, min(picture.shape[:2]) // 60)
     for side in (np.s_[:width], np.s_[-width:], np.s_[:, :width], np.s_[:, -width:]):
         picture[side] = RED
     return picture

@@ -149,6 +149,31 @@ def test_overlay_is_as_fast_as_the_footage_at_any_time(run, tmp_path):
     np.testing.assert_allclose(np.diff(shown), steps, atol=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "shown"),
+    [
+        # High and narrow: no higher than large footage is, and beside paper.
+        (1920, 240, (960, 120)),
+        (600, 120, (600, 120)),
+        (48, 64, (288, 384)),
+        (120, 1920, (60, 960)),
+    ],
+)
+def test_overlay_of_odd_shapes(run, tmp_path, height, width, shown):
+    dark = np.full((9, height, width), 40, "uint8")
+    video = footage.write_video(tmp_path / "odd.mp4", dark, "libx264")
+    overlay = tmp_path / "over.mp4"
+    done = run_here("score", run.path, video, "-o", tmp_path / "a.csv", "--overlay", overlay)
+    assert done.returncode == 0, done.stderr
+    with av.open(str(overlay)) as container:
+        picture = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)][5]
+    assert picture.shape == (shown[0] + 64, max(360, shown[1]), 3)
+    columns = np.flatnonzero((picture[: shown[0]] < 230).any(axis=(0, 2)))
+    beside = (picture.shape[1] - shown[1]) // 2
+    assert columns[0] == pytest.approx(beside, abs=4)
+    assert columns[-1] == pytest.approx(picture.shape[1] - 1 - beside, abs=4)
+
+
 def test_plot_alone_needs_no_colours(run, folder, tmp_path):
     done = run_here("score", run.path, folder / "test" / "b.mkv", "--plot", tmp_path / "b.svg")
     assert len(rows(done.stdout.rpartition("Wrote")[0])) == 40
