@@ -14,10 +14,11 @@ from memae_tf.data.images import UNREADABLE, read_image
 from memae_tf.errors import UserError
 from memae_tf.layers.image_featurizer import LUMA
 
-# What FFmpeg's usual containers are called.
+# What FFmpeg's usual containers are called, and what cameras and recorders write without one.
 VIDEO_SUFFIXES = (
     *(".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
-    *(".wmv", ".asf", ".flv", ".3gp", ".ogv"),
+    *(".wmv", ".asf", ".flv", ".3gp", ".ogv", ".vob", ".mxf", ".dav"),
+    *(".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"),
 )
 LONGEST_STEP = 10.0  # seconds from one frame to the next
 # Seconds that a server has to answer, and to send the next packet.

@@ -254,6 +254,15 @@ def test_files_that_differ_in_their_suffix_alone(camera):
         own(camera)
 
 
+def test_files_as_a_camera_writes_them(camera):
+    """Without a container, in capitals."""
+    footage.write_video(camera / "train" / "night.h264", NORMAL, "libx264")
+    (camera / "train" / "night.h264").rename(camera / "train" / "NIGHT.H264")
+    dataset = own(camera)
+    assert [video.name for video in dataset.train.videos] == ["NIGHT", "morning", "noon"]
+    assert [len(video.frames) for video in dataset.train.videos] == [20, 20, 20]
+
+
 def test_colour(camera):
     dataset = own(camera, channels=3, scaling="standard")
     assert dataset.train[0].shape == (4, 12, 16, 3)
