@@ -224,7 +224,8 @@ def _write_frames(
         out.seek(0)
         _write_header(out, len(numbers), (*size, config.channels))
     if not numbers:
-        raise DamagedVideoError("has no frames")
+        advice = " (images); video files lie beside such a folder, not in it"
+        raise DamagedVideoError(f"has no frames{advice if path.is_dir() else ''}")
     # The last frame is chosen at any rate, or repeated.
     return np.array(numbers, "int64"), numbers[-1] + 1
 

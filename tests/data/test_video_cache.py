@@ -197,9 +197,10 @@ def test_damaged_video_is_named_or_left_out(tmp_path, config):
     good = source(footage.write_video(tmp_path / "good.mkv", FRAMES))
     bad = tmp_path / "bad.mkv"
     bad.write_bytes(good.path.read_bytes()[:200])
-    (tmp_path / "empty").mkdir()
-    sources = [good, source(bad), source(tmp_path / "empty")]
-    with pytest.raises(UserError, match=r"2 of 3 videos cannot be read: .*bad\.mkv .*no frames"):
+    by_day = footage.write_video(tmp_path / "monday" / "a.mkv", FRAMES).parent
+    sources = [good, source(bad), source(by_day)]
+    message = r"2 of 3 videos cannot be read: .*bad\.mkv .*monday \(has no frames \(images\); video"
+    with pytest.raises(UserError, match=message):
         prepare(sources, config)
     with pytest.warns(UserWarning, match=r"bad\.mkv .* left out"):
         videos = prepare(sources, config.model_copy(update={"damaged": "skip"}))
