@@ -41,11 +41,13 @@ class Frame:
         pixels: uint8 (height, width, channels).
         time: Seconds since the video's first frame; `None` where nothing says so.
         shown: uint8 (height, width, 3), in colour, where it was asked for.
+        pixel_aspect: How much wider than high its pixels are to be shown.
     """
 
     pixels: np.ndarray
     time: float | None
     shown: np.ndarray | None = None
+    pixel_aspect: float = 1.0
 
 
 def read_frames(path: Path, channels: int, shown: bool = False) -> Iterator[Frame]:
@@ -217,7 +219,13 @@ def _decoded(packets: Iterable, stream, channels: int, shown: bool) -> Iterator[
             start = time if start is None else start
             colour = pixels_of(frame, 3) if shown else None
             since = None if start is None or time is None else time - start
-            yield Frame(pixels_of(frame, channels), since, colour)
+            yield Frame(pixels_of(frame, channels), since, colour, _pixel_aspect(frame, stream))
+
+
+def _pixel_aspect(frame, stream) -> float:
+    # Of the frame as it was recorded; an old recorder's has 960 columns for 4:3.
+    aspect = float(stream.sample_aspect_ratio or 1)
+    return 1 / aspect if _turns(frame) % 2 else aspect
 
 
 def _time(frame, stream, last: float | None) -> float | None:
@@ -319,8 +327,13 @@ def pixels_of(frame, channels: int) -> np.ndarray:
     pixels = frame.to_ndarray(format="gray" if channels == 1 else "rgb24")
     if channels == 1:
         pixels = pixels[..., None]
-    turns = round(Fraction(frame.rotation, 90)) % 4
+    turns = _turns(frame)
     return np.rot90(pixels, turns) if turns else pixels
+
+
+def _turns(frame) -> int:
+    """Quarter turns counterclockwise that make a PyAV frame upright."""
+    return round(Fraction(frame.rotation, 90)) % 4
 
 
 def reason(error: Exception) -> str:

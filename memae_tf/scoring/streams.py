@@ -216,7 +216,7 @@ class Footage:
         pixels = decoding.resized(frame.pixels, self.featurizer.size)
         shown = frame.shown
         if shown is not None:
-            shown = decoding.resized(shown, _shown_size(*shown.shape[:2]))
+            shown = decoding.resized(shown, _shown_size(*shown.shape[:2], frame.pixel_aspect))
         return StreamFrame(number, time, pixels, shown, gap, frame.time)
 
 
@@ -325,10 +325,11 @@ def _require_frames(path: Path) -> None:
         raise UserError(f"{path}: has no frames (images); a video is scored by its file's name")
 
 
-def _shown_size(height: int, width: int) -> tuple[int, int]:
-    """H.264 takes even sides."""
-    scale = min(1.0, SHOWN_SIDE / max(height, width))
-    return tuple(max(2, round(side * scale / 2) * 2) for side in (height, width))
+def _shown_size(height: int, width: int, pixel_aspect: float) -> tuple[int, int]:
+    """As players show it. H.264 takes even sides."""
+    wide = width * pixel_aspect
+    scale = min(1.0, SHOWN_SIDE / max(height, wide))
+    return tuple(max(2, round(side * scale / 2) * 2) for side in (height, wide))
 
 
 def _late(waited: float, before: float | None, clock: float | None) -> float:

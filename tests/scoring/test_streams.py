@@ -3,9 +3,11 @@
 import socket
 import threading
 from datetime import datetime
+from fractions import Fraction
 
 import av
 import footage
+import numpy as np
 import pytest
 
 from memae_tf.data import decoding
@@ -49,6 +51,35 @@ def up_to_a_gap(live):
         if frame.gap is not None:
             break
     return frames
+
+
+@pytest.mark.parametrize(
+    ("aspect", "turn", "size"),
+    [
+        (Fraction(16, 11), 0, (48, 94)),
+        (Fraction(1, 2), 0, (48, 32)),
+        (Fraction(1, 2), 90, (64, 96)),
+        (Fraction(40), 0, (18, 960)),
+        (Fraction(0), 0, (48, 64)),
+    ],
+)
+def test_footage_is_shown_as_players_show_it(tmp_path, aspect, turn, size):
+    """Old recorders and DVDs have pixels that are not square."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = aspect
+        if turn:
+            if not hasattr(stream, "set_display_rotation"):
+                pytest.skip("this PyAV cannot write it")
+            stream.set_display_rotation(turn)
+        for pixels in np.zeros((3, 48, 64), "uint8"):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="gray")))
+        container.mux(stream.encode())
+    frame = next(iter(Footage(str(path), ClipFeaturizer((24, 32), 8), True)))
+    assert frame.shown.shape == (*size, 3)
+    assert frame.pixels.shape == (24, 32, 1)
 
 
 @pytest.mark.skipif("v4l2" in av.formats_available, reason="this PyAV reads cameras")
