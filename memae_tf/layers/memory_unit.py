@@ -376,8 +376,16 @@ class MemoryUnit(keras.layers.Layer):
             the others fell back), `slots_per_query` (mean number of slots kept), `slots_used` and
             `dead_slots` (slots that some query, or none, kept), `perplexity` (exponential of the
             entropy of the mean use, from 1 to N) and `largest_weight` (mean over the queries).
+
+        Raises:
+            ValueError: If there is no query, or not a weight for each slot.
         """
         weights = ops.convert_to_numpy(addressing)
+        if weights.size == 0 or weights.shape[-1:] != (self.num_slots,):
+            raise ValueError(
+                f"`addressing` must be the weights of one query or more, (..., {self.num_slots}). "
+                f"Received: addressing of shape {weights.shape}"
+            )
         weights = weights.reshape(-1, self.num_slots)
         # After a fallback the largest weight is still at or below the threshold.
         live = weights.max(axis=1) > self.shrink / self.num_slots

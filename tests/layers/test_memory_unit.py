@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -329,6 +330,13 @@ def test_health_by_hand():
     assert health["perplexity"] == pytest.approx(np.exp(-0.75 * np.log(0.75) - 0.25 * np.log(0.25)))
     # The third query fell back to its unshrunk weights.
     assert unit.health(addressing)["live_share"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("shape", [(0, 4), (2, 0, 4), (8, 3), (8, 8), ()])
+def test_health_is_that_of_queries_to_this_memory(shape):
+    unit = MemoryUnit(4)
+    with pytest.raises(ValueError, match=rf"\(\.\.\., 4\)\. Received: .*{re.escape(str(shape))}"):
+        unit.health(np.ones(shape, "float32"))
 
 
 @pytest.mark.parametrize(

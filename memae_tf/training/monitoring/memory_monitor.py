@@ -39,7 +39,8 @@ class MemoryMonitor(keras.callbacks.Callback):
             shown in their original units.
 
     Raises:
-        ValueError: If `every` is no positive integer, or the model is no `MemAE`.
+        ValueError: If `x` has no sample, `every` is no positive integer, or the model is no
+            `MemAE`.
     """
 
     def __init__(
@@ -53,6 +54,10 @@ class MemoryMonitor(keras.callbacks.Callback):
         super().__init__()
         self.log_dir = Path(log_dir)
         self.x = np.asarray(x)
+        if self.x.size == 0:
+            raise ValueError(
+                f"`x` must have a sample to look at. Received: x of shape {self.x.shape}"
+            )
         self.every = positive_integer("every", every)
         self.seed = seed
         self.featurizer = featurizer

@@ -123,6 +123,11 @@ def test_every_is_a_positive_integer(tmp_path, every):
         MemoryMonitor(tmp_path, X, every=every)
 
 
+def test_there_is_a_sample_to_look_at(tmp_path):
+    with pytest.raises(ValueError, match=r"Received: x of shape \(0, "):
+        MemoryMonitor(tmp_path, X[:0])
+
+
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_on_other_backends(tmp_path, backend):
     """A process of its own, as the backend is chosen before Keras is imported."""
