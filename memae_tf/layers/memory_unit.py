@@ -72,7 +72,9 @@ class MemoryUnit(keras.layers.Layer):
 
     Args:
         num_slots: Integer, the number of slots N.
-        similarity: `"cosine"`, as in the paper, or `"dot"`, as in its authors' code.
+        similarity: `"cosine"`, as in the paper, or `"dot"`, as in its authors' code. The cosine is
+            that of vectors whose norms are from 1e-6 to 1e19; of shorter ones it falls to 0 with
+            the norm, of longer ones, whose squares float32 does not hold, it is 0.
         scale: Factor on the similarity (an inverse temperature): a positive float; `"learned"`
             for a trainable scale that starts at the default; or `None` for the default, 10 with
             cosine and 1 with dot. The paper has 1, with which the softmax of a cosine

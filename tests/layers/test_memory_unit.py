@@ -176,6 +176,17 @@ def test_zero_query_and_zero_slot_are_finite():
     assert np.isfinite(loss)
 
 
+def test_norms_of_queries_that_a_cosine_takes():
+    queries, memory = random_case(seed=5)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    unit = make(memory, shrink=0)
+    _, expected, _ = call(unit, queries)
+    for norm in (1.1e-6, 1e19):
+        np.testing.assert_allclose(call(unit, norm * queries)[1], expected, rtol=1e-4, atol=1e-6)
+    for norm in (1e-10, 1e20):
+        np.testing.assert_allclose(call(unit, norm * queries)[1], 1 / len(memory), rtol=0.01)
+
+
 def test_zero_query_has_no_gradient():
     """It has no direction; as a very short one it would have the largest gradient of all."""
     queries, memory = random_case(0, num_queries=6)
