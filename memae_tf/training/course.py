@@ -64,7 +64,7 @@ class Course:
         self._set_final()
         if self.monitor is not None:
             with writing_results(self.monitor.directory):
-                self.monitor.finish()
+                self.monitor.finish(self.best and self.best.position.epoch)
         return self.history
 
     def _restore(self) -> None:

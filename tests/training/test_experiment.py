@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from memae_tf.config import TrainingConfig, parse_config
 from memae_tf.console import summary
@@ -159,6 +160,19 @@ def test_early_stopping_keeps_the_best_epoch(config, tmp_path):
         strict=True,
     ):
         np.testing.assert_array_equal(a, b)
+    # So are the pictures that TensorBoard shows last.
+    shown = last_shown(run.tensorboard)
+    assert {step for step, _ in shown.values()} == {best}
+    assert shown == last_shown(other.tensorboard)
+
+
+def last_shown(directory: Path) -> dict[str, tuple]:
+    """Step and content of the last pictures and tables, by tag."""
+    events = EventAccumulator(str(directory), size_guidance={"tensors": 0})
+    events.Reload()
+    tags = ("addressing/heat_map", "memory/slots", "reconstruction/typical", "reconstruction/worst")
+    last = {tag: events.Tensors(tag)[-1] for tag in tags}
+    return {tag: (event.step, event.tensor_proto.string_val) for tag, event in last.items()}
 
 
 @pytest.mark.parametrize("loss", [np.nan, np.inf])

@@ -49,9 +49,10 @@ class Monitor:
     """Writes losses, speed, and what the memory does after every epoch.
 
     Scalars and histograms are written every time. Pictures and tables take some tenths of a second
-    and are written after the epochs 1, 2, 4, 8, ..., or the first ones written since, and after the
-    last one: the addressing as a heat map, inputs beside their reconstructions, and what the slots
-    decode to. At the end come slots and encodings for the projector.
+    and are written after the epochs 1, 2, 4, 8, ..., or the first ones written since, and last of
+    the weights that are kept, under their epoch: the addressing as a heat map, inputs beside their
+    reconstructions, and what the slots decode to. At the end come slots and encodings for the
+    projector.
 
     All of it looks at up to 4,096 training samples, the same ones every time; at fewer where they
     are large or have many queries. Images (height, width, channels) and clips (frames, height,
@@ -101,13 +102,21 @@ class Monitor:
         self.writer.flush()
 
     @np.errstate(over="ignore", invalid="ignore")
-    def finish(self) -> None:
-        """Shows what the last epoch has led to, writes the projector's files, and closes."""
+    def finish(self, kept_epoch: int | None = None) -> None:
+        """Shows the model as it is kept, writes the projector's files, and closes.
+
+        Args:
+            kept_epoch: The epoch after which the model had its weights; by default the last one.
+        """
         addressing = self._addressing()
+        if addressing is not None:
+            self.health = self.model.memory.health(addressing)
         # Where nothing was written, an earlier process has shown the epochs already.
-        if self.shown_epoch < self.epoch:
-            with self.writer.as_default(step=self.epoch):
-                self._show(addressing)
+        if self.epoch > 0:
+            self.epoch = kept_epoch or self.epoch
+            if self.shown_epoch != self.epoch:
+                with self.writer.as_default(step=self.epoch):
+                    self._show(addressing)
         self._write_projector(addressing)
         self.close()
 
@@ -115,7 +124,7 @@ class Monitor:
         self.writer.close()
 
     def diagnosis(self) -> str | None:
-        """What is wrong with the memory after the last epoch, see `diagnose`."""
+        """What is wrong with the memory as it was looked at last, see `diagnose`."""
         if self.health is None:
             return None
         return diagnose(self.health, self.model.memory.num_slots)
