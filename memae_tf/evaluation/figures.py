@@ -36,7 +36,7 @@ def score_figure(scores: Scores, threshold: float) -> Figure:
             ("anomalies", scores.test[scores.labels == 1], ANOMALY),
         ]
     values = np.concatenate([group for _, group, _ in groups])
-    low = max(values[values > 0].min(initial=1.0), 1e-6)
+    low = max(values[values > 0].min(initial=values.max()), 1e-6)
     bins = np.geomspace(low, max(values.max(), low * 10), 80)
     for name, group, color in groups:
         axes.hist(np.maximum(group, low), bins, alpha=0.6, label=name, color=color)

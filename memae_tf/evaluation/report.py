@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from memae_tf.data import Dataset
 from memae_tf.data.clips import Clips, span
@@ -77,7 +78,7 @@ def write_report(
     if scores.labels is not None:
         explain = _explanation(dataset)
         parts += [_picture(curves_figure(scores)), explain(detector, dataset, scores)]
-    parts += [_picture(_loss_figure(history)), _memory(metrics), _versions(metrics)]
+    parts += [_picture(loss_figure(history)), _memory(metrics), _versions(metrics)]
     body = "\n".join(part for part in parts if part)
     page = (
         f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}'
@@ -93,7 +94,7 @@ def _summary(metrics: dict) -> str:
     for name, figures in rows:
         note = " (oracle: chosen on the test labels)" if name == "best_f1" else ""
         values = (figures[key] for key in ("threshold", "precision", "recall", "f1"))
-        table.append([name + note, *map(_number, values)])
+        table.append([name + note, *map(number, values)])
     facts = (
         f"Protocol {metrics['protocol']}, seed {metrics['seed']}: "
         f"{metrics['train_records']:,} training samples, {metrics['test_records']:,} test samples, "
@@ -124,7 +125,7 @@ def _frame_aucs(metrics: dict) -> str:
         "micro_auc_raw": "micro, scores as they are (the ROC AUC above)",
         "macro_auc": "macro, the mean of the videos' own",
     }
-    table = [[text, _number(metrics[key])] for key, text in names.items()]
+    table = [[text, number(metrics[key])] for key, text in names.items()]
     return _table([["AUC over frames", ""], *table])
 
 
@@ -138,12 +139,18 @@ def _regularity(scores: Scores, threshold: float) -> str:
     return "<h2>Videos</h2>" + "".join(map(_picture, figures))
 
 
-def _loss_figure(history: list[dict]) -> Figure:
+def loss_figure(history: list[dict]) -> Figure:
+    """The reconstruction loss of every epoch."""
     figure = Figure(figsize=(9, 3), layout="constrained")
     axes = figure.add_subplot()
     epochs = [entry["epoch"] for entry in history]
-    axes.plot(epochs, [entry["reconstruction"] for entry in history], color=NORMAL)
-    axes.set(yscale="log", xlabel="epoch", ylabel="reconstruction loss", title="Training")
+    losses = [entry["reconstruction"] for entry in history]
+    # A line through one point cannot be seen.
+    axes.plot(epochs, losses, color=NORMAL, marker="o" if len(epochs) == 1 else None)
+    axes.set(xlabel="epoch", ylabel="reconstruction loss", title="Training")
+    # One that repels is negative sooner or later.
+    axes.set_yscale("log" if min(losses) > 0 else "linear")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
 
 
@@ -159,7 +166,7 @@ def _fields(detector: Detector, dataset: Dataset, scores: Scores) -> str:
     table = [["field", "mean error, normal", "mean error, anomalies"]]
     for index in np.argsort(normal - anomalous)[:10]:
         name = detector.field_names[index]
-        table.append([name, _number(normal[index]), _number(anomalous[index])])
+        table.append([name, number(normal[index]), number(anomalous[index])])
     return f"<h2>Fields that give anomalies away</h2>{_table(table)}"
 
 
@@ -281,7 +288,7 @@ def _memory(metrics: dict) -> str:
         "perplexity": "perplexity of use",
         "largest_weight": "largest addressing weight, mean",
     }
-    table = [[text, _number(metrics["memory"][key])] for key, text in names.items()]
+    table = [[text, number(metrics["memory"][key])] for key, text in names.items()]
     diagnosis = metrics["memory"]["diagnosis"]
     warning = f'<p class="warning">{html.escape(diagnosis)}</p>' if diagnosis else ""
     return f"<h2>Memory</h2>{warning}{_table([['on training data', ''], *table])}"
@@ -302,10 +309,14 @@ def _table(rows: list[list[str]]) -> str:
     return f"<table>{''.join(lines)}</table>"
 
 
-def _number(value: float | int | None) -> str:
+def number(value: float | int | None) -> str:
+    """A figure as a table has it."""
     if value is None:
         return "–"
-    return str(value) if isinstance(value, int) else f"{value:.4f}"
+    if isinstance(value, int):
+        return str(value)
+    # Four digits also of what is small, as the errors of footage are.
+    return f"{value:.4f}" if abs(value) >= 0.1 or value == 0 else f"{value:#.4g}"
 
 
 def _picture(figure: Figure) -> str:
