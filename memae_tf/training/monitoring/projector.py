@@ -40,7 +40,9 @@ def write_projector(
         points = np.concatenate([slots, points])
         lines += [f"slot\t{i}\t{share:.6g}\t\t" for i, share in enumerate(use(addressing))]
     for i in chosen:
-        top = "" if slots is None else addressing[i].argmax()
+        # A query that reads nothing has none.
+        read = slots is not None and addressing[i].any()
+        top = addressing[i].argmax() if read else ""
         lines.append(f"encoding\t\t\t{top}\t{scores[i]:.6g}")
     if unit_length:
         points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-12)

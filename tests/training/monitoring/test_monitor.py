@@ -228,6 +228,15 @@ def test_projector_has_slots_and_encodings(tmp_path):
     assert float(score) == pytest.approx(model.score(x)[100 // 9], rel=1e-4)
 
 
+def test_what_reads_nothing_has_no_top_slot_in_the_projector(tmp_path):
+    model, x = make(shrink=4, fallback="zero")
+    run(tmp_path, model, x)
+    _, *lines = (tmp_path / "memory_metadata.tsv").read_text().splitlines()
+    nothing = ~model.addressing(x).any(axis=1)
+    assert 0 < nothing.sum() < len(x)
+    assert [line.split("\t")[3] == "" for line in lines[5:]] == list(nothing)
+
+
 def test_dot_products_are_projected_as_they_are(tmp_path):
     model, x = make(similarity="dot")
     run(tmp_path, model, x)
