@@ -125,16 +125,24 @@ def curves_figure(results: list[dict], over: str, mean_of: str | None, metric: s
 
     A panel for each choice of the first of the other axes, a line for each combination of the
     rest. A point is the mean over `mean_of` and over seeds, its bar the standard deviation over
-    seeds.
+    seeds; as in `mean_table`, a seed that lacks a choice of `mean_of` is none.
 
     Args:
         results: From `run_grid`.
         over: The axis that goes from left to right.
         mean_of: The axis that the metric is averaged over, if any.
         metric: In the cells' metrics, such as "roc_auc".
+
+    Raises:
+        UserError: If no seed has all choices of `mean_of`.
     """
     lines = _lines(results, over, mean_of, metric)
+    if not lines:
+        raise UserError(f"curves_over: no seed has run with each {mean_of} yet; run more cells")
     panels = list(dict.fromkeys(key[:1] for key in lines))
+    labels = list(dict.fromkeys(plain(", ".join(key[1:])) for key in lines))
+    numbers = sorted({number for x, _, _ in lines.values() for number in x})
+    shown = {}
     figure = Figure(figsize=(1 + 4.2 * len(panels), 4.2), layout="constrained")
     for axes, panel in zip(
         figure.subplots(1, len(panels), sharey=True, squeeze=False).flat, panels, strict=True
@@ -142,18 +150,22 @@ def curves_figure(results: list[dict], over: str, mean_of: str | None, metric: s
         for key, (x, mean, std) in lines.items():
             if key[:1] == panel:
                 label = plain(", ".join(key[1:]))
-                axes.errorbar(x, mean, std, marker="o", capsize=2, label=label)
-        axes.set_xscale(**_scale([number for x, _, _ in lines.values() for number in x]))
+                # The same colour in every panel, whether or not the others have run.
+                color = f"C{labels.index(label)}"
+                shown[label] = axes.errorbar(
+                    x, mean, std, marker="o", capsize=2, label=label, color=color
+                )
+        axes.set_xscale(**_scale(numbers))
         axes.set(xlabel=plain(over), title=plain("".join(panel)))
-        axes.set_xticks(x, [f"{number:g}" for number in x], minor=False)
+        axes.set_xticks(numbers, [f"{number:g}" for number in numbers], minor=False)
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     axes.figure.axes[0].set_ylabel(metric)
     figure.suptitle(provenance(results).strip() or None)
     if any(key[1:] for key in lines):
         # Beside the panels, where it hides no line.
-        axes.figure.legend(
-            *axes.get_legend_handles_labels(), loc="outside right center", fontsize=8
+        figure.legend(
+            [shown[label] for label in labels], labels, loc="outside right center", fontsize=8
         )
     return figure
 
@@ -168,6 +180,7 @@ def _scale(numbers: list[float]) -> dict:
 def _lines(results: list[dict], over: str, mean_of: str | None, metric: str) -> dict:
     """By the choices of the remaining axes: the axis' numbers, rising, with mean and spread."""
     others = [name for name in results[0]["choices"] if name not in (over, mean_of)]
+    whole = len({result["choices"].get(mean_of) for result in results})
     # (choices of the other axes) -> number -> seed -> metrics
     lines: dict[tuple, dict[float, dict[int, list[float]]]] = {}
     for result in results:
@@ -176,8 +189,14 @@ def _lines(results: list[dict], over: str, mean_of: str | None, metric: str) -> 
         point.setdefault(result["seed"], []).append(result["metrics"][metric])
     curves = {}
     for key, line in lines.items():
-        means = [[np.mean(values) for values in line[x].values()] for x in sorted(line)]
-        curves[key] = sorted(line), [np.mean(m) for m in means], [np.std(m) for m in means]
+        points = {
+            x: [np.mean(values) for values in line[x].values() if len(values) == whole]
+            for x in sorted(line)
+        }
+        points = {x: means for x, means in points.items() if means}
+        if points:
+            mean, std = ([f(means) for means in points.values()] for f in (np.mean, np.std))
+            curves[key] = list(points), mean, std
     return curves
 
 

@@ -320,6 +320,41 @@ def test_curves_by_hand():
         assert axes.containers[0].get_label() == "0"
 
 
+def test_curves_of_a_part_of_a_grid():
+    """Means over other digits than elsewhere would be no points of the same curve."""
+    runs = [
+        # panel, slots, line, digits
+        ("0", "20", "a", "01"),
+        ("0", "100", "a", "01"),
+        ("0", "20", "b", "01"),
+        ("1", "20", "a", "0"),
+        ("1", "20", "b", "01"),
+        ("1", "100", "b", "1"),
+    ]
+    results = [
+        {
+            "choices": {"panel": panel, "slots": slots, "line": line, "digit": digit},
+            "seed": 0,
+            "metrics": {"roc_auc": 0.5 + 0.2 * int(digit)},
+        }
+        for panel, slots, line, digits in runs
+        for digit in digits
+    ]
+    figure = curves_figure(results, "slots", "digit", "roc_auc")
+    drawn = [
+        {bars.get_label(): (list(bars[0].get_xdata()), bars[0].get_color())}
+        for axes in figure.axes
+        for bars in axes.containers
+    ]
+    assert drawn == [{"a": ([20, 100], "C0")}, {"b": ([20], "C1")}, {"b": ([20], "C1")}]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    for axes in figure.axes:
+        assert list(axes.get_xticks()) == [20, 100]
+    figure.canvas.draw()
+    with pytest.raises(UserError, match="no seed has run with each digit yet"):
+        curves_figure(results[6:7] + results[-1:], "slots", "digit", "roc_auc")
+
+
 def test_a_curve_may_begin_at_0():
     """No shrinkage, say: a logarithmic axis has no place for it."""
     results = [
