@@ -62,7 +62,7 @@ class AveragingAdam(keras.optimizers.Adam):
         import tensorflow as tf
 
         # On one replica there is nothing to add up, and TensorFlow keeps every graph that an
-        # all-reduce was traced into for ever: 25 MB a fit.
+        # all-reduce was traced into for ever.
         if tf.distribute.get_strategy().num_replicas_in_sync == 1:
             return grads_and_vars
         return super()._all_reduce_sum_gradients(grads_and_vars)
