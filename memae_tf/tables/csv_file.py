@@ -56,10 +56,16 @@ def table(path: Path) -> pd.DataFrame:
             raise
     # pandas would invent some.
     table.columns = names
-    if table.iloc[:, -1].isna().any():
-        # An empty cell, or a record that is cut short, which pandas fills up.
+    # An empty cell, or a record that is cut short, which pandas fills up; or records that are one
+    # cell, up to the next quote.
+    if table.iloc[:, -1].isna().any() or _has_cells_of_several_lines(table):
         _require_whole_records(path)
     return table
+
+
+def _has_cells_of_several_lines(table: pd.DataFrame) -> bool:
+    texts = table.select_dtypes(exclude=["number", "bool"])
+    return any(cells.astype(str).str.contains("[\r\n]").any() for _, cells in texts.items())
 
 
 def cells(path: Path, column: str) -> pd.Series:
@@ -115,10 +121,12 @@ class _Lines:
 
     Attributes:
         number: That of the last one, from 1.
+        first: That of the first one of the record that the last one belongs to.
     """
 
     def __init__(self, text: Iterable[str]):
         self.number = 0
+        self.first = 1
         self._text = iter(text)
         self._given_back: deque[str] = deque()
 
@@ -153,7 +161,7 @@ def _names(
             yield line
 
     with _naming_lines(name, lines):
-        first = next((row for row in _reader(recorded()) if not _is_blank(row)), None)
+        first = next((row for row in _records(recorded(), lines) if not _is_blank(row)), None)
     if first is None:
         raise pd.errors.EmptyDataError
     cells = [cell.strip() for cell in first]
@@ -223,24 +231,30 @@ def _rows(
     """
     last = lines.number
     lines.give_back(block)
-    reader = _reader(lines)
+    records = _records(lines, lines)
     rows = []
     with _naming_lines(name, lines):
         while lines.number < last:
-            row = next(reader)
+            row = next(records)
             if _is_blank(row):
                 continue
             if len(row) != num_cells:
+                hint = _open_quote(lines) or "; is it cut off, or a comma in a cell without quotes?"
                 raise UserError(
                     f"{name}: line {lines.number} has {len(row)} cells and the header "
-                    f"{num_cells}; is it cut off, or a comma in a cell without quotes?"
+                    f"{num_cells}{hint}"
                 )
             rows.append([np.nan if cell in MISSING else cell for cell in row])
     return rows
 
 
-def _reader(lines: Iterable[str]) -> Iterator[list[str]]:
-    return csv.reader(lines, skipinitialspace=True, strict=True)
+def _records(text: Iterable[str], lines: _Lines) -> Iterator[list[str]]:
+    """What Python's csv reads in text, while it is noted in which of the lines a record begins."""
+    reader = csv.reader(text, skipinitialspace=True, strict=True)
+    lines.first = lines.number + 1
+    for row in reader:
+        yield row
+        lines.first = lines.number + 1
 
 
 @contextlib.contextmanager
@@ -251,10 +265,23 @@ def _naming_lines(name: Path | str, lines: _Lines) -> Iterator[None]:
     except csv.Error as error:
         if "field limit" in str(error):
             raise UserError(
-                f"{name}: line {lines.number} goes on with a cell of more than "
-                f"{csv.field_size_limit():,} characters; is a quote in it, or before, not closed?"
+                f"{name}: line {lines.first} begins a record with a cell of more than "
+                f"{csv.field_size_limit():,} characters; is a quote in it not closed?"
             ) from None
-        raise UserError(f"{name}: line {lines.number} is no CSV ({error})") from None
+        if "unexpected end" in str(error):
+            raise UserError(
+                f"{name}: line {lines.first} begins a record with a quote that is not closed"
+            ) from None
+        raise UserError(
+            f"{name}: line {lines.number} is no CSV ({error}){_open_quote(lines)}"
+        ) from None
+
+
+def _open_quote(lines: _Lines) -> str:
+    """Where to look for what is wrong with a record, if it does not begin where that shows."""
+    if lines.first == lines.number:
+        return ""
+    return f"; is a quote in line {lines.first}, where its record begins, not closed?"
 
 
 def _is_blank(row: Sequence[str]) -> bool:

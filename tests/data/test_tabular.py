@@ -1,5 +1,6 @@
 import decimal
 import gzip
+import re
 import shlex
 import warnings
 
@@ -531,8 +532,15 @@ def test_a_record_that_is_cut_short_is_named_by_its_line(tmp_path, end):
 def test_a_quote_that_does_not_end_is_named_by_its_line(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('x,kind\n1,a\n2,"b\n3,c\n')
-    with pytest.raises(UserError, match=r"a\.csv: line 4 is no CSV \(unexpected end of data\)"):
+    says = f"{path}: line 3 begins a record with a quote that is not closed"
+    assert user_error(path) == says
+    with pytest.raises(UserError, match=re.escape(says)):
         list(batches(path, {"x": "float32", "kind": "string"}, 2))
+
+
+def test_a_quote_that_ends_in_a_later_record_swallows_none(tmp_path):
+    path = write(tmp_path / "a.csv", "x,kind,z", '1,"a,u', "2,b,u", '3,"c",u', "4,d,u")
+    assert_says(user_error(path), path, "line 4 is no CSV", "is a quote in line 2, where")
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
