@@ -198,6 +198,11 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             )
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         memory = self._section(MemoryConfig)
+        if self.variant == "memae" and memory.shrink >= memory.num_slots:
+            raise ValueError(
+                "`shrink` is in units of 1/num_slots and must be less than `num_slots`. "
+                f"Received: shrink={memory.shrink}, num_slots={memory.num_slots}"
+            )
         architecture = self._section(DenseModel, name="dense", memory=memory)
         return architecture, self._section(TrainingConfig, seed=seed), self._section(RecordData)
 
@@ -214,8 +219,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         except pydantic.ValidationError as error:
             name = error.errors()[0]["loc"][0]
             # One for each of the types that a value may have.
-            messages = [p["msg"] for p in error.errors() if p["loc"][0] == name]
-            message = ", or ".join(text[:1].lower() + text[1:] for text in messages)
+            message = ", or ".join(_said(p) for p in error.errors() if p["loc"][0] == name)
             raise ValueError(f"`{name}`: {message}. Received: {name}={values[name]!r}") from None
 
     def _columns(self, X: Any, reset: bool) -> Mapping[str, np.ndarray | pd.Series]:  # noqa: N803
@@ -256,6 +260,12 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
 def _plain(value: Any) -> Any:
     """A parameter as Python has it, also where a search draws it from NumPy's."""
     return value.item() if isinstance(value, np.generic) else value
+
+
+def _said(problem: Mapping[str, Any]) -> str:
+    """A problem of pydantic's; what our own validator says of True and False is about YAML."""
+    text = "input should be a number" if problem["type"] == "value_error" else problem["msg"]
+    return text[:1].lower() + text[1:]
 
 
 def _kind(column: np.ndarray | pd.Series) -> str:

@@ -264,6 +264,9 @@ def test_searches_over_its_arguments(caplog):
         ({"contamination": 0.6}, r"`contamination` must be a number in \(0, 0.5\]. .*=0.6"),
         ({"contamination": "auto"}, "`contamination` must be a number"),
         ({"num_slots": 0}, "`num_slots`: input should be greater than 0. Received: num_slots=0"),
+        ({"num_slots": True}, "^`num_slots`: input should be a number. Received: num_slots=True$"),
+        ({"shrink": 60}, r"^`shrink` is in units .* Received: shrink=60.0, num_slots=20$"),
+        ({"num_slots": 1}, "^`shrink` .* must be less than `num_slots`. Received: .*num_slots=1$"),
         ({"variant": "vae"}, "`variant`: input should be 'ae', 'memae-nonspar' or 'memae'"),
         ({"hidden": 8}, "`hidden`: input should be a valid list. Received: hidden=8"),
         ({"scaling": "robust"}, "`scaling`: input should be 'log', .* Received: scaling='robust'"),
@@ -279,3 +282,8 @@ def test_searches_over_its_arguments(caplog):
 def test_arguments_at_fault(arguments, message):
     with pytest.raises(ValueError, match=message):
         small(**arguments).fit(ring(50))
+
+
+@pytest.mark.parametrize("variant", ["ae", "memae-nonspar"])
+def test_without_shrinkage_a_memory_may_have_one_slot(variant):
+    small(variant=variant, num_slots=1).fit(ring(50))
