@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import math
+import numbers
 import random
 import re
 import threading
@@ -121,16 +122,16 @@ class Client:
         retries: int = 6,
         batch_size: int = 1024,
     ):
-        if not is_address(address):
+        if not isinstance(address, str) or not is_address(address):
             raise UserError(
-                f"'{address}' is no address of a server; localhost:8500 is one of gRPC, "
+                f"{address!r} is no address of a server; localhost:8500 is one of gRPC, "
                 "http://localhost:8501 one of REST"
             )
-        for name, value in {"timeout": timeout, "batch_size": batch_size}.items():
-            if not 0 < value < math.inf:
-                raise UserError(f"{name}={value}: should be positive, and a number")
-        if retries < 0:
-            raise UserError(f"retries={retries}: should be 0 or more")
+        if not _is_seconds(timeout) or timeout <= 0:
+            raise UserError(f"timeout={timeout!r}: should be a positive number of seconds")
+        for name, value, least in (("batch_size", batch_size, 1), ("retries", retries, 0)):
+            if not isinstance(value, numbers.Integral) or value < least:
+                raise UserError(f"{name}={value!r}: should be a whole number, {least} or more")
         self.address = address
         self.model = Model(model, version, label)
         self.timeout = timeout
@@ -387,8 +388,8 @@ class Client:
 
     def _deadline(self, timeout: float | None) -> float:
         seconds = self.timeout if timeout is None else timeout
-        if not math.isfinite(seconds):
-            raise UserError(f"timeout={seconds}: should be a number of seconds")
+        if not _is_seconds(seconds):
+            raise UserError(f"timeout={seconds!r}: should be a number of seconds")
         return time.monotonic() + seconds
 
     def _call(self, ask: Callable, deadline: float, signature: str | None = None):
@@ -424,6 +425,10 @@ class Client:
     def _where(self, signature: str | None = None) -> str:
         suffix = "" if signature is None else f", signature {signature}"
         return f"{self.address}, {self.model}{suffix}"
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
 def is_address(text: str) -> bool:

@@ -8,6 +8,7 @@ import base64
 import contextlib
 import http.client
 import json
+import numbers
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -61,12 +62,17 @@ class Model:
     def __post_init__(self):
         if not self.name:
             raise UserError("a model server is asked by the name of a model")
+        for text in (self.name, self.label or ""):
+            if not isinstance(text, str):
+                raise UserError(f"{text!r}: names and labels of models should be text")
         if self.version is not None and self.label is not None:
             raise UserError(
                 f"version {self.version} and label '{self.label}' of model {self.name}: give one"
             )
-        if self.version is not None and not 0 <= self.version < 2**63:
-            raise UserError(f"version {self.version}: should be from 0 to {2**63 - 1}")
+        if self.version is not None and not _is_version(self.version):
+            raise UserError(
+                f"version {self.version!r}: should be a whole number, from 0 to {2**63 - 1}"
+            )
         for text in (self.name, self.label or ""):
             try:
                 text.encode()
@@ -76,6 +82,11 @@ class Model:
     def __str__(self) -> str:
         chosen = "" if self.version is None else f" version {self.version}"
         return f"model {self.name}{chosen}" + (f" label {self.label}" if self.label else "")
+
+
+def _is_version(value: object) -> bool:
+    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return is_integer and 0 <= value < 2**63
 
 
 class GrpcTransport:

@@ -366,12 +366,20 @@ def test_what_the_server_refuses_is_told_and_not_asked_again(serve, everything, 
             {},
             "version 1 and label 'stable' of model m: give one",
         ),
-        (("localhost:1", "m"), {"timeout": 0}, "timeout=0: should be positive"),
-        (("localhost:1", "m"), {"retries": -1}, "retries=-1: should be 0 or more"),
-        (("localhost:1", "m"), {"batch_size": 0}, "batch_size=0: should be positive"),
-        (("localhost:1", "m"), {"timeout": float("inf")}, "timeout=inf: should be positive, and a"),
-        (("localhost:1", "m", 2**63), {}, "version 9223372036854775808: should be from 0 to"),
-        (("http://localhost:1", "m", -1), {}, "version -1: should be from 0 to"),
+        (("localhost:1", "m"), {"timeout": 0}, "timeout=0: should be a positive number"),
+        (("localhost:1", "m"), {"timeout": "5"}, "timeout='5': should be a positive number of"),
+        (("localhost:1", "m"), {"timeout": None}, "timeout=None: should be a positive number of"),
+        (("localhost:1", "m"), {"retries": -1}, "retries=-1: should be a whole number, 0 or more"),
+        (("localhost:1", "m"), {"retries": 1.5}, "retries=1.5: should be a whole number, 0 or"),
+        (("localhost:1", "m"), {"batch_size": 0}, "batch_size=0: should be a whole number, 1"),
+        (("localhost:1", "m"), {"timeout": float("inf")}, "timeout=inf: should be a positive"),
+        (("localhost:1", "m", 2**63), {}, "version 9223372036854775808: should be a whole number,"),
+        (("http://localhost:1", "m", -1), {}, "version -1: should be a whole number, from 0 to"),
+        (("localhost:1", "m", "2"), {}, "version '2': should be a whole number, from 0 to"),
+        (("http://localhost:1", "m", True), {}, "version True: should be a whole number, from 0"),
+        ((8500, "m"), {}, "^8500 is no address of a server"),
+        (("localhost:1", 3), {}, "3: names and labels of models should be text"),
+        (("localhost:1", "m", None, 1), {}, "1: names and labels of models should be text"),
         (("localhost:1", "m", None, "\udcff"), {}, r"'\\udcff': is no text that can be sent"),
     ],
 )
@@ -448,6 +456,8 @@ def test_closed_client_asks_no_more(address):
     assert error.value.code == "CANCELLED"
     with pytest.raises(UserError, match="timeout=inf: should be a number of seconds"):
         client.status(timeout=float("inf"))
+    with pytest.raises(UserError, match="timeout='5': should be a number of seconds"):
+        client.status(timeout="5")
 
 
 def test_text_that_cannot_be_sent(everything_client):
