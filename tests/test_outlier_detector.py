@@ -3,6 +3,7 @@ import json
 import logging
 import pickle
 import random
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import keras
@@ -167,6 +168,15 @@ def test_categories_can_be_declared():
 def test_tables_that_cannot_be_learned(column, message):
     with pytest.raises(ValueError, match=message):
         small().fit(table().assign(more=column))
+
+
+def test_numbers_with_units_are_warned_of():
+    samples = table().assign(load=["5%", "10%", "12%"] * 100)
+    with pytest.warns(UserWarning, match=r"^X: learned as .*: load \('5%'\); .* dtype `category`$"):
+        small().fit(samples)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small().fit(samples.astype({"load": "category"}))
 
 
 def test_words_for_nothing_are_missing_numbers():

@@ -1,14 +1,16 @@
 """What a column of a table is to a detector: numbers, categories, or no feature at all."""
 
 import datetime
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from memae_tf.columns import word
+from memae_tf.columns import is_nothing, word
 from memae_tf.errors import UserError
-from memae_tf.tables import Files, not_a_number, parsed, stray_text
+from memae_tf.tables import Files, listed, not_a_number, parsed, stray_text
 
 # A text column of whose cells, or of whose different texts, this share or more are numbers was
 # meant to be numeric: a word for "nothing" that nobody knows may stand in most of them.
@@ -18,6 +20,31 @@ MOSTLY_NUMERIC = 0.5
 MOST_CATEGORIES = 256
 MOSTLY_DIFFERENT = 0.5
 TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64, pd.Period)
+
+# Numbers that text keeps from being some: with a unit, or with blanks or apostrophes between
+# thousands. Of units those that come with many values: frequencies, say, are names of bands.
+NUMBER = r"[-+]?\d+(?:[.,'\s]\d+)*"
+UNITS = (
+    r"%|[nuµμm]?s|secs?|seconds?|mins?|minutes?|hrs?|hours?|days?|bytes?|[kmgt]i?b"
+    r"|[kmgt]?b(?:ps|it/s|/s)|\s[bhd]"
+)
+GROUPED = r"[-+]?\d{1,3}(?:['\s]\d{3})+(?:[.,]\d+)?"
+# Dates, with or without a time, and times of day. With dots the year comes last: 2026.1.3 is a
+# version.
+CLOCK = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?:\s?[ap]m)?"
+MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+DATE = (
+    r"(?:[a-z]{3},?\s)?(?:"
+    rf"\d{{4}}([-/])\d{{1,2}}\1\d{{1,2}}|\d{{1,2}}([-/.\s])(?:\d{{1,2}}|{MONTH})\2\d{{4}}"
+    rf"|\d{{1,2}}/\d{{1,2}}/\d\d|{MONTH}\s+\d{{1,2}}(?:,?\s\d{{4}})?)"
+)
+ZONE = r"\s?(?:z|utc|gmt|[-+]\d\d:?\d\d)"
+LOOKS = "times or numbers with units"
+DISGUISED = re.compile(
+    rf"{NUMBER}\s?(?:{UNITS})|{GROUPED}|{CLOCK}"
+    rf"|{DATE}(?:[t\s:,]+{CLOCK}(?:{ZONE})?(?:\s\d{{4}})?)?",
+    re.IGNORECASE,
+)
 
 
 def infer_kind(column: pd.Series, source: Files | str, leave_out: str, declare: str) -> str:
@@ -55,11 +82,47 @@ def infer_kind(column: pd.Series, source: Files | str, leave_out: str, declare: 
         raise not_a_number(source, column, stray, f"or {declare}")
     different = given.nunique()
     if different > max(MOST_CATEGORIES, MOSTLY_DIFFERENT * len(given)):
+        text = _disguised(column)
+        if text is not None:
+            leave_out = f"write plain numbers, {leave_out}"
+        but = "" if text is None else f" but {LOOKS}, such as '{text}'"
         raise UserError(
             f"{source}: column '{column.name}' has {different:,} different texts in "
-            f"{len(given):,} records, which are hardly categories; {leave_out}, or {declare}"
+            f"{len(given):,} records, which are hardly categories{but}; {leave_out}, or {declare}"
         )
     return "categorical"
+
+
+def warn_of_disguised(
+    columns: Iterable[pd.Series], source: Files | str, advise: Callable[[Collection[str]], str]
+) -> None:
+    """Warns, in one line, of columns that are inferred to be categorical and seem to be measured.
+
+    As categories they have no order, and most of what is new is unseen.
+
+    Args:
+        columns: Their cells.
+        source: What a message calls the table.
+        advise: What else may be done with columns of these names.
+    """
+    texts = {c.name: text for c in columns if (text := _disguised(c)) is not None}
+    if texts:
+        named = listed([f"{name} ('{text}')" for name, text in texts.items()])
+        warnings.warn(
+            f"{source}: learned as categories, though they look like {LOOKS}: {named}; write plain "
+            f"numbers, {advise(texts)}",
+            stacklevel=3,
+        )
+
+
+def _disguised(column: pd.Series) -> str | None:
+    """One of the texts of a column, if most of them are numbers with a unit, or times."""
+    if is_boolean(column) or isinstance(column.dtype, pd.CategoricalDtype):
+        return None
+    texts = [word(value).strip() for value in column.dropna().unique()]
+    given = [text for text in texts if not is_nothing(text)]
+    found = [text for text in given if DISGUISED.fullmatch(text)]
+    return found[0] if found and len(found) >= MOSTLY_NUMERIC * len(given) else None
 
 
 def require_values(column: pd.Series, source: Files | str, leave_out: str) -> None:

@@ -2,6 +2,7 @@
 
 import difflib
 import shlex
+from collections.abc import Collection
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import yaml
 from memae_tf.config import TabularData
 from memae_tf.data import splits
 from memae_tf.data.dataset import Dataset, Records, take
-from memae_tf.data.kinds import infer_kind, is_boolean, require_values
+from memae_tf.data.kinds import infer_kind, is_boolean, require_values, warn_of_disguised
 from memae_tf.errors import UserError
 from memae_tf.layers import RecordFeaturizer
 from memae_tf.tables import (
@@ -190,13 +191,20 @@ def _feature_columns(config: TabularData, table: pd.DataFrame, files: Files) -> 
         )
     for name in set(names) & set(declared):
         require_values(table[name], files, _leave_out(config, name))
-    return {
+    kinds = {
         name: declared.get(name)
         or infer_kind(
             table[name], files, _leave_out(config, name), "declare it in data.categorical"
         )
         for name in names
     }
+    inferred = [name for name in names if name not in declared and kinds[name] == "categorical"]
+
+    def advise(found: Collection[str]) -> str:
+        return f"leave them out with {_drop(config, *found)}, or declare them in data.categorical"
+
+    warn_of_disguised([table[name] for name in inferred], files, advise)
+    return kinds
 
 
 def _records(

@@ -940,6 +940,67 @@ def test_numbers_that_are_written_otherwise_are_no_categories(tmp_path, cells):
     assert load(path, categorical=["y"]).featurizer.field_names == ["x", "y"]
 
 
+TIMES_OR_UNITS = """
+12%|12.5 %|3 ms|0.5s|10 KB|1.5MB|10 MiB|100 Mbps|10 kbit/s|120 B|5 h|2.5 minutes|3,5 ms|1 234
+1'234.5|2017-07-05|2017/07/05|5/7/2017|5/7/17|05.07.2017|5/7/2017 8:42|03/07/2017 08:55:58 AM
+05-Jul-2017
+2017-07-05T08:55:12Z|2017-07-05 08:55:12.123456|2017-07-05 08:55:12 +0200|08:55:12|8:55 PM
+05/Jul/2017:08:55:12 +0000|Jul  5 08:55:12|Wed Jul  5 08:55:12 2017|Wed, 05 Jul 2017 08:55:12 GMT
+"""
+CATEGORIES = """
+10.0.0.1|10.0.0.0/8|192.168.1.1:80|10.100.200.123|fe80::1|00:1a:2b:3c:4d:5e|12:34:56:78:9a:bc|443/tcp
+HTTP/1.1|TLSv1.2|SSH-2.0|1.2.3|2026.1.3|v1.2|2.4GHz|5G|4K|3D|64bit|802.11b|100BASE-T|10/100/1000|AES256
+S0|ftp_data|0x1f|1-2|18-24|1st|555-1234|mon|May|Jul|2x
+"""
+
+
+def words(text):
+    return "|".join(text.split("\n")).strip("|").split("|")
+
+
+@pytest.mark.parametrize("text", words(TIMES_OR_UNITS))
+def test_categories_that_look_like_times_or_numbers_with_units_are_warned_of(tmp_path, text):
+    path = tmp_path / "a.csv"
+    table = pd.DataFrame({"x": range(6), "key": list("abcabc"), "y": [text, "-", "low"] * 2})
+    table["z"] = [text, "-", f" {text}"] * 2
+    table.to_csv(path, index=False)
+    with pytest.warns(UserWarning, match="look like times") as caught:
+        load(path, drop=["key"])
+    assert [str(warning.message) for warning in caught] == [
+        f"{path}: learned as categories, though they look like times or numbers with units: "
+        f"y ('{text}'), z ('{text}'); write plain numbers, leave them out with "
+        "'data.drop=[key, y, z]', or declare them in data.categorical"
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(path, categorical=["y", "z"])
+
+
+def test_categories_are_not_warned_of(tmp_path):
+    texts = words(CATEGORIES)
+    path = tmp_path / "a.csv"
+    table = pd.DataFrame({f"c{n}": [text, "no"] for n, text in enumerate(texts)})
+    table.assign(x=[1, 2]).to_csv(path, index=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(load(path).featurizer.categorical) == len(texts)
+    # A few that look so, of many, make no column of measures.
+    few = [*texts, *words(TIMES_OR_UNITS)[:5]]
+    pd.DataFrame({"x": range(len(few)), "y": few}).to_csv(path, index=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert kinds(load(path))["categorical"] == ["y"]
+
+
+def test_many_numbers_with_a_unit_are_said_to_be_that(tmp_path):
+    path = write(tmp_path / "a.csv", "x,rtt", *(f"{i},{i} ms" for i in range(300)))
+    assert_says(
+        user_error(path),
+        "300 different texts in 300 records, which are hardly categories but times or numbers "
+        "with units, such as '0 ms'; write plain numbers, leave it out with 'data.drop=[rtt]', or",
+    )
+
+
 @pytest.mark.parametrize("nothing", ["-", "NA", "N/A", "null", "None", "?", "(empty)", " "])
 def test_words_for_nothing_are_missing_numbers(tmp_path, nothing):
     rows = [f"{i},{0.5 + i % 3},{'dns' if i % 2 else nothing}" for i in range(9)]
