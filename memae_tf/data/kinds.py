@@ -64,12 +64,8 @@ def infer_kind(column: pd.Series, source: Files | str, leave_out: str, declare: 
     require_values(column, source, leave_out)
     if is_boolean(column):
         return "categorical"
+    require_no_times(column, source, leave_out)
     given = column.dropna()
-    if column.dtype.kind in "mM" or any(isinstance(value, TIMES) for value in given.iloc[:1]):
-        raise UserError(
-            f"{source}: column '{column.name}' holds times, which are no feature as they are; "
-            f"{leave_out}"
-        )
     if isinstance(column.dtype, pd.CategoricalDtype):
         return "categorical"
     numbers = parsed(given)
@@ -135,6 +131,19 @@ def require_values(column: pd.Series, source: Files | str, leave_out: str) -> No
     if column.dtype == object and any(isinstance(value, many) for value in column):
         raise UserError(
             f"{source}: column '{column.name}' holds lists or records, which are no feature; "
+            f"{leave_out}"
+        )
+
+
+def require_no_times(column: pd.Series, source: Files | str, leave_out: str) -> None:
+    """Refuses times and durations, which are counts of whatever unit a file has.
+
+    Raises:
+        UserError: If there are such.
+    """
+    if column.dtype.kind in "mM" or any(isinstance(v, TIMES) for v in column.dropna().iloc[:1]):
+        raise UserError(
+            f"{source}: column '{column.name}' holds times, which are no feature as they are; "
             f"{leave_out}"
         )
 

@@ -11,7 +11,13 @@ import yaml
 from memae_tf.config import TabularData
 from memae_tf.data import splits
 from memae_tf.data.dataset import Dataset, Records, take
-from memae_tf.data.kinds import infer_kind, is_boolean, require_values, warn_of_disguised
+from memae_tf.data.kinds import (
+    infer_kind,
+    is_boolean,
+    require_no_times,
+    require_values,
+    warn_of_disguised,
+)
 from memae_tf.errors import UserError
 from memae_tf.layers import RecordFeaturizer
 from memae_tf.tables import (
@@ -228,6 +234,7 @@ def _column(config: TabularData, column: pd.Series, kind: str, files: Files) -> 
 
 
 def _numbers(config: TabularData, column: pd.Series, files: Files) -> np.ndarray:
+    require_no_times(column, files, _leave_out(config, column.name))
     numbers = parsed(column)
     stray = stray_text(column, numbers)
     if stray.any():

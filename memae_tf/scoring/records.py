@@ -10,6 +10,7 @@ import pandas as pd
 
 from memae_tf import tables
 from memae_tf.columns import word
+from memae_tf.errors import UserError
 
 # Known categories that a message lists, at most.
 MOST_NAMED = 5
@@ -106,6 +107,9 @@ def _column(
         if pd.api.types.infer_dtype(cells, skipna=True) == "string":
             return np.where(pd.isna(cells), "", cells)
         return np.array([word(cell) for cell in cells], dtype=object)
+    if column.dtype.kind in "mM":
+        # What they are as numbers depends on the unit that a file has them in.
+        raise UserError(f"{name}: column '{field}' holds times; it should hold numbers")
     # Most columns are numbers alone; what else there may be takes several times as long.
     values = tables.parsed(column).to_numpy("float64", na_value=np.nan)
     if not np.isnan(values).any():

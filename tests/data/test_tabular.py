@@ -254,10 +254,16 @@ def test_whole_numbers_beyond_64_bits_are_numeric(tmp_path):
     np.testing.assert_allclose(dataset.train["y"], [1e22, 2e22, 1e22], rtol=1e-6)
 
 
-def test_timestamps_are_refused(tmp_path):
-    times = pd.date_range("2024-01-01", periods=3, freq="h")
-    path = write_parquet(tmp_path / "a.parquet", pd.DataFrame({"x": [1, 2, 3], "at": times}))
-    assert_says(user_error(path), path, "'at'")
+@pytest.mark.parametrize("declared", [[], ["at"]], ids=["inferred", "declared"])
+@pytest.mark.parametrize("dtype", ["datetime64[us]", "datetime64[ns, UTC]", "timedelta64[ns]"])
+def test_times_are_no_numbers(tmp_path, dtype, declared):
+    """They are counts of what unit the file has: not the same in the next one."""
+    frame = pd.DataFrame({"x": [1, 2, 3], "at": pd.Series([5, 6, 7]).astype(dtype)})
+    path = write_parquet(tmp_path / "a.parquet", frame)
+    says = "column 'at' holds times, which are no feature as they are; leave it out with"
+    assert_says(user_error(path, numeric=declared), path, says)
+    with pytest.raises(UserError, match=r"a\.parquet: column 'at' holds times; it should hold num"):
+        list(batches(path, {"x": "float32", "at": "float32"}, 2))
 
 
 # labels and splits
