@@ -96,7 +96,8 @@ def suffix_of(path: Path | None) -> str:
     if path is None:
         return ".csv"
     if path.suffix not in FORMATS:
-        raise UserError(f"{path}: should end in {' or '.join(FORMATS)}")
+        instead = "; without -o, CSV goes to standard output" if path == Path("-") else ""
+        raise UserError(f"{path}: should end in {' or '.join(FORMATS)}{instead}")
     return path.suffix
 
 

@@ -331,6 +331,11 @@ def test_arguments_that_do_not_go_together(capsys, tmp_path, words, message):
     assert message in capsys.readouterr().err
 
 
+def test_a_dash_is_no_output():
+    with pytest.raises(UserError, match=r"^-: should .*; without -o, CSV goes to standard output$"):
+        score.main(["detector.keras", "x", "-o", "-"])
+
+
 # ends
 
 
