@@ -130,7 +130,7 @@ def require_values(column: pd.Series, source: Files | str, leave_out: str) -> No
     many = (list, tuple, set, Mapping, np.ndarray)
     if column.dtype == object and any(isinstance(value, many) for value in column):
         raise UserError(
-            f"{source}: column '{column.name}' holds lists or records, which are no feature; "
+            f"{source}: column '{column.name}' holds lists or records, where a value should be; "
             f"{leave_out}"
         )
 

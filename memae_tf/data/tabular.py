@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from memae_tf.columns import word
 from memae_tf.config import TabularData
 from memae_tf.data import splits
 from memae_tf.data.dataset import Dataset, Records, take
@@ -109,6 +110,7 @@ def _labels(
             f"{files}: has no label column '{config.label}'{near(config.label, list(table))}"
         )
     column = table[config.label]
+    require_values(column, files, "data.label should name another column")
     if column.isna().any():
         path, record = files.place(int(np.flatnonzero(column.isna())[0]))
         raise UserError(f"{path}: record {record} has no label in column '{config.label}'")
@@ -118,7 +120,7 @@ def _labels(
     _require_no_typo(config, column, labels, files)
     if labels.all() or (is_tested and not labels.any()):
         kind = "anomalous" if labels.all() else "normal"
-        values = [str(value) for value in column.unique()]
+        values = [word(value) for value in column.unique()]
         there = ", ".join(values[:MOST_LABELS]) + (", ..." if len(values) > MOST_LABELS else "")
         advice = "; name in data.normal what is normal"
         if not labels.all():
@@ -158,7 +160,7 @@ def _require_no_typo(
         if close and text not in normal:
             raise UserError(
                 f"{files}: data.normal names '{label}', which no record has in column "
-                f"'{config.label}'; did you mean '{others[close[0]]}'?"
+                f"'{config.label}'; did you mean '{word(others[close[0]])}'?"
             )
 
 
@@ -170,9 +172,7 @@ def _label_text(value) -> str:
     """How labels are compared: 0, 0.0, "0" and False are one, case and blanks do not matter."""
     if isinstance(value, (bool, np.bool_)):
         value = int(value)
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        value = int(value)
-    return str(value).strip().lower()
+    return word(value).strip().lower()
 
 
 def _feature_columns(config: TabularData, table: pd.DataFrame, files: Files) -> dict[str, str]:

@@ -904,6 +904,23 @@ def test_a_single_normal_record_is_too_few_to_hold_out(tmp_path):
     assert_says(user_error(path, label="label"), path)
 
 
+def test_labels_in_bytes_are_text(tmp_path):
+    """As scikit-learn gives those of KDDCUP99."""
+    frame = pd.DataFrame({"x": range(6), "label": [b"normal."] * 4 + [b"smurf."] * 2})
+    path = write_parquet(tmp_path / "a.parquet", frame)
+    assert load(path, label="label", normal=["normal."]).labels.sum() == 2
+    message = user_error(path, label="label", normal=["normal"])
+    assert_says(message, "data.normal names 'normal'", "did you mean 'normal.'?")
+    assert_says(user_error(path, label="label"), "the labels are normal., smurf.)")
+
+
+def test_labels_of_several_values_are_refused(tmp_path):
+    frame = pd.DataFrame({"x": range(3), "label": [["normal"], ["dos", "scan"], []]})
+    path = write_parquet(tmp_path / "a.parquet", frame)
+    says = "column 'label' holds lists or records, where a value should be; data.label should name"
+    assert_says(user_error(path, label="label"), path, says)
+
+
 @pytest.mark.parametrize("share", [0.1, 0.9])
 def test_a_single_normal_record_is_not_said_to_be_none(tmp_path, share):
     path = labelled(tmp_path / "a.csv", ["normal", "odd", "odd"])
