@@ -27,6 +27,7 @@ OTHER_FORMATS = {
     b"PK\x03\x04": "a ZIP archive",
     b"PAR1": "Parquet",
 }
+WORKBOOKS = (".xlsx", ".xls", ".ods")
 STDIN = Path("-")
 
 
@@ -121,6 +122,9 @@ def _damaged() -> tuple[type[Exception], ...]:
 
 def _encoding(path: Path, error: UnicodeDecodeError) -> str:
     """What a file is that is not text in UTF-8, and what would be right."""
+    if path.suffix.lower() in WORKBOOKS:
+        # They are ZIP archives, and should not be named so.
+        return "is a workbook; save the sheet as CSV, in UTF-8"
     start, line = bytes(error.object[:4]), ""
     if path != STDIN and path.suffix not in COMPRESSED:
         with path.open("rb") as file:

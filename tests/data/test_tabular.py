@@ -3,6 +3,7 @@ import gzip
 import re
 import shlex
 import warnings
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -1093,6 +1094,13 @@ def test_a_file_of_another_encoding_is_said_to_be(tmp_path, content, says):
     path = tmp_path / "a.csv"
     path.write_bytes(content)
     assert_says(user_error(path), path, says)
+
+
+def test_a_workbook_is_said_to_be_one(tmp_path):
+    path = tmp_path / "flows.xlsx"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", "<worksheet/>" * 100)
+    assert user_error(path) == f"{path}: is a workbook; save the sheet as CSV, in UTF-8"
 
 
 @pytest.mark.parametrize("name", ["train", "test"])
