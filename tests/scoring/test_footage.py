@@ -37,6 +37,15 @@ def stream_frame(number: int, gap: float | None = None) -> StreamFrame:
     return StreamFrame(number, float(number), pixels, None, gap)
 
 
+@pytest.fixture
+def quick_collections():
+    """Of what comes about from now on; all that TensorFlow has takes half a second each time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("quick_collections")
 @pytest.mark.parametrize(
     ("patient", "most_alive", "credit"),
     [(False, 40, "frame"), (False, 40, "center"), (True, MOST_WAITING + 40, "clip")],
