@@ -22,7 +22,7 @@ from memae_tf.data.kinds import infer_kind, is_boolean, warn_of_disguised
 from memae_tf.evaluation.thresholds import top_ratio
 from memae_tf.layers import RecordFeaturizer
 from memae_tf.tables import as_numbers
-from memae_tf.training.experiment import fit, require_finite
+from memae_tf.training.fit import fit, require_finite
 from memae_tf.training.loop import TrainingDivergedError
 from memae_tf.training.strategy import local_strategy
 

@@ -66,7 +66,7 @@ def train(config, featurizer, videos):
 
     from memae_tf.data.clips import Clips
     from memae_tf.models import build_memae
-    from memae_tf.training.experiment import training_set
+    from memae_tf.training.fit import training_set
     from memae_tf.training.loop import Position, TrainingLoop
     from memae_tf.training.strategy import make_strategy
 

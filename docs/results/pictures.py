@@ -50,7 +50,7 @@ def rebuild(config) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     from memae_tf.baselines import build_baseline
     from memae_tf.config import ModelSection
     from memae_tf.data import load
-    from memae_tf.training.experiment import featurize, fit
+    from memae_tf.training.fit import featurize, fit
 
     dataset = load(config.data, config.training.seed)
     rng = np.random.default_rng(config.training.seed)

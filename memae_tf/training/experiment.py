@@ -1,52 +1,40 @@
 """A whole experiment: data, training, detector, evaluation, report."""
 
 import json
-import math
-import os
-import platform
-import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from memae_tf import __version__
 from memae_tf.baselines import build_baseline
 from memae_tf.config import Config, KDDCup99Data, ModelSection, TrainingConfig, essence
 from memae_tf.data import Dataset, load
 from memae_tf.data.clips import Clips
-from memae_tf.data.dataset import Samples, count, fingerprint, take
+from memae_tf.data.dataset import fingerprint
 from memae_tf.errors import UserError
 from memae_tf.evaluation.evaluate import (
     OnScored,
     Scores,
-    measure,
     own_threshold,
     score_sets,
     threshold_name,
 )
 from memae_tf.evaluation.report import write_report
-from memae_tf.files import whole_file, written
-from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
-from memae_tf.models import Detector, MemAE, build_memae, load_detector
-from memae_tf.training.checkpoints import Checkpoints
-from memae_tf.training.clip_samples import ClipSamples
-from memae_tf.training.course import Course, OnProgress
-from memae_tf.training.feed import MB
-from memae_tf.training.loop import TrainingDivergedError, TrainingLoop
+from memae_tf.files import whole_file
+from memae_tf.layers import ClipFeaturizer
+from memae_tf.models import Detector, load_detector
+from memae_tf.training.course import OnProgress
+from memae_tf.training.fit import featurize, fit, require_finite
 from memae_tf.training.monitoring.evaluation_summary import write_evaluation
-from memae_tf.training.monitoring.memory_health import diagnose
-from memae_tf.training.monitoring.monitor import Monitor, affordable, writing_results
+from memae_tf.training.monitoring.monitor import writing_results
 from memae_tf.training.run_directory import RunDirectory
-from memae_tf.training.samples import ArraySamples, TrainingSamples
+from memae_tf.training.run_metrics import outcome, summarize
 from memae_tf.training.strategy import everyones, is_chief, make_strategy, worker
-from memae_tf.training.training_health import diagnose_training
 
 # What videos are ("ready", "scored"), how many of them, and how many there are.
 OnVideos = Callable[[str, int, int], None]
@@ -114,147 +102,6 @@ def _prepared(training: TrainingConfig) -> tf.distribute.Strategy:
     if training.deterministic:
         tf.config.experimental.enable_op_determinism()
     return make_strategy(training.replicas)
-
-
-def fit(
-    architecture: ModelSection,
-    training: TrainingConfig,
-    dataset: Dataset,
-    run: RunDirectory | None = None,
-    strategy: tf.distribute.Strategy | None = None,
-    on_progress: OnProgress = lambda _: None,
-) -> tuple[Detector, list[dict]]:
-    """Trains a detector; with a run directory, resumable and monitored.
-
-    The initial weights are drawn from Keras's generators, as they were seeded; all else that is
-    random follows from `training.seed`.
-
-    Args:
-        architecture: The `model` section.
-        training: The `training` section.
-        dataset: Its training samples are learned.
-        run: Keeps checkpoints and TensorBoard's files.
-        strategy: From `make_strategy`, which the `training` section describes.
-        on_progress: Is told how far the training has come.
-
-    Returns:
-        The detector, its threshold not set yet, and an entry of history for each epoch: `epoch`,
-        `loss`, `reconstruction`, `penalty`, `learning_rate`, `seconds`, `samples_per_second`,
-        and `validation_loss` if samples are held out.
-    """
-    strategy = strategy or make_strategy(training.replicas)
-    kept, held_out = hold_out(dataset.train, training.validation_share, training.seed)
-    samples = training_set(dataset.featurizer, kept, training)
-    with strategy.scope():
-        model = build_memae(architecture, samples.shape[1:], training.precision)
-    loop = TrainingLoop(model, samples, training, strategy)
-    # What is validated, looked at and kept is a model of its own outside the distribution, with
-    # the weights that the run would end with.
-    final = build_memae(architecture, samples.shape[1:], training.precision)
-    validation = None
-    if held_out is not None:
-        validation = scorer(final, dataset.featurizer, held_out, training.resident_mb)
-    checkpoints = monitor = None
-    if run is not None:
-        checkpoints = Checkpoints(run.checkpoints, training.keep_checkpoints)
-        if is_chief(strategy):
-            with writing_results(run.tensorboard):
-                monitor = Monitor(
-                    run.tensorboard, final, samples, training.seed, dataset.featurizer
-                )
-    course = Course(training, loop, final, validation, checkpoints, monitor, on_progress)
-    history = course.run()
-    return Detector(dataset.featurizer, final, threshold=0.0), history
-
-
-def hold_out(samples: Samples, share: float, seed: int) -> tuple[Samples, Samples | None]:
-    """A random share of the samples apart from the others; `None` for a share of 0.
-
-    Clips overlap: of these it is whole videos.
-
-    Raises:
-        UserError: If the one video that there is cannot be cut in two.
-    """
-    if share == 0:
-        return samples, None
-    if isinstance(samples, Clips):
-        kept, held_out = samples.hold_out(share, seed)
-        if not len(kept) or not len(held_out):
-            raise UserError(
-                f"training.validation_share={share}: the one training video is too short to have "
-                "clips apart; add footage, or set it to 0"
-            )
-        return kept, held_out
-    if count(samples) < 2:
-        raise UserError(
-            f"training.validation_share={share}: there is one training sample, and none to hold "
-            "out; set it to 0"
-        )
-    order = np.random.default_rng(seed).permutation(count(samples))
-    cut = min(max(1, round(len(order) * share)), len(order) - 1)
-    return take(samples, np.sort(order[cut:])), take(samples, np.sort(order[:cut]))
-
-
-def training_set(
-    featurizer: RecordFeaturizer | ImageFeaturizer | ClipFeaturizer,
-    kept: Samples,
-    training: TrainingConfig,
-) -> TrainingSamples:
-    """The samples to train on as the loop takes them."""
-    if isinstance(kept, Clips):
-        return ClipSamples(kept, featurizer, training)
-    return ArraySamples(featurize(featurizer, kept, training.resident_mb))
-
-
-def scorer(
-    model: MemAE,
-    featurizer: RecordFeaturizer | ImageFeaturizer | ClipFeaturizer,
-    samples: Samples,
-    memory_mb: float,
-) -> Callable[[], np.ndarray]:
-    """A function that gives the scores of samples with the weights that a model has then.
-
-    Features are kept, more than `memory_mb` MiB of them in a file, but for those of clips, which
-    would be many times their footage.
-    """
-    size = featurizer.batch_size
-    if isinstance(samples, Clips):
-
-        def batches() -> Iterator:
-            return (featurizer(batch) for _, batch in featurizer.batches(samples, size))
-    else:
-        features = featurize(featurizer, samples, memory_mb)
-
-        def batches() -> Iterator:
-            return (features[start : start + size] for start in range(0, len(features), size))
-
-    # One by one, as Keras copies all that it is given at once, also what is in a file.
-    return lambda: np.concatenate([model.score(batch, size) for batch in batches()])
-
-
-def featurize(
-    featurizer: RecordFeaturizer | ImageFeaturizer | ClipFeaturizer,
-    samples: Samples,
-    memory_mb: float = float("inf"),
-) -> np.ndarray:
-    """The features of all samples, float32 (samples, ...).
-
-    More than `memory_mb` MiB of them go to a temporary file that is mapped into memory.
-    """
-    shape = (count(samples), *featurizer.feature_shape)
-    if 4 * math.prod(shape) <= memory_mb * MB:
-        features = np.empty(shape, "float32")
-    else:
-        with written(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
-            # Where the disk is too small for it, now, and not by a signal that kills the process
-            # when a page of it is written.
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, 4 * math.prod(shape))
-            # The mapping stays when the file is closed, and is the last that holds it.
-            features = np.memmap(file, "float32", "w+", shape=shape)
-    for places, batch in featurizer.batches(samples, featurizer.batch_size):
-        features[places] = keras.ops.convert_to_numpy(featurizer(batch))
-    return features
 
 
 def set_threshold(detector: Detector, scores: Scores, dataset: Dataset, config: Config) -> None:
@@ -413,99 +260,3 @@ def _run_baseline(config: Config, dataset: Dataset) -> tuple[Scores, list[dict]]
     if dataset.test is not None:
         test = baseline.score(featurize(dataset.featurizer, dataset.test))
     return Scores(baseline.score(x), test, dataset.labels), history
-
-
-def require_finite(scores: np.ndarray, training: TrainingConfig) -> None:
-    """Refuses a detector that has no scores for what it was trained on.
-
-    Raises:
-        TrainingDivergedError: If one of these scores is not finite.
-    """
-    if not np.isfinite(scores).all():
-        raise TrainingDivergedError(
-            "training diverged: the scores of the training data are not finite; try a smaller "
-            f"training.learning_rate than {training.learning_rate:g}"
-        )
-
-
-def summarize(
-    config: Config,
-    dataset: Dataset,
-    scores: Scores,
-    history: list[dict],
-    diagnosis: str | None = None,
-    memory: dict | None = None,
-) -> dict:
-    """All of metrics.json; `diagnosis` and `memory` are from `outcome`, which baselines lack."""
-    seconds = sum(epoch["seconds"] for epoch in history)
-    return {
-        **measure(scores, dataset, config.evaluation),
-        "model": config.model.name,
-        # Baselines have no variants.
-        "variant": getattr(config.model, "variant", None),
-        "seed": config.training.seed,
-        "epochs": len(history),
-        "final_loss": history[-1]["loss"],
-        "diagnosis": diagnosis,
-        "memory": memory,
-        "train_seconds": round(seconds, 3),
-        "samples_per_second": round(_trained(dataset, history) / seconds, 1),
-        "versions": versions(),
-    }
-
-
-def _trained(dataset: Dataset, history: list[dict]) -> float:
-    """Samples of all epochs; without those that are held out, of which baselines have none."""
-    everything = count(dataset.train)
-    return sum(
-        entry["samples_per_second"] * entry["seconds"]
-        if "samples_per_second" in entry
-        else everything
-        for entry in history
-    )
-
-
-def outcome(model: MemAE, dataset: Dataset, history: list[dict], config: Config) -> dict:
-    """What training and memory came to, by a part of the training data.
-
-    Returns:
-        `diagnosis`, what is wrong with the training in words, and `memory`, see `memory_health`;
-        both are `None` where there is nothing to say.
-    """
-    features = some_features(model, dataset)
-    return {
-        "diagnosis": diagnose_training(
-            model, features, history, config.training, dataset.featurizer.batch_size
-        ),
-        "memory": memory_health(model, features, dataset.featurizer.batch_size),
-    }
-
-
-def some_features(model: MemAE, dataset: Dataset) -> np.ndarray:
-    """Features of a part of the training data, of all kinds of them."""
-    most = affordable(model, dataset.featurizer.feature_shape)
-    # The first ones would all be of the first video, or of one kind where a file is sorted.
-    part = slice(None, None, -(-count(dataset.train) // most))
-    return featurize(dataset.featurizer, take(dataset.train, part))
-
-
-def memory_health(model: MemAE, features: np.ndarray, batch_size: int) -> dict | None:
-    """`MemoryUnit.health` over features; `None` without a memory.
-
-    Its `diagnosis` says in words what is wrong; it is `None` where nothing is.
-    """
-    if model.memory is None:
-        return None
-    health = model.memory.health(model.addressing(features, batch_size))
-    return {**health, "diagnosis": diagnose(health, model.memory.num_slots)}
-
-
-def versions() -> dict[str, str]:
-    """Versions of what figures depend on."""
-    return {
-        "memae_tf": __version__,
-        "python": platform.python_version(),
-        "tensorflow": tf.__version__,
-        "keras": keras.__version__,
-        "numpy": np.__version__,
-    }

@@ -13,7 +13,8 @@ from memae_tf.config import load_config, parse_config
 from memae_tf.data import load
 from memae_tf.errors import UserError
 from memae_tf.training.checkpoints import Checkpoints
-from memae_tf.training.experiment import fit, train
+from memae_tf.training.experiment import train
+from memae_tf.training.fit import fit
 from memae_tf.training.loop import Position
 from memae_tf.training.run_directory import RunDirectory
 

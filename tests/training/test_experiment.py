@@ -10,13 +10,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from memae_tf.config import TrainingConfig, parse_config
 from memae_tf.console import summary
-from memae_tf.data.dataset import Dataset
 from memae_tf.errors import UserError
-from memae_tf.layers import MemoryUnit, RecordFeaturizer
 from memae_tf.models import MemAE, load_detector
-from memae_tf.training import experiment
+from memae_tf.training import fit
 from memae_tf.training.course import Progress, best_epoch, is_over
-from memae_tf.training.experiment import hold_out, memory_health, some_features, train
+from memae_tf.training.experiment import train
 from memae_tf.training.run_directory import RunDirectory
 from memae_tf.training.training_health import diagnose_training
 
@@ -188,7 +186,7 @@ def test_a_run_whose_first_validation_loss_is_no_number_goes_on(
             raise Gone
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "scorer", lambda *_: lambda: np.array([loss]))
+        patch.setattr(fit, "scorer", lambda *_: lambda: np.array([loss]))
         with pytest.raises(Gone):
             train(config, run, end)
     assert train(config, run)["epochs"] == 3
@@ -215,15 +213,6 @@ def test_best_epoch_and_the_end_by_hand(config):
     assert is_over(history, training(patience=4, min_delta=0.5))
     assert not is_over(history, training())
     assert is_over(history, TrainingConfig(epochs=6))
-
-
-def test_held_out_records_are_apart():
-    records = {"x": np.arange(100.0)}
-    kept, held_out = hold_out(records, 0.25, seed=3)
-    assert len(held_out["x"]) == 25
-    assert sorted([*kept["x"], *held_out["x"]]) == list(range(100))
-    assert hold_out(records, 0, seed=3) == (records, None)
-    assert len(hold_out({"x": np.arange(2)}, 0.01, seed=3)[1]["x"]) == 1
 
 
 def test_large_sets_stream_to_the_same_weights(config, whole, tmp_path):
@@ -309,21 +298,3 @@ def test_a_loss_that_rose_is_named():
     # What is kept is the second epoch.
     assert of(2.0, 1.0, 4.1, early_stopping={"patience": 3}) is None
     assert of(-1.0, -1.0, -1.0, pseudo_anomalies={"patch": 0.5, "loss": "repel"}) is None
-
-
-def test_memory_health_looks_at_all_kinds_of_a_sorted_file():
-    half = np.ones(5000, "float32")
-    records = {"x": np.concatenate([half, -half]), "y": np.concatenate([-half, half])}
-    featurizer = RecordFeaturizer(["x", "y"], scaling="standard")
-    featurizer.adapt(records)
-    identity = keras.Sequential(
-        [keras.Input((2,)), keras.layers.Dense(2, kernel_initializer="identity")]
-    )
-    memory = MemoryUnit(2, scale=10.0, shrink=0.0)
-    model = MemAE(identity, memory, keras.models.clone_model(identity))
-    model.build((None, 2))
-    memory.memory.assign([[1.0, -1.0], [-1.0, 1.0]])
-    dataset = Dataset("sorted", "given", False, featurizer, records, None, None, "train_quantile")
-    health = memory_health(model, some_features(model, dataset), dataset.featurizer.batch_size)
-    assert health["slots_used"] == 2
-    assert health["perplexity"] == pytest.approx(2.0, rel=1e-3)

@@ -1,0 +1,101 @@
+"""What metrics.json says of an experiment."""
+
+import platform
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from memae_tf import __version__
+from memae_tf.config import Config
+from memae_tf.data import Dataset
+from memae_tf.data.dataset import count, take
+from memae_tf.evaluation.evaluate import Scores, measure
+from memae_tf.models import MemAE
+from memae_tf.training.fit import featurize
+from memae_tf.training.monitoring.memory_health import diagnose
+from memae_tf.training.monitoring.monitor import affordable
+from memae_tf.training.training_health import diagnose_training
+
+
+def summarize(
+    config: Config,
+    dataset: Dataset,
+    scores: Scores,
+    history: list[dict],
+    diagnosis: str | None = None,
+    memory: dict | None = None,
+) -> dict:
+    """All of metrics.json; `diagnosis` and `memory` are from `outcome`, which baselines lack."""
+    seconds = sum(epoch["seconds"] for epoch in history)
+    return {
+        **measure(scores, dataset, config.evaluation),
+        "model": config.model.name,
+        # Baselines have no variants.
+        "variant": getattr(config.model, "variant", None),
+        "seed": config.training.seed,
+        "epochs": len(history),
+        "final_loss": history[-1]["loss"],
+        "diagnosis": diagnosis,
+        "memory": memory,
+        "train_seconds": round(seconds, 3),
+        "samples_per_second": round(_trained(dataset, history) / seconds, 1),
+        "versions": versions(),
+    }
+
+
+def _trained(dataset: Dataset, history: list[dict]) -> float:
+    """Samples of all epochs; without those that are held out, of which baselines have none."""
+    everything = count(dataset.train)
+    return sum(
+        entry["samples_per_second"] * entry["seconds"]
+        if "samples_per_second" in entry
+        else everything
+        for entry in history
+    )
+
+
+def outcome(model: MemAE, dataset: Dataset, history: list[dict], config: Config) -> dict:
+    """What training and memory came to, by a part of the training data.
+
+    Returns:
+        `diagnosis`, what is wrong with the training in words, and `memory`, see `memory_health`;
+        both are `None` where there is nothing to say.
+    """
+    features = some_features(model, dataset)
+    return {
+        "diagnosis": diagnose_training(
+            model, features, history, config.training, dataset.featurizer.batch_size
+        ),
+        "memory": memory_health(model, features, dataset.featurizer.batch_size),
+    }
+
+
+def some_features(model: MemAE, dataset: Dataset) -> np.ndarray:
+    """Features of a part of the training data, of all kinds of them."""
+    most = affordable(model, dataset.featurizer.feature_shape)
+    # The first ones would all be of the first video, or of one kind where a file is sorted.
+    part = slice(None, None, -(-count(dataset.train) // most))
+    return featurize(dataset.featurizer, take(dataset.train, part))
+
+
+def memory_health(model: MemAE, features: np.ndarray, batch_size: int) -> dict | None:
+    """`MemoryUnit.health` over features; `None` without a memory.
+
+    Its `diagnosis` says in words what is wrong; it is `None` where nothing is.
+    """
+    if model.memory is None:
+        return None
+    health = model.memory.health(model.addressing(features, batch_size))
+    return {**health, "diagnosis": diagnose(health, model.memory.num_slots)}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what figures depend on."""
+    return {
+        "memae_tf": __version__,
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+        "numpy": np.__version__,
+    }
