@@ -105,7 +105,9 @@ def _summary(metrics: dict) -> str:
             f"ROC AUC {metrics['roc_auc']:.4f}, "
             f"average precision {metrics['average_precision']:.4f}. "
         )
-    facts += f"{metrics['epochs']} epochs in {metrics['train_seconds']:.1f} s."
+    epochs, kept = metrics["epochs"], metrics["kept_epoch"]
+    facts += f"{epochs} epoch{'s' if epochs > 1 else ''} in {metrics['train_seconds']:.1f} s"
+    facts += f", of which epoch {kept} was the best and is kept." if kept < epochs else "."
     note = "Training gives the detector the first threshold."
     return f"<p>{html.escape(facts)}</p>{_table(table)}<p>{note}</p>"
 

@@ -162,6 +162,13 @@ def best_epoch(history: list[dict], training: TrainingConfig) -> int:
     return number
 
 
+def kept_epoch(history: list[dict], training: TrainingConfig) -> dict:
+    """The entry of the epoch that a finished run has its weights from."""
+    # Where none is the best, that is the last one, too.
+    best = best_epoch(history, training) if training.early_stopping else 0
+    return history[best - 1]
+
+
 def _require_agreement(strategy: tf.distribute.Strategy, position: Position) -> None:
     if np.ptp(everyones(strategy, position.epoch + position.step / 1e9)) > 0:
         raise UserError(

@@ -7,11 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from memae_tf import __version__
-from memae_tf.config import Config
+from memae_tf.config import Config, ModelSection
 from memae_tf.data import Dataset
 from memae_tf.data.dataset import count, take
 from memae_tf.evaluation.evaluate import Scores, measure
 from memae_tf.models import MemAE
+from memae_tf.training.course import kept_epoch
 from memae_tf.training.fit import featurize
 from memae_tf.training.monitoring.memory_health import diagnose
 from memae_tf.training.monitoring.monitor import affordable
@@ -28,6 +29,9 @@ def summarize(
 ) -> dict:
     """All of metrics.json; `diagnosis` and `memory` are from `outcome`, which baselines lack."""
     seconds = sum(epoch["seconds"] for epoch in history)
+    # Baselines know no early stopping.
+    is_baseline = not isinstance(config.model, ModelSection)
+    kept = history[-1] if is_baseline else kept_epoch(history, config.training)
     return {
         **measure(scores, dataset, config.evaluation),
         "model": config.model.name,
@@ -35,7 +39,8 @@ def summarize(
         "variant": getattr(config.model, "variant", None),
         "seed": config.training.seed,
         "epochs": len(history),
-        "final_loss": history[-1]["loss"],
+        "kept_epoch": kept["epoch"],
+        "final_loss": kept["loss"],
         "diagnosis": diagnosis,
         "memory": memory,
         "train_seconds": round(seconds, 3),

@@ -4,7 +4,7 @@ import numpy as np
 
 from memae_tf.config import TrainingConfig
 from memae_tf.models import MemAE
-from memae_tf.training.course import best_epoch
+from memae_tf.training.course import kept_epoch
 
 # The losses of sound runs of docs/results end at a tenth of the first epoch's or less, and the
 # error is far below that of zeros. A learning rate that is much too high may have ruined the
@@ -33,9 +33,7 @@ def diagnose_training(
         `None` where nothing is wrong. Otherwise that the loss has risen, or that zeros would be a
         better reconstruction, with both figures and what to try.
     """
-    kept = history[-1]
-    if training.early_stopping is not None:
-        kept = history[best_epoch(history, training) - 1]
+    kept = kept_epoch(history, training)
     pseudo = training.pseudo_anomalies
     # A loss that repels is negative for some samples, and may be anything.
     repels = pseudo is not None and pseudo.loss == "repel"

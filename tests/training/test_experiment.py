@@ -139,13 +139,17 @@ def test_early_stopping_keeps_the_best_epoch(config, tmp_path):
     ]
     config = parse_config(config.model_dump(mode="json"), overrides)
     run = RunDirectory(tmp_path / "run")
-    train(config, run)
+    metrics = train(config, run)
     history = json.loads(run.history.read_text())
     validation = [entry["validation_loss"] for entry in history]
     best = int(np.argmin(validation)) + 1
     assert len(history) == best + 3 < 40
     names = sorted(path.name[:11] for path in run.checkpoints.iterdir())
     assert names == [f"epoch-{best:05}", f"epoch-{best + 3:05}"]
+    assert (metrics["epochs"], metrics["kept_epoch"]) == (best + 3, best)
+    assert metrics["final_loss"] == history[best - 1]["loss"]
+    assert f"{best + 3} epochs in" in run.report.read_text()
+    assert f"epoch {best} was the best and is kept" in run.report.read_text()
     # The weights are those of that epoch: without stopping it would have been the last.
     shorter = parse_config(
         config.model_dump(mode="json"), [f"training.epochs={best}", "training.early_stopping=null"]

@@ -53,7 +53,7 @@ def grid_file(records, tmp_path_factory):
     (folder / "base.yaml").write_text(
         f"data: {{name: tabular, train: {records}, label: label, scaling: minmax}}\n"
         "model: {name: dense, hidden: [16], memory: {num_slots: 8}}\n"
-        "training: {epochs: 2, batch_size: 16}\n"
+        "training: {epochs: 2, batch_size: 16, early_stopping: {patience: 2}}\n"
     )
     path = folder / "grid.yaml"
     path.write_text(
@@ -145,6 +145,7 @@ def test_systems_of_all_kinds_run_cell_by_cell(grid_file, tmp_path):
     kde = results[0]["metrics"]
     assert kde["roc_auc"] > 0.98
     assert (kde["model"], kde["variant"], kde["memory"], kde["final_loss"]) == ("kde", *[None] * 3)
+    assert (kde["epochs"], kde["kept_epoch"]) == (1, 1)
     assert (shown[0].done, shown[0].seconds_left) == (0, None)
     assert (shown[-1].done, shown[-1].seconds_left) == (1, 0)
     # The finished cell is taken as it is, and says how long the other may take.

@@ -46,7 +46,7 @@ def write_evaluation(
     for old in directory.glob("events.out.tfevents.*"):
         old.unlink()
     writer = tf.summary.create_file_writer(str(directory))
-    with writer.as_default(step=metrics["epochs"]):
+    with writer.as_default(step=metrics["kept_epoch"]):
         hparams.hparams(hyperparameters(config, dataset))
         for name in METRICS:
             if metrics.get(name) is not None:
@@ -55,7 +55,7 @@ def write_evaluation(
         tf.summary.image("evaluation/scores", pixels(figure)[None])
         if scores.labels is not None:
             tf.summary.image("evaluation/curves", pixels(curves_figure(scores))[None])
-            _write_pr_curve(scores.test, scores.labels, metrics["epochs"])
+            _write_pr_curve(scores.test, scores.labels, metrics["kept_epoch"])
         ended = hparams_summary.session_end_pb(api_pb2.STATUS_SUCCESS)
         tf.summary.experimental.write_raw_pb(ended.SerializeToString())
     writer.close()

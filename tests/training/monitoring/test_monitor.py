@@ -329,7 +329,7 @@ CONFIG = parse_config(
     }
 )
 METRICS = {
-    "epochs": 3,
+    "kept_epoch": 3,
     "threshold": 2.0,
     "roc_auc": 0.9,
     "average_precision": 0.8,
