@@ -20,10 +20,18 @@ def parsed(column: pd.Series) -> pd.Series:
         # Of text in these, pandas makes NaN that `isna` does not know.
         column = column.astype(object)
     try:
-        return pd.to_numeric(column, errors="coerce")
+        numbers = pd.to_numeric(column, errors="coerce")
     except OverflowError:
         # Of whole numbers with more than 308 digits.
         return column.map(_as_float).astype("float64")
+    # pandas before 3 makes NaN of text that is infinite.
+    unread = column[numbers.isna() & column.notna()]
+    texts = {cell for cell in unread if isinstance(cell, str)}
+    infinite = column.isin([text for text in texts if math.isinf(_as_float(text))])
+    if infinite.any():
+        numbers = numbers.astype("float64")
+        numbers[infinite] = column[infinite].map(_as_float).astype("float64")
+    return numbers
 
 
 def _as_float(value: object) -> float:
