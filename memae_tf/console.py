@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from memae_tf.errors import ServerError, UserError, WorkerLostError
+from memae_tf.errors import OtherBackendError, ServerError, UserError, WorkerLostError
 from memae_tf.files import home_expanded
 from memae_tf.signals import Terminated, terminate
 
@@ -137,8 +137,11 @@ def import_tensorflow() -> None:
     failing import shows what was written; one that is interrupted does not.
 
     Raises:
-        UserError: If Keras was told to work with another backend.
+        OtherBackendError: If Keras was told to work with another backend.
     """
+    # Keras would import it, and it may not be installed.
+    if (backend := os.environ.get("KERAS_BACKEND") or "tensorflow") != "tensorflow":
+        raise OtherBackendError(backend)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with _stderr_unless_fault():
         import tensorflow as tf

@@ -8,6 +8,16 @@ class UserError(ValueError):
     """
 
 
+class OtherBackendError(UserError):
+    """Keras was told to work with another backend than the one that commands need."""
+
+    def __init__(self, backend: str):
+        super().__init__(
+            f"KERAS_BACKEND={backend}: commands and training run on TensorFlow; unset it, or "
+            "set it to tensorflow"
+        )
+
+
 class WorkerLostError(RuntimeError):
     """Another worker of a distributed run is gone. The commands exit with status 1."""
 

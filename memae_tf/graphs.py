@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import keras
 
-from memae_tf.errors import UserError
+from memae_tf.errors import OtherBackendError
 
 
 def as_graph(function: Callable, specs) -> Callable:
@@ -42,11 +42,8 @@ def require_tensorflow() -> None:
     """Refuses to train or serve on another backend.
 
     Raises:
-        UserError: Naming it.
+        OtherBackendError: Naming it.
     """
     backend = keras.backend.backend()
     if backend != "tensorflow":
-        raise UserError(
-            f"KERAS_BACKEND={backend}: commands and training run on TensorFlow; unset it, or "
-            "set it to tensorflow"
-        )
+        raise OtherBackendError(backend)

@@ -99,9 +99,10 @@ def assert_user_error(result, *fragments):
 # configurations
 
 
-def test_another_backend_is_refused(folder):
-    result = run_train_process(folder, KERAS_BACKEND="jax")
-    assert_user_error(result, "KERAS_BACKEND=jax: commands and training run on TensorFlow")
+@pytest.mark.parametrize("backend", ["jax", "not_installed"])
+def test_another_backend_is_refused(folder, backend):
+    result = run_train_process(folder, KERAS_BACKEND=backend)
+    assert_user_error(result, f"KERAS_BACKEND={backend}: commands and training run on TensorFlow")
 
 
 def test_only_what_is_required_is_asked_for():
