@@ -277,6 +277,7 @@ def test_numbers_that_are_not_finite(everything_client):
 
 def test_signatures_without_one_row_a_sample(everything_client):
     assert everything_client.predict(1, "scalar")["y"] == 2
+    assert everything_client.predict("a", "echo_string")["y"] == "a"
     everything_client.batch_size = 3
     assert everything_client.predict([1, 2, 3], "uneven")["first"].tolist() == [1]
     with pytest.raises(UserError, match=r"output first has not one value a sample.*they are 4"):

@@ -110,7 +110,10 @@ class Servable:
         finally:
             if options is not None:
                 pywrap_tf_session.TF_DeleteBuffer(options)
-        return [np.asarray(result) for result in results]
+        # Of lone bytes NumPy would make a dtype of its own, and cut off zeros at their end.
+        return [
+            np.asarray(result, object if isinstance(result, bytes) else None) for result in results
+        ]
 
     def _tensor(self, name: str):
         if name not in self._outputs:

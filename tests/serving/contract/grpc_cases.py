@@ -74,6 +74,12 @@ PREDICT = [
     predict("scalars may be vectors", "scalar", {"y": [2.0]}, x=ONE),
     predict("a scalar", "scalar", {"y": 2.0}, x="dtype: DT_FLOAT tensor_shape {} float_val: 1"),
     predict(
+        "a scalar of bytes",
+        "echo_string",
+        {"y": b"\xff\0"},
+        x=r'dtype: DT_STRING tensor_shape {} string_val: "\377\000"',
+    ),
+    predict(
         "several inputs",
         "pair",
         {"twice": [2], "length": [3]},

@@ -87,6 +87,7 @@ FORMATS = [
     ),
     predict("scalar in columns", "scalar", {"outputs": 3.0}, inputs=2),
     predict("scalar answer", "total", {"outputs": 3.0}, inputs=[1, 2]),
+    predict("scalar of text", "echo_string", {"outputs": "\u00e9\0"}, inputs="\u00e9\0"),
     predict("scalars may be vectors", "scalar", {"outputs": [3.0]}, inputs=[2]),
     predict(
         "nested lists",
