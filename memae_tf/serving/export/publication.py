@@ -82,7 +82,8 @@ def publish(
 ) -> Path:
     """Writes a detector as a version that TensorFlow Serving can load.
 
-    It appears whole, when its warm-up requests have run, or not at all.
+    It appears whole, when its warm-up requests have run, or not at all. Several processes may
+    publish under one base.
 
     Args:
         source: What to publish.
@@ -100,21 +101,20 @@ def publish(
     if onnx_file is not None:
         onnx.require_onnx()
     base = Path(base)
-    target = base / str(free_version(base, version))
+    free_version(base, version)
     interface = interface_of(source.detector)
     signatures = saved_model.signatures_of(interface)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_writing(base))
-        directory = stack.enter_context(_whole_directory(target))
-        # What is entered later is there first: without the file there is no version, either.
-        if onnx_file is not None:
-            encoded = signatures["score_encoded"].sample["features"]
-            proto = onnx.detector_to_onnx(source.detector, encoded)
-            stack.enter_context(_writing(onnx_file))
-            stack.enter_context(whole_file(onnx_file)).write_bytes(proto.SerializeToString())
-        with _writing(base):
-            _write(source, interface, signatures, directory)
-    return target
+    with _writing(base), _set_aside(base) as directory:
+        # The version is the last to appear: without the file there is none, either.
+        with contextlib.ExitStack() as stack:
+            if onnx_file is not None:
+                encoded = signatures["score_encoded"].sample["features"]
+                proto = onnx.detector_to_onnx(source.detector, encoded)
+                stack.enter_context(_writing(onnx_file))
+                stack.enter_context(whole_file(onnx_file)).write_bytes(proto.SerializeToString())
+            with _writing(base):
+                _write(source, interface, signatures, directory)
+        return _named(directory, version)
 
 
 def interface_of(detector: Detector) -> Interface:
@@ -156,22 +156,37 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _whole_directory(target: Path) -> Iterator[Path]:
-    """A directory to write to that becomes `target` at the end, if all went well."""
-    made = [path for path in target.parents if not path.exists()]
+def _set_aside(base: Path) -> Iterator[Path]:
+    """A directory under a base to write a version to, gone if anything fails."""
+    made = [path for path in (base, *base.parents) if not path.exists()]
     # Of no integer's name, so that no server takes it for a version.
-    aside = target.with_name(f"{PARTIAL}{uuid.uuid4().hex}-{target.name}")
+    aside = base / f"{PARTIAL}{uuid.uuid4().hex}"
     try:
         aside.mkdir(parents=True)
         yield aside
-        sync(aside)
-        os.rename(aside, target)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         for path in made:
             with contextlib.suppress(OSError):
                 path.rmdir()
         raise
+
+
+def _named(aside: Path, version: int | None) -> Path:
+    """Renames what is whole to the number of its version.
+
+    Others may publish at the same time: the next number is the one that is free now.
+    """
+    sync(aside)
+    while True:
+        target = aside.with_name(str(free_version(aside.parent, version)))
+        try:
+            os.rename(aside, target)
+        except OSError:
+            if target.exists():
+                continue
+            raise
+        return target
 
 
 def _write(

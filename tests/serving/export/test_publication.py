@@ -132,7 +132,9 @@ def test_full_disk_is_one_line_and_leaves_nothing(source, tmp_path, monkeypatch,
     assert paths(tmp_path) == []
 
 
-def test_version_that_someone_else_publishes_meanwhile_stays(source, tmp_path, monkeypatch):
+@pytest.fixture
+def someone_else(tmp_path, monkeypatch):
+    """Publishes version 1 while another is being written."""
     replay = warmup.replay
 
     def meanwhile(directory):
@@ -141,9 +143,19 @@ def test_version_that_someone_else_publishes_meanwhile_stays(source, tmp_path, m
         return replay(directory)
 
     monkeypatch.setattr(warmup, "replay", meanwhile)
-    with pytest.raises(UserError, match="cannot be written"):
-        publish(source, tmp_path)
+
+
+def test_version_that_someone_else_publishes_meanwhile_stays(source, tmp_path, someone_else):
+    with pytest.raises(UserError, match="1: exists already"):
+        publish(source, tmp_path, version=1)
     assert paths(tmp_path) == ["1", "1/saved_model.pb"]
+
+
+def test_next_version_is_that_after_those_published_meanwhile(source, tmp_path, someone_else):
+    assert publish(source, tmp_path) == tmp_path / "2"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2"]
+    assert paths(tmp_path / "1") == ["saved_model.pb"]
+    manifest.verify(tmp_path / "2")
 
 
 def test_onnx_file_appears_with_the_version_only(source, tmp_path, monkeypatch):
