@@ -529,6 +529,8 @@ def _typed(alias: str, values: object, dtype: str) -> np.ndarray:
             raise UserError(f"input {alias} takes text, str or bytes")
         return array
     target, array = _numpy(dtype), _array(alias, values)
+    if target == np.uint64 and array.dtype.kind == "f":
+        array = _whole_numbers(values, array)
     if target == array.dtype:
         return array
     if array.dtype.kind not in {"b": "b", "c": "biufc"}.get(target.kind, "biuf"):
@@ -539,6 +541,17 @@ def _typed(alias: str, values: object, dtype: str) -> np.ndarray:
         if target.kind in "iu" and not np.array_equal(typed, array):
             raise UserError(f"input {alias} takes {dtype}, which cannot hold its values")
     return typed
+
+
+def _whole_numbers(values: object, array: np.ndarray) -> np.ndarray:
+    """The values as they are, where NumPy made floats of them: some are beyond int64, some not."""
+    whole = np.asarray(values, object)
+    if not all(isinstance(value, numbers.Integral) for value in whole.flat):
+        return array
+    try:
+        return whole.astype(np.uint64)
+    except OverflowError:
+        return array
 
 
 def _with_channels(array: np.ndarray, tensor: Tensor) -> np.ndarray:

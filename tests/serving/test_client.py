@@ -252,6 +252,11 @@ def test_dtypes(everything_client, dtype):
         np.testing.assert_array_equal(y, values)
 
 
+def test_integers_on_both_sides_of_int64_keep_their_digits(everything_client):
+    values = [2**63 + 1, 1, 2**64 - 1]
+    assert everything_client.predict(values, "echo_uint64")["y"].tolist() == values
+
+
 def test_dtypes_that_only_grpc_carries(serve, everything):
     server = serve(everything)
     half = np.array([0.5, 2], "float16")
@@ -296,6 +301,8 @@ def test_signatures_without_one_row_a_sample(everything_client):
         (["a"], "echo_float32", "input x takes float, not <U1"),
         ([1.5], "echo_int64", "input x takes int64, which cannot hold its values"),
         ([256], "echo_uint8", "input x takes uint8, which cannot hold its values"),
+        ([2**63, -1], "echo_uint64", "input x takes uint64, which cannot hold its values"),
+        ([2**63, 0.5], "echo_uint64", "input x takes uint64, which cannot hold its values"),
         ([float("nan")], "echo_int32", "input x takes int32, which cannot hold its values"),
         ([1], "echo_bool", "input x takes bool, not int64"),
         ([1j], "echo_float32", "input x takes float, not complex128"),
