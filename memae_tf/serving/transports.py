@@ -336,7 +336,13 @@ def _parse(answer: dict, kind: type):
 
 
 def _json(array: np.ndarray) -> object:
-    """A tensor as the REST API takes it; bytes in base64, strings as they are."""
+    """A tensor as the REST API takes it; bytes in base64, strings as they are.
+
+    Raises:
+        ServingError: UNIMPLEMENTED, if JSON has no such numbers; servers refuse other dtypes.
+    """
+    if array.dtype.kind == "c":
+        raise ServingError(Code.UNIMPLEMENTED, f"{array.dtype} cannot be sent as JSON; use gRPC")
     if array.dtype == object:
         array = _map(array, lambda v: _base64(v) if isinstance(v, bytes) else v)
     return array.tolist()
