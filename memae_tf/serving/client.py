@@ -396,8 +396,7 @@ class Client:
         """What `ask`, told the seconds that are left, gives, after as many attempts as it takes."""
         for attempt in itertools.count():
             if self._closed.is_set():
-                error = ServingError(Code.CANCELLED, "this client is closed")
-                raise RequestError(Code.CANCELLED.name, f"{self._where(signature)}: {error}")
+                raise self._told_closed(signature)
             try:
                 return ask(deadline - time.monotonic())
             except UnicodeEncodeError as error:
@@ -405,6 +404,8 @@ class Client:
                     f"{self._where(signature)}: {error.object[:50]!r} is no text that can be sent"
                 ) from None
             except ServingError as error:
+                if error.code is Code.CANCELLED and self._closed.is_set():
+                    raise self._told_closed(signature) from error
                 delay = min(FIRST_DELAY * 2**attempt, LONGEST_DELAY) * random.uniform(0.5, 1)
                 if (
                     error.code is not Code.UNAVAILABLE
@@ -415,6 +416,10 @@ class Client:
                 logger.info("%s: %s; trying again in %.1f s", self._where(signature), error, delay)
                 if self._closed.wait(delay):
                     raise self._told(error, signature) from error
+
+    def _told_closed(self, signature: str | None) -> RequestError:
+        code = Code.CANCELLED.name
+        return RequestError(code, f"{self._where(signature)}: {code}: this client is closed")
 
     def _told(self, error: ServingError, signature: str | None) -> ServerError:
         # The model may have changed since its signatures were asked for.

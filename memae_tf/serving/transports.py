@@ -164,6 +164,9 @@ class GrpcTransport:
     def _call(self, method, request, seconds: float):
         try:
             return method(request, timeout=seconds)
+        except ValueError as error:
+            # gRPC's word for a channel that another thread has closed.
+            raise ServingError(Code.CANCELLED, str(error)) from error
         except self._error as error:
             if any(words in (error.details() or "") for words in NO_GRPC):
                 message = "what answers is not gRPC; is this the REST port (http://...)?"

@@ -5,6 +5,7 @@ import http.server
 import logging
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -26,6 +27,8 @@ from memae_tf.serving import Client
 from memae_tf.serving import client as client_module
 from memae_tf.serving.client import Tensor, VersionStatus
 from memae_tf.serving.server.config import ALL, ModelConfig
+from memae_tf.serving.transports import GrpcTransport, Model
+from memae_tf.serving.wire.status import ServingError
 
 TRANSPORTS = ["grpc", "rest"]
 RECORDS = hard_traffic(700)
@@ -468,6 +471,24 @@ def test_closed_client_asks_no_more(address):
         client.status(timeout=float("inf"))
     with pytest.raises(UserError, match="timeout='5': should be a number of seconds"):
         client.status(timeout="5")
+
+
+def test_close_ends_what_is_under_way(serve, everything):
+    client = Client(serve(everything).grpc_address, "everything")
+    client.predict([1], "slow")
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.predict, [2000], "slow")
+        # Closed before it is sent, it gives the same.
+        time.sleep(0.3)
+        client.close()
+        assert "this client is closed" in refused(RequestError, "CANCELLED", answer.result)
+
+
+def test_channel_that_another_thread_closes_before_the_call():
+    transport = GrpcTransport("localhost:1", Model("m"))
+    transport.close()
+    with pytest.raises(ServingError, match="CANCELLED"):
+        transport.status(1.0)
 
 
 def test_text_that_cannot_be_sent(everything_client):
