@@ -3,8 +3,8 @@
     python docs/results/ways_of_scoring.py runs/ped2_paper -o docs/results/ped2_ways_of_scoring.json
 
 Papers differ in it. Scores the test videos once, with a clip at every frame, and credits the errors
-in each of the ways below. PSNR is a squared error's logarithm, turned around; it changes only what
-brings each video to [0, 1].
+in each of the ways below, and with each smoothing. PSNR is the logarithm of what squared errors
+come to, turned around; it changes only what brings each video to [0, 1].
 """
 
 import argparse
@@ -19,6 +19,8 @@ CREDITS = {
     "its own error in the clip whose 9th it is": ("center", "own"),
 }
 ERRORS = ("absolute", "squared", "PSNR")
+# Standard deviations, in frames, of the Gaussian over a video's scores; 0 is none.
+SMOOTHINGS = (0.0, 4.0, 16.0)
 
 
 def main() -> None:
@@ -30,7 +32,7 @@ def main() -> None:
     from memae_tf.console import import_tensorflow
 
     import_tensorflow()
-    from memae_tf.config import load_config
+    from memae_tf.config import FrameScoring, load_config
     from memae_tf.data import load
     from memae_tf.models import load_detector
     from memae_tf.training.run_directory import RunDirectory
@@ -40,9 +42,15 @@ def main() -> None:
     dataset = load(config.data, config.training.seed)
     errors = clip_errors(load_detector(run.detector), dataset.test.videos)
     rows = [
-        {"score of a frame": name, "error": error, **aucs(dataset, errors, credit, own, error)}
+        {
+            "score of a frame": name,
+            "error": error,
+            "smoothing": smoothing,
+            **aucs(dataset, errors, FrameScoring(credit=credit, smoothing=smoothing), own, error),
+        }
         for name, (credit, own) in CREDITS.items()
         for error in ERRORS
+        for smoothing in SMOOTHINGS
     ]
     options.output.write_text(json.dumps({"config": config.model_dump(mode="json"), "rows": rows}))
     for row in rows:
@@ -75,11 +83,10 @@ def clip_errors(detector, videos) -> list[dict]:
     return of_videos
 
 
-def aucs(dataset, errors: list[dict], credit: str, own: str | None, error: str) -> dict:
+def aucs(dataset, errors: list[dict], scoring, own: str | None, error: str) -> dict:
     """The three AUCs with one way of scoring."""
     import numpy as np
 
-    from memae_tf.config import FrameScoring
     from memae_tf.evaluation.frames import FrameScorer
     from memae_tf.evaluation.metrics import VideoScores, frame_aucs
 
@@ -89,7 +96,7 @@ def aucs(dataset, errors: list[dict], credit: str, own: str | None, error: str) 
     for video, found, labels in zip(
         clips.videos, errors, np.split(dataset.labels, bounds), strict=True
     ):
-        scorer = FrameScorer(clips.length, clips.frame_stride, FrameScoring(credit=credit))
+        scorer = FrameScorer(clips.length, clips.frame_stride, scoring)
         parts = []
         for start, frames in enumerate(found["absolute" if error == "absolute" else "squared"]):
             score = frames[clips.length // 2] if own else frames.mean()
