@@ -10,62 +10,36 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
-from queue import SimpleQueue
 
 import numpy as np
 
 from memae_tf.columns import columns_of
 from memae_tf.errors import RequestError, ServerError, UserError
+from memae_tf.serving.in_order import in_order
+from memae_tf.serving.signatures import (
+    Metadata,
+    Signature,
+    nothing,
+    num_rows,
+    numpy_dtype,
+    record_fields,
+    row_slices,
+    samples_of,
+    tensors_of,
+    typed_array,
+)
 from memae_tf.serving.transports import GrpcTransport, Model, RestTransport, Tensors
-from memae_tf.serving.wire import tensors
-from memae_tf.serving.wire.protocol import DataType, State
+from memae_tf.serving.wire.protocol import State
 from memae_tf.serving.wire.status import Code, ServingError
-from memae_tf.signals import take, wait
 from memae_tf.threshold import as_threshold
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_SIGNATURE, FILES_SIGNATURE = "serving_default", "score_bytes"
-# What gRPC takes in one message where nobody has raised the limit, less what is not values.
-MAX_BATCH_BYTES = 4 * 2**20 - 2**16
-# What a string costs besides its own bytes, in either transport.
-STRING_BYTES = 4
-IN_FLIGHT = 4
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds
 # The server's own faults; everything else the one who asks can do something about.
 FAULTS = {Code.CANCELLED, Code.UNKNOWN, Code.INTERNAL, Code.DATA_LOSS}
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An input or output of a signature.
-
-    Attributes:
-        dtype: TensorFlow's name of it: "float", "int64", "string", ...
-        shape: With `None` for what is free; `None` itself where not even the rank is known.
-    """
-
-    dtype: str
-    shape: tuple[int | None, ...] | None
-
-
-@dataclass(frozen=True)
-class Signature:
-    """Inputs and outputs of a signature by name, and the method that it is for."""
-
-    inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-    method: str
-
-
-@dataclass(frozen=True)
-class Metadata:
-    """The version that answers, and its signatures by name."""
-
-    version: int
-    signatures: dict[str, Signature]
 
 
 @dataclass(frozen=True)
@@ -182,7 +156,7 @@ class Client:
         Raises:
             RequestError: As `predict` does.
         """
-        return _fields(self._signature(DEFAULT_SIGNATURE, self._deadline(timeout)))
+        return record_fields(self._signature(DEFAULT_SIGNATURE, self._deadline(timeout)))
 
     def describe(self, timeout: float | None = None) -> dict:
         """What an exported detector says of itself.
@@ -236,7 +210,7 @@ class Client:
                 f"signature {signature} takes {_names(definition.inputs)}, not {_names(inputs)}"
             )
         arrays = {
-            alias: _typed(alias, inputs[alias], tensor.dtype)
+            alias: typed_array(alias, inputs[alias], tensor.dtype)
             for alias, tensor in definition.inputs.items()
         }
         return self._ask(signature, definition, arrays, deadline)
@@ -299,7 +273,7 @@ class Client:
             RequestError, ServerError, UserError: As `score` does.
         """
         ask = self.explain if explain else self.score
-        return _in_order(lambda batch: ask(batch, threshold), batches)
+        return in_order(lambda batch: ask(batch, threshold), batches)
 
     def _detect(
         self, samples: object, signature: str, threshold: float | None, timeout: float | None
@@ -313,13 +287,13 @@ class Client:
                 raise UserError(
                     f"{self._where(signature)}: is no detector's; it has no output {alias}"
                 )
-        fields = _fields(definition)
+        fields = record_fields(definition)
         plain = signature == FILES_SIGNATURE or _is_plain(samples)
         if fields is not None and not (len(fields) == 1 and plain):
             inputs = columns_of(samples, fields)
         elif len(definition.inputs) == 1:
             ((alias, tensor),) = definition.inputs.items()
-            inputs = {alias: _samples(alias, samples, tensor)}
+            inputs = {alias: samples_of(alias, samples, tensor)}
         else:
             raise UserError(
                 f"{self._where(signature)}: takes {_names(definition.inputs)}, not records; "
@@ -336,10 +310,10 @@ class Client:
         self, signature: str, definition: Signature, inputs: Tensors, deadline: float
     ) -> Tensors:
         """Sends the inputs in batches and puts the answers together."""
-        dtypes = {alias: _numpy(tensor.dtype) for alias, tensor in definition.outputs.items()}
-        rows = _rows(inputs)
+        dtypes = {alias: numpy_dtype(tensor.dtype) for alias, tensor in definition.outputs.items()}
+        rows = num_rows(inputs)
         if rows == 0:
-            return {alias: _nothing(tensor) for alias, tensor in definition.outputs.items()}
+            return {alias: nothing(tensor) for alias, tensor in definition.outputs.items()}
 
         def ask(batch: Tensors) -> Tensors:
             return self._call(
@@ -348,12 +322,12 @@ class Client:
                 signature,
             )
 
-        slices = [] if rows is None else _slices(inputs, rows, self.batch_size)
+        slices = [] if rows is None else row_slices(inputs, rows, self.batch_size)
         if len(slices) <= 1:
             return ask(inputs)
         batches = ({k: v[part] for k, v in inputs.items()} for part in slices)
         answers = []
-        for part, answer in zip(slices, _in_order(ask, batches), strict=True):
+        for part, answer in zip(slices, in_order(ask, batches), strict=True):
             for alias, values in answer.items():
                 if values.shape[:1] != (part.stop - part.start,):
                     raise UserError(
@@ -379,7 +353,9 @@ class Client:
         version, answer = self._call(self._transport.metadata, deadline)
         signatures = {
             name: Signature(
-                _tensors(definition.inputs), _tensors(definition.outputs), definition.method_name
+                tensors_of(definition.inputs),
+                tensors_of(definition.outputs),
+                definition.method_name,
             )
             for name, definition in sorted(answer.signature_def.items())
             if not name.startswith("__")
@@ -445,14 +421,6 @@ def _is_rest(address: str) -> bool:
     return address.startswith(("http://", "https://"))
 
 
-def _fields(signature: Signature) -> dict[str, str] | None:
-    """The dtypes of the fields of records, if that is what a signature takes."""
-    dtypes = {"float": "float32", "string": "string"}
-    if any(len(t.shape or ()) != 1 or t.dtype not in dtypes for t in signature.inputs.values()):
-        return None
-    return {alias: dtypes[tensor.dtype] for alias, tensor in signature.inputs.items()}
-
-
 def _scoring(samples: object) -> str:
     """The signature that scores them."""
     first = samples
@@ -466,205 +434,5 @@ def _is_plain(samples: object) -> bool:
     return isinstance(samples, np.ndarray) and not samples.dtype.names
 
 
-def _tensors(infos) -> dict[str, Tensor]:
-    return {
-        alias: Tensor(
-            tensors.dtype_name(info.dtype),
-            None
-            if info.tensor_shape.unknown_rank
-            else tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim),
-        )
-        for alias, info in sorted(infos.items())
-    }
-
-
-def _numpy(dtype: str) -> np.dtype:
-    return np.dtype(tensors.numpy_type(DataType[f"DT_{dtype.upper()}"]))
-
-
-def _nothing(tensor: Tensor) -> np.ndarray:
-    """An input or output for no samples."""
-    return np.zeros((0, *(size or 0 for size in (tensor.shape or ())[1:])), _numpy(tensor.dtype))
-
-
 def _names(names: Iterable[str]) -> str:
     return ", ".join(sorted(map(str, names))) or "nothing"
-
-
-def _samples(alias: str, values: object, tensor: Tensor) -> np.ndarray:
-    """Images, clips, or what else a detector takes that is no records.
-
-    Raises:
-        UserError: If it does not take these.
-    """
-    if isinstance(values, (list, tuple)) and not values:
-        # NumPy does not know how many axes nothing has.
-        return _nothing(tensor)
-    if tensor.dtype == "uint8":
-        values = _array(alias, values)
-        if values.dtype.kind in "biuf" and values.dtype != np.uint8:
-            # Even if the values fit: they may be of another scale, and masks are no pictures.
-            raise UserError(
-                f"input {alias} takes uint8, with values of 0 to 255, not {values.dtype}"
-            )
-    array = _with_channels(_typed(alias, values, tensor.dtype), tensor)
-    _require_shape(alias, array, tensor)
-    return array
-
-
-def _array(alias: str, values: object) -> np.ndarray:
-    try:
-        return np.asarray(values)
-    except ValueError:
-        raise UserError(
-            f"input {alias} takes one array, and these have several sizes; images and frames may "
-            "be sent as JPEG or PNG files"
-        ) from None
-
-
-def _typed(alias: str, values: object, dtype: str) -> np.ndarray:
-    """An input as an array of its dtype.
-
-    Raises:
-        UserError: If the dtype cannot hold the values.
-    """
-    if dtype == "string":
-        array = np.asarray(values, object)
-        if not all(isinstance(value, (str, bytes)) for value in array.flat):
-            raise UserError(f"input {alias} takes text, str or bytes")
-        return array
-    target, array = _numpy(dtype), _array(alias, values)
-    if target == np.uint64 and array.dtype.kind == "f":
-        array = _whole_numbers(values, array)
-    if target == array.dtype:
-        return array
-    if array.dtype.kind not in {"b": "b", "c": "biufc"}.get(target.kind, "biuf"):
-        hint = "; this signature takes no files" if array.dtype.kind in "SO" else ""
-        raise UserError(f"input {alias} takes {dtype}, not {array.dtype}{hint}")
-    with np.errstate(invalid="ignore", over="ignore"):
-        typed = array.astype(target)
-        if target.kind in "iu" and not np.array_equal(typed, array):
-            raise UserError(f"input {alias} takes {dtype}, which cannot hold its values")
-    return typed
-
-
-def _whole_numbers(values: object, array: np.ndarray) -> np.ndarray:
-    """The values as they are, where NumPy made floats of them: some are beyond int64, some not."""
-    whole = np.asarray(values, object)
-    if not all(isinstance(value, numbers.Integral) for value in whole.flat):
-        return array
-    try:
-        return whole.astype(np.uint64)
-    except OverflowError:
-        return array
-
-
-def _with_channels(array: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """Pixels with an axis of channels, which grey ones may lack."""
-    rank = len(tensor.shape or ())
-    grey = tensor.dtype == "uint8" and array.ndim + 1 == rank
-    if grey and rank == 4 and array.shape[-1] in (3, 4):
-        raise UserError(
-            f"input images takes a batch, and an array of shape {array.shape} looks like one image "
-            "in colour: send image[None]"
-        )
-    return array[..., None] if grey else array
-
-
-def _require_shape(alias: str, array: np.ndarray, tensor: Tensor) -> None:
-    """Refuses samples of other axes, of which the server would say where in its graph they fail."""
-    if tensor.shape is None:
-        return
-    # The first axis is that of the samples.
-    wanted, given = tensor.shape[1:], array.shape[1:]
-    if array.ndim != len(tensor.shape) or any(
-        w not in (None, g) for w, g in zip(wanted, given, strict=True)
-    ):
-        axes = ", ".join("any" if size is None else str(size) for size in wanted)
-        raise UserError(f"input {alias} takes samples of shape ({axes}), and these are of {given}")
-
-
-def _rows(inputs: Tensors) -> int | None:
-    """The number of samples; `None` where the inputs have not one row a sample."""
-    lengths = {array.shape[:1] for array in inputs.values()}
-    return next(iter(lengths))[0] if len(lengths) == 1 and lengths != {()} else None
-
-
-def _slices(inputs: Tensors, rows: int, batch_size: int) -> list[slice]:
-    """The batches: of so many samples, or as many as `MAX_BATCH_BYTES` hold."""
-    ends = np.cumsum(sum(_row_bytes(array, rows) for array in inputs.values()))
-    slices, start = [], 0
-    while start < rows:
-        sent = ends[start - 1] if start else 0
-        fitting = int(np.searchsorted(ends, sent + MAX_BATCH_BYTES, side="right"))
-        # A sample that is too large on its own is the server's to refuse.
-        stop = min(max(fitting, start + 1), start + batch_size, rows)
-        slices.append(slice(start, stop))
-        start = stop
-    return slices
-
-
-def _row_bytes(array: np.ndarray, rows: int) -> np.ndarray:
-    """About how many bytes each row of an input takes in a message."""
-    if array.dtype != object:
-        return np.full(rows, array.nbytes // rows)
-    texts = (
-        value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
-        for value in array.flat
-    )
-    lengths = [len(text) + STRING_BYTES for text in texts]
-    return np.reshape(lengths, (rows, -1)).sum(axis=1)
-
-
-def _in_order(function: Callable, items: Iterable) -> Iterator:
-    """The function of every item, in their order, `IN_FLIGHT` at a time.
-
-    Items are read in a thread: what is there already does not wait for the next one.
-    """
-    under_way: SimpleQueue[Future | None] = SimpleQueue()
-    free = threading.Semaphore(IN_FLIGHT)
-    is_over = threading.Event()
-
-    def read() -> None:
-        try:
-            for item in items:
-                free.acquire()
-                if is_over.is_set():
-                    return
-                under_way.put(_in_background(function, item))
-            under_way.put(None)
-        except BaseException as error:
-            failed: Future = Future()
-            failed.set_exception(error)
-            under_way.put(failed)
-
-    threading.Thread(target=read, daemon=True).start()
-    try:
-        while (future := take(under_way)) is not None:
-            yield _result(future)
-            free.release()
-    finally:
-        is_over.set()
-        free.release()
-
-
-def _result(future: Future) -> object:
-    """`future.result()` for the main thread: a signal is always noticed."""
-    done = threading.Event()
-    future.add_done_callback(lambda _: done.set())
-    wait(done)
-    return future.result()
-
-
-def _in_background(function: Callable, item: object) -> Future:
-    # Not a pool's thread: those are waited for when the process ends, Ctrl-C or not.
-    future: Future = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(function(item))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future

@@ -15,17 +15,15 @@ import pytest
 pytest.importorskip("tensorflow_serving.apis")
 
 import clients
-from hypothesis import given
-from hypothesis import strategies as st
 from served_models import publish
 from small_detectors import hard_traffic
-from test_signals import is_missed
 
 from memae_tf.errors import RequestError, ServerError, UserError
 from memae_tf.serving import Client
 from memae_tf.serving import client as client_module
-from memae_tf.serving.client import Tensor, VersionStatus
+from memae_tf.serving.client import VersionStatus
 from memae_tf.serving.server.config import ALL, ModelConfig
+from memae_tf.serving.signatures import Tensor
 from memae_tf.serving.transports import GrpcTransport, Model
 from memae_tf.serving.wire.status import ServingError
 
@@ -185,15 +183,6 @@ def test_many_batches_one_after_another(traffic, ask):
     for name, values in expected.items():
         joined = np.concatenate([answer[name] for answer in answers])
         np.testing.assert_allclose(joined, values, rtol=1e-6)
-
-
-def test_ctrl_c_ends_the_wait_for_an_answer():
-    answered = threading.Event()
-    answers = client_module._in_order(lambda late: not late or answered.wait(), [False, True])
-    # Then everything has begun, and what is left is to wait.
-    assert next(answers)
-    assert not is_missed(lambda: next(answers), answered.set, "wait")
-    answered.set()
 
 
 def test_threads_share_a_client(traffic, ask):
@@ -591,25 +580,3 @@ def test_messages_stay_below_what_servers_take(serve, everything):
         assert answer["text"].tolist() == texts
         call = lambda: client.predict(["x" * (LIMIT + 1)], "strings")  # noqa: E731
         refused(RequestError, "RESOURCE_EXHAUSTED", call)
-
-
-@given(
-    st.lists(st.integers(0, 300), min_size=1, max_size=30), st.integers(1, 12), st.integers(1, 400)
-)
-def test_slices_are_as_large_as_they_may_be(lengths, batch_size, limit):
-    inputs = {
-        "text": np.array(["ü" * length for length in lengths], object),
-        "number": np.zeros((len(lengths), 3), "float32"),
-    }
-    sizes = [2 * length + 4 + 12 for length in lengths]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client_module, "MAX_BATCH_BYTES", limit)
-        slices = client_module._slices(inputs, len(lengths), batch_size)
-    assert [row for part in slices for row in range(part.start, part.stop)] == list(
-        range(len(lengths))
-    )
-    for part in slices:
-        rows = part.stop - part.start
-        assert rows == 1 or (rows <= batch_size and sum(sizes[part]) <= limit)
-        if part.stop < len(lengths):
-            assert rows == batch_size or sum(sizes[part]) + sizes[part.stop] > limit
