@@ -10,6 +10,7 @@ counted from 0. Videos without a line are normal.
 """
 
 import csv
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from memae_tf.data.dataset import Dataset
 from memae_tf.data.video import find_videos, video_dataset
 from memae_tf.data.video_cache import OnPrepared, Source
 from memae_tf.errors import UserError
+from memae_tf.tables import listed, near
 
 COLUMNS = ("video", "first", "last")
 
@@ -48,7 +50,19 @@ def load(config: VideoFolderData, on_prepared: OnPrepared = lambda *_: None) -> 
         def labels(video: Video) -> np.ndarray:
             return _labels(video, spans)
 
+    else:
+        _warn_of_others(root)
     return video_dataset(root.resolve().name, config, train, test, labels, on_prepared)
+
+
+def _warn_of_others(root: Path) -> None:
+    """Says of CSV files that they are not read, where there are no labels."""
+    others = sorted(map(str, [*root.glob("*.csv"), *root.glob("test/*.csv")]))
+    if others:
+        warnings.warn(
+            f"{listed(others)}: not read; labels of test/ should be in {root / 'labels.csv'}",
+            stacklevel=2,
+        )
 
 
 @dataclass(frozen=True)
@@ -85,7 +99,8 @@ def _spans(path: Path, test: list[Source]) -> list[_Span]:
         if not (video or first or last):
             continue
         if video not in names:
-            raise UserError(f"{line}: there is no video '{video}' in test/")
+            there = near(video, [source.path.name for source in test])
+            raise UserError(f"{line}: there is no video '{video}' in test/{there}")
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise UserError(
                 f"{line}: first and last should be numbers of frames, first not above last, and "

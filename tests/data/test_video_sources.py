@@ -1,5 +1,6 @@
 """The published sets, in the layouts of their archives, and a person's own footage."""
 
+import warnings
 from pathlib import Path
 
 import footage
@@ -179,7 +180,9 @@ def test_labels_hold_for_the_frames_of_the_file_at_any_rate(camera):
 
 def test_without_labels_or_test_nothing_is_evaluated(camera):
     (camera / "labels.csv").unlink()
-    dataset = own(camera)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        dataset = own(camera)
     assert dataset.labels is None
     assert dataset.protocol == "unlabelled"
     assert len(dataset.test.videos) == 2
@@ -187,10 +190,21 @@ def test_without_labels_or_test_nothing_is_evaluated(camera):
     assert own(camera).test is None
 
 
+@pytest.mark.parametrize("place", ["test/labels.csv", "lables.csv"])
+def test_labels_in_another_place_are_said_not_to_be_read(camera, place):
+    (camera / "labels.csv").rename(camera / place)
+    with pytest.warns(UserWarning, match=f"{place}: not read; labels .* in .*/labels.csv$"):
+        assert own(camera).labels is None
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("dawn,1,2", r"labels\.csv, line 2: there is no video 'dawn' in test/"),
+        (
+            "dawn,1,2",
+            r"labels\.csv, line 2: there is no video 'dawn' in test/; it has evening",
+        ),
+        ("nihgt,1,2", r"line 2: there is no video 'nihgt' in test/; did you mean 'night'\?"),
         ("night,15,20", r"line 2: 15 to 20 are not among the frames 0 to 19 of night"),
         ("night,9,3", r"line 2: first and last should be numbers of frames, .* are '9' and '3'"),
         ("night,1.5,3", r"line 2: first and last should be numbers of frames, .* are '1\.5' and"),
