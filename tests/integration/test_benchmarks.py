@@ -16,7 +16,15 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-slow = pytest.mark.skipif("MEMAE_BENCHMARKS" not in os.environ, reason="MEMAE_BENCHMARKS=1 runs it")
+slow = pytest.mark.skipif(
+    "MEMAE_BENCHMARKS" not in os.environ, reason="a benchmark; MEMAE_BENCHMARKS=1 runs it"
+)
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="PyTorch, the peer, is not installed"
+)
+needs_jax = pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None, reason="runs on JAX, which is not installed"
+)
 
 
 def run(name: str, tmp_path: Path) -> tuple[dict, str]:
@@ -42,7 +50,7 @@ def sane(*values: float) -> bool:
 
 
 @slow
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is a peer")
+@needs_torch
 def test_training(tmp_path):
     results, table = run("training", tmp_path)
     (result,) = results["models"].values()
@@ -91,9 +99,6 @@ def test_help(name):
         timeout=60,
     )
     assert "--quick" in result.stdout
-
-
-needs_jax = pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="is about JAX")
 
 
 @needs_jax
@@ -227,7 +232,7 @@ def test_train_elsewhere(tmp_path, elsewhere):
 
 
 @slow
-@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="PyTorch is a peer")
+@needs_torch
 def test_video(tmp_path):
     results, table = run("video", tmp_path)
     assert set(results["ratios"]) == {"float32", "bfloat16"}

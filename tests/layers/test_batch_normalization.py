@@ -13,7 +13,7 @@ X = RNG.normal(3, 2, size=(2, 2, 3, 2, 4)).astype("float32")
 SETTINGS = {"momentum": 0.9, "epsilon": 1e-5}
 
 needs_tensorflow = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="by TensorFlow's tape"
+    keras.backend.backend() != "tensorflow", reason="takes gradients by TensorFlow's tape"
 )
 
 

@@ -36,7 +36,9 @@ def test_nothing_left_is_an_error():
         Cropping3D(((2, 2), (0, 0), (0, 0)))(X)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="by TensorFlow's tape")
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="takes gradients by TensorFlow's tape"
+)
 def test_gradient_is_a_padding():
     import tensorflow as tf
 

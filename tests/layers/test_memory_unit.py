@@ -15,7 +15,7 @@ from keras.src import testing
 from memae_tf.layers import MemoryUnit, memory_unit
 
 ON_TENSORFLOW = pytest.mark.skipif(
-    keras.backend.backend() != "tensorflow", reason="of TensorFlow's graphs, XLA or replicas"
+    keras.backend.backend() != "tensorflow", reason="is about TensorFlow's graphs, XLA or replicas"
 )
 
 
@@ -465,7 +465,7 @@ def test_blocks_where_the_batch_is_unknown(jit_compile):
     assert loss == pytest.approx(reference.entropy(addressing), rel=1e-4)
 
 
-@pytest.mark.skipif(keras.backend.backend() == "torch", reason="exports to a SavedModel")
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch exports no SavedModel")
 @pytest.mark.usefixtures("small_blocks")
 def test_exported_blocks_take_any_batch(tmp_path):
     tf = pytest.importorskip("tensorflow")

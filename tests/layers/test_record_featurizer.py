@@ -307,7 +307,7 @@ def test_missing_categories_of_a_data_frame():
     np.testing.assert_array_equal(found.argmax(axis=1), [2, 0, 3, 0, 1, 1])
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a case of its graphs")
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="is about TensorFlow's graphs")
 def test_columns_of_unknown_rank():
     """As they come out of a tf.py_function."""
     import tensorflow as tf

@@ -286,7 +286,7 @@ def test_mixed_precision_trains_with_float32_scores(policy):
     assert model.score(x).dtype == np.float32
 
 
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a trap of TensorFlow's XLA")
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="is about TensorFlow's XLA")
 @pytest.mark.parametrize("net", [conv2d, conv3d])
 def test_convolutions_never_meet_xla_on_a_cpu(net):
     if keras.distribution.list_devices("gpu"):
