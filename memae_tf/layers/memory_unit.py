@@ -228,10 +228,27 @@ class MemoryUnit(keras.layers.Layer):
         else:
             read, entropy = self._recall_in_blocks(scaled, slots, warmth)
         if self.entropy_weight > 0:
-            loss = self.entropy_weight * warmth * mean_or_zero(entropy)
             # Keras's losses are in it; TensorFlow adds none up that differ.
-            self.add_loss(ops.cast(loss, keras.config.floatx()))
+            self.add_loss(ops.cast(self._penalty(entropy, warmth), keras.config.floatx()))
         return (read, weights / total) if return_addressing else read
+
+    def recall_columns(self, queries):
+        """What a call in training reads for queries in columns.
+
+        Args:
+            queries: Float tensor (C, queries), of a layer that is built.
+
+        Returns:
+            Reads (C, queries), and the weighted entropy, a float32 scalar, which is not added to
+            the losses.
+        """
+        warmth = self._warmth(training=True)
+        slots = self._slots()
+        read, entropy = self._recall(self._scaled(queries, axis=0), slots, warmth, axis=0)
+        return read, self._penalty(entropy, warmth)
+
+    def _penalty(self, entropy, warmth):
+        return self.entropy_weight * warmth * mean_or_zero(entropy)
 
     def _warmth(self, training):
         """Share of the warm-up that is done; a training call counts as a step after its own."""
@@ -273,20 +290,22 @@ class MemoryUnit(keras.layers.Layer):
             )
         return ops.reshape(read, shape), entropy
 
-    def _recall(self, queries, slots, warmth):
-        """Reads of scaled queries (..., C), and the entropies (..., 1) of their addressing."""
-        weights, total, entropy = self._address(queries, slots, warmth)
-        return self._read(weights, total, slots), entropy
+    # From here on queries may be rows, as the shapes have it, or columns, with `axis=0`.
 
-    def _read(self, weights, total, slots):
+    def _recall(self, queries, slots, warmth, axis=-1):
+        """Reads of scaled queries (..., C), and the entropies (..., 1) of their addressing."""
+        weights, total, entropy = self._address(queries, slots, warmth, axis)
+        return self._read(weights, total, slots, axis), entropy
+
+    def _read(self, weights, total, slots, axis=-1):
         if self.compute_dtype == "float16":
             # The sum over all slots may be beyond its range, 65,504.
-            return ops.matmul(ops.cast(weights / total, "float16"), slots.values)
+            return _product(ops.cast(weights / total, "float16"), slots.values, axis)
         # Normalising after the product costs (queries x C) instead of (queries x N).
-        read = ops.matmul(ops.cast(weights, self.compute_dtype), slots.values)
+        read = _product(ops.cast(weights, self.compute_dtype), slots.values, axis)
         return ops.cast(ops.cast(read, "float32") / total, self.compute_dtype)
 
-    def _address(self, queries, slots, warmth):
+    def _address(self, queries, slots, warmth, axis=-1):
         """Unnormalised addressing by scaled queries, all float32.
 
         Softmax weights are exp(logit - max) / S, so that "w > l" is "exp(...) > l * S" and the
@@ -295,27 +314,27 @@ class MemoryUnit(keras.layers.Layer):
         Returns:
             Weights (..., N), their sum (..., 1), and the entropy (..., 1) of weights / sum.
         """
-        logits = ops.cast(ops.matmul(queries, slots.keys), "float32")
+        logits = ops.cast(_product(queries, slots.keys, axis), "float32")
         # Keras has no largest of an empty tensor without `initial`, and on PyTorch puts that onto
         # the CPU, wherever the tensor is.
         initial = -math.inf if 0 in logits.shape else None
-        largest = ops.max(logits, axis=-1, keepdims=True, initial=initial)
+        largest = ops.max(logits, axis=axis, keepdims=True, initial=initial)
         logits = logits - ops.stop_gradient(largest)
         weights = ops.exp(logits)
         if self.shrink > 0:
-            weights = self._shrink(weights, warmth)
-        total = ops.sum(weights, axis=-1, keepdims=True)
+            weights = self._shrink(weights, warmth, axis)
+        total = ops.sum(weights, axis=axis, keepdims=True)
         if self.fallback == "zero":
             # All weights are 0 where the total is: 0 / 1 reads zeros.
             total = ops.where(total > 0, total, 1.0)
         # The logits are the logarithms of the weights.
-        mean_logit = ops.sum(weights * logits, axis=-1, keepdims=True) / total
+        mean_logit = ops.sum(weights * logits, axis=axis, keepdims=True) / total
         return weights, total, ops.log(total) - mean_logit
 
-    def _shrink(self, weights, warmth):
+    def _shrink(self, weights, warmth, axis):
         """Unnormalised softmax weights, 0 where they are at or below the threshold."""
         threshold = warmth * (self.shrink / self.num_slots)
-        threshold = threshold * ops.sum(weights, axis=-1, keepdims=True)
+        threshold = threshold * ops.sum(weights, axis=axis, keepdims=True)
         if self.fallback == "softmax":
             # -1 keeps every weight of a query whose largest one would go.
             threshold = ops.where(threshold < 1.0, threshold, -1.0)
@@ -330,10 +349,10 @@ class MemoryUnit(keras.layers.Layer):
             ops.cast(values, self.compute_dtype),
         )
 
-    def _scaled(self, queries):
+    def _scaled(self, queries, axis=-1):
         queries = ops.cast(queries, "float32")
         if self.similarity == "cosine":
-            queries = _unit(queries)
+            queries = _unit(queries, axis)
         return ops.cast(queries * self._scale(), self.compute_dtype)
 
     def _scale(self):
@@ -425,12 +444,19 @@ def _divide_up(a, b):
     return -(-a // b)
 
 
-def _unit(vectors):
-    """Vectors (..., C) at unit length; a zero vector, which has no direction, stays zero.
+def _product(vectors, matrix, axis):
+    """`vectors @ matrix`, of vectors along an axis: the last, or 0, where they are columns."""
+    if axis == 0:
+        return ops.matmul(ops.transpose(matrix), vectors)
+    return ops.matmul(vectors, matrix)
+
+
+def _unit(vectors, axis=-1):
+    """Vectors along an axis at unit length; a zero vector, which has no direction, stays zero.
 
     It has no gradient either: the factor of the shortest vectors, 1e6, would make one of it that
     drowns all others, in a network whose biases are still zero and that sees something black.
     """
-    squares = ops.sum(ops.square(vectors), axis=-1, keepdims=True)
+    squares = ops.sum(ops.square(vectors), axis=axis, keepdims=True)
     factor = ops.where(squares > 0, ops.rsqrt(ops.maximum(squares, EPSILON)), 0.0)
     return vectors * factor

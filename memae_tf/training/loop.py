@@ -14,6 +14,7 @@ from memae_tf.config import TrainingConfig
 from memae_tf.errors import UserError
 from memae_tf.graphs import own_graph, require_tensorflow
 from memae_tf.models import MemAE
+from memae_tf.training import columnwise
 from memae_tf.training.feed import Part, make_feed, part_of, shuffled
 from memae_tf.training.optimizer import make_optimizer
 from memae_tf.training.samples import ArraySamples, Tensors, TrainingSamples
@@ -117,9 +118,11 @@ class TrainingLoop:
         self._compiled = xla and replicas == 1
         self._gradients, self._slices = self._compute_gradients, 1
         if xla and stateless:
-            self._slices = max(1, _cpu_threads() // replicas)
+            self._slices = 1 if _has_gpu() else max(1, _cpu_threads() // replicas)
             if replicas > 1:
                 self._gradients = tf.function(self._compute_gradients, jit_compile=True)
+        compiled = xla and (stateless or replicas == 1)
+        self._columnwise = compiled and not _has_gpu() and columnwise.suits(model)
         self._stretch = _stretch_length(self.full_steps, self._most_steps())
         self._full_batches = own_graph(self._steps_of(config.batch_size, self._stretch))
         self._partial_batch = own_graph(self._steps_of(self.last_batch, 1))
@@ -288,8 +291,11 @@ class TrainingLoop:
     def _compute_gradients(self, samples: Tensors, share: float):
         x, target, weights = self.samples.prepare(samples)
         with tf.GradientTape() as tape:
-            reconstruction = self.model(x, training=True)
-            terms = self.model.loss_terms(target, reconstruction, weights)
+            if self._columnwise:
+                terms = columnwise.loss_terms(self.model, x, target, weights)
+            else:
+                reconstruction = self.model(x, training=True)
+                terms = self.model.loss_terms(target, reconstruction, weights)
             terms = tf.stack([terms["reconstruction"], terms["penalty"]]) * share
             loss = self.optimizer.scale_loss(tf.reduce_sum(terms))
         return terms, tape.gradient(loss, self.model.trainable_variables)
@@ -340,10 +346,12 @@ class TrainingLoop:
         return weights
 
 
+def _has_gpu() -> bool:
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
 def _cpu_threads() -> int:
-    """As many as TensorFlow works with; 1 where a GPU does the work."""
-    if tf.config.list_logical_devices("GPU"):
-        return 1
+    """As many as TensorFlow works with."""
     return tf.config.threading.get_inter_op_parallelism_threads() or joblib.cpu_count()
 
 

@@ -89,15 +89,27 @@ def test_xla_compiles_runs_that_are_long_enough(monkeypatch, steps, compiles):
     monkeypatch.setattr(training_loop, "XLA_PAYS_FROM", steps)
     loop = make(50)
     assert loop.steps_per_epoch * loop.config.epochs == 12
-    call = loop.model.call
+    element_error = loop.model.element_error
 
-    def with_python_inside(x, **arguments):
+    def with_python_inside(*arguments):
         tf.numpy_function(lambda: None, [], [])
-        return call(x, **arguments)
+        return element_error(*arguments)
 
-    monkeypatch.setattr(loop.model, "call", with_python_inside)
+    monkeypatch.setattr(loop.model, "element_error", with_python_inside)
     with pytest.raises(tf.errors.InvalidArgumentError) if compiles else nullcontext():
         loop.run_epoch(0)
+
+
+@pytest.mark.parametrize(("steps", "compiles"), [(12, True), (13, False)])
+def test_what_xla_compiles_goes_column_by_column(monkeypatch, steps, compiles):
+    monkeypatch.setattr(training_loop, "XLA_PAYS_FROM", steps)
+    loop = make(50)
+    memory = loop.model.memory
+    traced = []
+    recall = memory.recall_columns
+    monkeypatch.setattr(memory, "recall_columns", lambda x: traced.append(x.shape) or recall(x))
+    loop.run_epoch(0)
+    assert set(traced) == ({(3, 16), (3, 2)} if compiles else set())
 
 
 def test_same_seed_same_weights_other_seed_others():
