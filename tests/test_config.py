@@ -156,8 +156,41 @@ def test_home_folders_in_paths(monkeypatch):
 
 
 def test_several_mistakes_are_all_named():
-    with pytest.raises(UserError, match=r"training\.seed: .*; training\.epoch: "):
+    with pytest.raises(UserError, match=r"training\.seed: .*training\.epoch: "):
         load_config(KDD, ["training.epoch=1", "training.seed=-1"])
+
+
+def test_a_mistake_is_that_of_the_file_or_of_the_override_that_it_came_with():
+    raw = {"data": {"name": "kddcup99"}, "model": {"name": "dense"}, "training": {"epochs": 0}}
+    overrides = ["training.seed=-1", "training.epoch=1", "data.clip=0", "data.clip=1"]
+    with pytest.raises(UserError) as error:
+        parse_config(raw, overrides, "c.yaml")
+    file, seed, epoch = str(error.value).split("; ", 2)
+    assert file == "c.yaml: training.epochs: input should be greater than 0, got 0"
+    assert seed.startswith("override 'training.seed=-1': training.seed: input should be greater ")
+    assert epoch.startswith("override 'training.epoch=1': training.epoch: unknown key; did you ")
+    raw["training"]["epochs"] = 1
+    # A key may not fit what the file says of another one.
+    raw["data"] = {"name": "tabular", "train": "a.csv", "label": "kind"}
+    with pytest.raises(UserError, match=r"^override 'data\.drop=\[kind\]': data: column 'kind' is"):
+        parse_config(raw, ["data.drop=[kind]"], "c.yaml")
+
+
+def test_another_kind_of_section_has_none_of_the_keys_of_the_former():
+    with pytest.raises(UserError) as error:
+        load_config(KDD, ["model.name=kde"])
+    assert str(error.value) == (
+        "override 'model.name=kde': model has variant, hidden, code, memory, which dense has and "
+        "kde has not; 'model={name: kde}' replaces the section as a whole (kde is a baseline, "
+        "which memae_tf.benchmark runs and memae_tf.train does not)"
+    )
+    with pytest.raises(UserError) as error:
+        load_config(KDD, ["data.name=tabular", "data.scale=1"])
+    assert str(error.value) == (
+        "override 'data.name=tabular': data.train: is required; data has protocol, which kddcup99 "
+        "has and tabular has not; 'data={name: tabular}' replaces the section as a whole; "
+        "override 'data.scale=1': data.scale: unknown key; did you mean data.scaling?"
+    )
 
 
 @pytest.mark.parametrize(

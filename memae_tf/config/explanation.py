@@ -3,11 +3,13 @@
 import difflib
 import types
 import typing
+from collections.abc import Sequence
 from typing import Annotated, Union
 
 from pydantic import BaseModel
 
 from memae_tf.config.data import VideoData
+from memae_tf.config.model import BaselineSection
 from memae_tf.config.section import OF_VIDEO
 
 
@@ -38,6 +40,20 @@ def explain(schema: type[BaseModel], raw: dict, problem: dict) -> str:
         return f"{key}: {context['error']}" if key else str(context["error"])
     message = problem["msg"][:1].lower() + problem["msg"][1:]
     return f"{key}: {message}, got {problem['input']!r}"
+
+
+def of_another_kind(
+    schema: type[BaseModel], section: str, before: dict, after: dict, keys: Sequence[str]
+) -> str:
+    """That `section` has `keys` of the kind that it was `before`, and its new one has none such."""
+    old, new = before[section].get("name"), after[section]["name"]
+    text = (
+        f"{section} has {', '.join(keys)}, which {old} has and {new} has not; "
+        f"'{section}={{name: {new}}}' replaces the section as a whole"
+    )
+    if any(issubclass(kind, BaselineSection) for kind in _chosen(schema, after, section)):
+        text += f" ({new} is a baseline, which memae_tf.benchmark runs and memae_tf.train does not)"
+    return text
 
 
 def _locate(schema: type[BaseModel], location: tuple) -> tuple[list[str], type[BaseModel] | None]:

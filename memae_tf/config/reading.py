@@ -4,6 +4,7 @@ Both are validated by one schema.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 
 from memae_tf.config.benchmark import BenchmarkConfig
 from memae_tf.config.experiment import Config
-from memae_tf.config.explanation import explain
+from memae_tf.config.explanation import explain, of_another_kind
 from memae_tf.config.model import Model
 from memae_tf.config.yaml_text import DuplicateKeyError, parse_yaml
 from memae_tf.errors import UserError
@@ -30,21 +31,28 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def parse_config(raw: dict, overrides: Sequence[str] = (), source: str = "config") -> Config:
     """Validates a nested dict with overrides; `source` names it in errors."""
+    stages = [_Stage(source, raw)]
     for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise UserError(f"override '{override}': write it as dotted.key=value")
-        try:
-            value = parse_yaml(text)
-        except DuplicateKeyError as error:
-            raise UserError(f"override '{override}': {error}") from None
-        except yaml.YAMLError:
-            raise UserError(
-                f"override '{override}': '{text}' is not a YAML value (in a "
-                "shell, quotes go around all of it where there are blanks)"
-            ) from None
+        key, value = _parsed(override)
         raw = set_key(raw, key, value)
-    return _validate(Config, raw, source)
+        stages.append(_Stage(f"override '{override}'", raw, key))
+    return _validate(Config, *stages)
+
+
+def _parsed(override: str) -> tuple[str, Any]:
+    """The key and the value of a `dotted.key=value`."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"override '{override}': write it as dotted.key=value")
+    try:
+        return key, parse_yaml(text)
+    except DuplicateKeyError as error:
+        raise UserError(f"override '{override}': {error}") from None
+    except yaml.YAMLError:
+        raise UserError(
+            f"override '{override}': '{text}' is not a YAML value (in a "
+            "shell, quotes go around all of it where there are blanks)"
+        ) from None
 
 
 def load_benchmark(path: str | Path) -> BenchmarkConfig:
@@ -53,7 +61,7 @@ def load_benchmark(path: str | Path) -> BenchmarkConfig:
     Raises:
         UserError: If the file cannot be read or does not fit the schema.
     """
-    return _validate(BenchmarkConfig, read_yaml(path), str(path))
+    return _validate(BenchmarkConfig, _Stage(str(path), read_yaml(path)))
 
 
 def load_model(path: str | Path) -> Model:
@@ -66,7 +74,8 @@ def load_model(path: str | Path) -> Model:
     class ModelFile(BaseModel):
         model: Model
 
-    return _validate(ModelFile, {"model": read_yaml(path).get("model")}, str(path)).model
+    raw = {"model": read_yaml(path).get("model")}
+    return _validate(ModelFile, _Stage(str(path), raw)).model
 
 
 def read_yaml(path: str | Path) -> dict:
@@ -110,9 +119,59 @@ def set_key(raw: dict, dotted: str, value: Any, prefix: str = "") -> dict:
     return {**raw, head: set_key(section, rest, value, f"{prefix}{head}.")}
 
 
-def _validate(schema: type[BaseModel], raw: dict, source: str):
+@dataclass(frozen=True)
+class _Stage:
+    """What a file says, or what an override makes of the stage before it.
+
+    Attributes:
+        origin: What a message calls the file or the override.
+        raw: All of the configuration.
+        key: What the override sets.
+    """
+
+    origin: str
+    raw: dict
+    key: str = ""
+
+
+def _validate(schema: type[BaseModel], *stages: _Stage):
+    """What the last stage describes."""
     try:
-        return schema.model_validate(raw)
+        return schema.model_validate(stages[-1].raw)
+    except pydantic.ValidationError:
+        raise UserError("; ".join(_mistakes(schema, stages))) from None
+
+
+def _mistakes(schema: type[BaseModel], stages: Sequence[_Stage]) -> list[str]:
+    """What is wrong with the last stage, each with the file or the override that it came with."""
+    found = [_problems(schema, stage.raw) for stage in stages]
+    by_stage: dict[int, dict[str, dict]] = {}
+    for text, problem in found[-1].items():
+        number = next(n for n, problems in enumerate(found) if text in problems)
+        by_stage.setdefault(number, {})[text] = problem
+    mistakes = []
+    for number, problems in by_stage.items():
+        stage = stages[number]
+        left = [p["loc"][-1] for p in problems.values() if _is_left_over(p, stage.key)]
+        texts = [t for t, problem in problems.items() if not _is_left_over(problem, stage.key)]
+        if left:
+            section = stage.key.removesuffix(".name")
+            texts.append(of_another_kind(schema, section, stages[number - 1].raw, stage.raw, left))
+        mistakes.append(f"{stage.origin}: {'; '.join(texts)}")
+    return mistakes
+
+
+def _problems(schema: type[BaseModel], raw: dict) -> dict[str, dict]:
+    """All problems of pydantic's, by what to say of them."""
+    try:
+        schema.model_validate(raw)
     except pydantic.ValidationError as error:
-        problems = dict.fromkeys(explain(schema, raw, problem) for problem in error.errors())
-        raise UserError(f"{source}: {'; '.join(problems)}") from None
+        return {explain(schema, raw, problem): problem for problem in error.errors()}
+    return {}
+
+
+def _is_left_over(problem: dict, key: str) -> bool:
+    """Whether it is an unknown key that was known until an override renamed its section."""
+    place = problem["loc"]
+    is_unknown = problem["type"] == "extra_forbidden" and len(place) == 3
+    return is_unknown and key == f"{place[0]}.name"
