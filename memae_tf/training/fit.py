@@ -3,6 +3,7 @@
 import math
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -61,6 +62,8 @@ def fit(
     with strategy.scope():
         model = build_memae(architecture, samples.shape[1:], training.precision)
     loop = TrainingLoop(model, samples, training, strategy)
+    if is_chief(strategy):
+        warn_of_warm_ups(architecture, training, loop.steps_per_epoch)
     # What is validated, looked at and kept is a model of its own outside the distribution, with
     # the weights that the run would end with.
     final = build_memae(architecture, samples.shape[1:], training.precision)
@@ -78,6 +81,28 @@ def fit(
     course = Course(training, loop, final, validation, checkpoints, monitor, on_progress)
     history = course.run()
     return Detector(dataset.featurizer, final, threshold=0.0), history
+
+
+def warn_of_warm_ups(
+    architecture: ModelSection, training: TrainingConfig, steps_per_epoch: int
+) -> None:
+    """Warns of what is still warming up when the last epoch is over, a line each."""
+    epochs = f"the run has {training.epochs} epoch{'s' if training.epochs > 1 else ''}"
+    if training.warmup_epochs >= training.epochs:
+        warnings.warn(
+            f"training.warmup_epochs={training.warmup_epochs:g}: {epochs}, in which the learning "
+            f"rate does not get to {training.learning_rate:g}; it should be less",
+            stacklevel=3,
+        )
+    warmup_steps = 0 if architecture.variant == "ae" else architecture.memory.warmup_steps
+    steps = steps_per_epoch * training.epochs
+    if warmup_steps > steps:
+        warnings.warn(
+            f"model.memory.warmup_steps={warmup_steps}: {epochs} of {steps_per_epoch} steps, and "
+            f"the detector will have {steps / warmup_steps:.0%} of the memory's shrinkage; it "
+            f"should be {steps} or less",
+            stacklevel=3,
+        )
 
 
 def hold_out(samples: Samples, share: float, seed: int) -> tuple[Samples, Samples | None]:
