@@ -16,6 +16,7 @@ from memae_tf.data.clips import Clips, span
 from memae_tf.data.dataset import Images, count, take
 from memae_tf.evaluation.evaluate import Scores
 from memae_tf.evaluation.figures import (
+    ANOMALY,
     NORMAL,
     curves_figure,
     image_figure,
@@ -142,16 +143,24 @@ def _regularity(scores: Scores, threshold: float) -> str:
 
 
 def loss_figure(history: list[dict]) -> Figure:
-    """The reconstruction loss of every epoch."""
+    """The reconstruction loss of every epoch, and that of the held-out samples if there are any."""
     figure = Figure(figsize=(9, 3), layout="constrained")
     axes = figure.add_subplot()
     epochs = [entry["epoch"] for entry in history]
-    losses = [entry["reconstruction"] for entry in history]
     # A line through one point cannot be seen.
-    axes.plot(epochs, losses, color=NORMAL, marker="o" if len(epochs) == 1 else None)
+    marker = "o" if len(epochs) == 1 else None
+    lines = {"reconstruction": ("training", NORMAL)}
+    if "validation_loss" in history[0]:
+        lines["validation_loss"] = ("validation", ANOMALY)
+    for key, (label, color) in lines.items():
+        losses = [entry[key] for entry in history]
+        axes.plot(epochs, losses, color=color, marker=marker, label=label)
+    if len(lines) > 1:
+        axes.legend()
     axes.set(xlabel="epoch", ylabel="reconstruction loss", title="Training")
-    # One that repels is negative sooner or later.
-    axes.set_yscale("log" if min(losses) > 0 else "linear")
+    # One that repels is negative sooner or later; one on held-out samples may be no number.
+    is_positive = not any(entry[key] <= 0 for entry in history for key in lines)
+    axes.set_yscale("log" if is_positive else "linear")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure
 

@@ -20,6 +20,17 @@ def test_every_loss_is_seen(losses):
     assert all(tick == round(tick) for tick in axes.get_xticks())
 
 
+def test_the_loss_on_held_out_samples_is_seen_beside_that_of_training():
+    history = [
+        {"epoch": 1, "reconstruction": 3.0, "validation_loss": float("nan")},
+        {"epoch": 2, "reconstruction": 1.0, "validation_loss": 2.0},
+    ]
+    axes = loss_figure(history).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["training", "validation"]
+    np.testing.assert_array_equal(axes.get_lines()[1].get_ydata(), [np.nan, 2.0])
+    assert axes.get_yscale() == "log"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [
