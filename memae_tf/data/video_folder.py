@@ -96,6 +96,13 @@ def _spans(path: Path, test: list[Source]) -> list[_Span]:
     for number, row in rows:
         line = f"{path}, line {number}"
         video, first, last = ((row[name] or "").strip() for name in COLUMNS)
+        # DictReader puts what is beyond the header there, such as a note.
+        beyond = [cell.strip() for cell in row.get(None, ())]
+        if any(map(str.isdecimal, beyond)):
+            raise UserError(
+                f"{line}: has {', '.join(filter(None, beyond))} after its last frame; each span "
+                "should have a line of its own"
+            )
         if not (video or first or last):
             continue
         if video not in names:

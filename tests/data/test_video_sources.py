@@ -206,6 +206,7 @@ def test_labels_in_another_place_are_said_not_to_be_read(camera, place):
         ),
         ("nihgt,1,2", r"line 2: there is no video 'nihgt' in test/; did you mean 'night'\?"),
         ("night,15,20", r"line 2: 15 to 20 are not among the frames 0 to 19 of night"),
+        ("night,1,3,5,7", r"line 2: has 5, 7 after its last frame; each span should have a line"),
         ("night,9,3", r"line 2: first and last should be numbers of frames, .* are '9' and '3'"),
         ("night,1.5,3", r"line 2: first and last should be numbers of frames, .* are '1\.5' and"),
         ("night,1,3\n\nnight,5", r"line 4: first and last .* are '5' and ''"),
