@@ -2,6 +2,7 @@
 
 import difflib
 import shlex
+import warnings
 from collections.abc import Collection
 
 import numpy as np
@@ -38,6 +39,9 @@ from memae_tf.tables import (
 NEARLY = 0.8
 # Labels that a message names, at most.
 MOST_LABELS = 10
+# A column of whole numbers in so many records that grows by 1 in this share of them counts them.
+MOST_UNCOUNTED = 256
+MOSTLY_COUNTED = 0.99
 # Above it float32 does not keep all whole numbers apart.
 LARGEST_CODE = 2**24
 
@@ -210,7 +214,22 @@ def _feature_columns(config: TabularData, table: pd.DataFrame, files: Files) -> 
         return f"leave them out with {_drop(config, *found)}, or declare them in data.categorical"
 
     warn_of_disguised([table[name] for name in inferred], files, advise)
+    numbers = [name for name in names if name not in declared and kinds[name] == "numeric"]
+    counting = [name for name in numbers if _counts_records(table[name])]
+    if counting:
+        warnings.warn(
+            f"{files}: learned as numbers, though they count the records: {', '.join(counting)}; "
+            f"leave them out with {_drop(config, *counting)}, or declare them in data.numeric",
+            stacklevel=4,
+        )
     return kinds
+
+
+def _counts_records(column: pd.Series) -> bool:
+    """Whether it has row numbers, one file's after another's, which say nothing of new records."""
+    if len(column) <= MOST_UNCOUNTED or not pd.api.types.is_integer_dtype(column):
+        return False
+    return bool((column.diff() == 1).mean() >= MOSTLY_COUNTED)
 
 
 def _records(

@@ -1112,3 +1112,22 @@ def test_a_record_without_a_label_is_named(tmp_path, name):
     labelled(files[name], ["normal", "", ""])
     message = user_error(files["train"], label="label", test=files["test"])
     assert_says(message, f"{files[name]}: record 2 has no label in column 'label'")
+
+
+def test_row_numbers_are_warned_of(tmp_path):
+    def day(name, first=1, step=1):
+        lines = [f"{first + step * row},{row % 7 + first}" for row in range(300)]
+        return write(tmp_path / name, "id,x", *lines)
+
+    first, second, sparse = day("1.csv"), day("2.csv", 5), day("3.csv", step=2)
+    quiet = {"drop": ["id"]}, {"numeric": ["id"]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load([sparse])
+        for settings in quiet:
+            load([first], **settings)
+    for files in [first], [first, second]:
+        with pytest.warns(
+            UserWarning, match=r"count the records: id; leave .* 'data\.drop=\[id\]'"
+        ):
+            load(files)
