@@ -57,8 +57,6 @@ class MemAE(keras.Model):
         self.memory = memory
         self.decoder = decoder
         self.reduction = reduction
-        # What was compiled for another one is of the model as it was.
-        self.revision = 0
         self.trackers = {
             name: keras.metrics.Mean(name=name) for name in ("reconstruction", "penalty")
         }
@@ -177,9 +175,13 @@ class MemAE(keras.Model):
         # Under `tf.distribute`, Keras adds up what the replicas give.
         return self._aggregate_additional_loss(terms["reconstruction"] + terms["penalty"])
 
-    def quantize(self, *args, **kwargs):
-        super().quantize(*args, **kwargs)
-        self.revision += 1
+    @property
+    def revision(self) -> tuple[int, ...]:
+        """Another one where layers have got other weights, as by `quantize` and `enable_lora`.
+
+        What was compiled for another one is of the model as it was.
+        """
+        return tuple(id(weight) for weight in self.weights)
 
     # What a trained model says of arrays.
 

@@ -123,6 +123,20 @@ def test_scores_follow_quantization():
     assert np.abs(model.score(x) - before).max() > 1e-3
 
 
+def test_scores_follow_lora():
+    model = make()
+    x = normal_data(20, seed=1)
+    before = model.score(x)
+    for part in (model.encoder, model.decoder):
+        for layer in part.layers:
+            layer.enable_lora(2)
+    model.compile(keras.optimizers.Adam(0.1))
+    model.fit(x, verbose=0)
+    error = x - ops.convert_to_numpy(model(x, training=False))
+    np.testing.assert_allclose(model.score(x), (error**2).sum(axis=1), rtol=1e-4)
+    assert np.abs(model.score(x) - before).max() > 1e-3
+
+
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
 def test_convolutions_are_channels_last_whatever_keras_is_set_to(layout):
     before = keras.config.image_data_format()
