@@ -241,7 +241,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             validate_data(self, X, reset=reset, skip_check_array=True)
             if not len(X):
                 raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
-            columns = [column for _, column in X.items()]
+            columns = [_dense(column) for _, column in X.items()]
         else:
             columns = validate_data(
                 self, X, reset=reset, dtype="float64", ensure_all_finite="allow-nan"
@@ -260,6 +260,11 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             if np.isinf(_numbers(columns[name])).any():
                 raise ValueError(f"Column '{name}' contains infinity.")
         return records
+
+
+def _dense(column: pd.Series) -> pd.Series:
+    """A column with all of its cells, as few as there may be in pandas's sparse dtype."""
+    return column.sparse.to_dense() if isinstance(column.dtype, pd.SparseDtype) else column
 
 
 def _plain(value: Any) -> Any:

@@ -142,6 +142,19 @@ def test_a_table_of_pyarrow_means_the_same():
     np.testing.assert_array_equal(expected.score_samples(arrow), expected.score_samples(train))
 
 
+def test_a_sparse_table_means_the_same():
+    train = table().assign(more=[0.0, 0.0, 1.0] * 100)
+    sparse = pd.get_dummies(train, columns=["protocol"], sparse=True).assign(
+        more=train["more"].astype(pd.SparseDtype("float", 0.0))
+    )
+    expected = pd.get_dummies(train, columns=["protocol"])
+    detector = small().fit(sparse)
+    np.testing.assert_array_equal(
+        detector.score_samples(sparse), small().fit(expected).score_samples(expected)
+    )
+    np.testing.assert_array_equal(detector.score_samples(expected), detector.score_samples(sparse))
+
+
 def test_categories_can_be_declared():
     column = pd.Series(np.arange(300) % 5)
     detector = small().fit(table().assign(port=column.astype("category")))
