@@ -241,6 +241,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             validate_data(self, X, reset=reset, skip_check_array=True)
             if not len(X):
                 raise ValueError("Found array with 0 sample(s) while a minimum of 1 is required.")
+            if not len(X.columns):
+                raise ValueError("Found array with 0 feature(s) while a minimum of 1 is required.")
             columns = [_dense(column) for _, column in X.items()]
         else:
             columns = validate_data(

@@ -207,6 +207,8 @@ def test_words_for_nothing_are_missing_numbers():
 def test_tables_of_nothing_or_twice_the_same():
     with pytest.raises(ValueError, match="0 sample"):
         small().fit(table(0))
+    with pytest.raises(ValueError, match="0 feature"):
+        small().fit(table()[[]])
     twice = table().rename(columns={"open": "bytes"})
     with pytest.raises(ValueError, match=r"must differ\. Received: 'bytes' twice"):
         small().fit(twice)
