@@ -103,6 +103,15 @@ class ClipFeaturizer(ImageFeaturizer):
 
     # What a detector asks of a featurizer.
 
+    def _with_channels(self, pixels, what, axes):
+        clips = super()._with_channels(pixels, what, axes)
+        if clips.shape[-4] != self.length:
+            raise ValueError(
+                f"{what} must have {self.length} frames, of shape ({', '.join(axes)}) or "
+                f"({', '.join(axes)}, channels). Received: an array of shape {pixels.shape}"
+            )
+        return clips
+
     def as_input(self, clips):
         """What a user has as clips, in a form that `batches` takes.
 

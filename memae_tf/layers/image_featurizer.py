@@ -223,7 +223,7 @@ class ImageFeaturizer(keras.layers.Layer):
         groups: dict[tuple, list] = {}
         count = nbytes = 0
         for place in range(len(images)):
-            image = self._with_channels(np.asarray(images[place]), self._one, self._axes)
+            image = self._with_channels(self._as_array(images[place]), self._one, self._axes)
             groups.setdefault(image.shape, []).append((place, image))
             count, nbytes = count + 1, nbytes + image.nbytes
             if count == batch_size or nbytes >= BATCH_BYTES:
@@ -257,11 +257,27 @@ class ImageFeaturizer(keras.layers.Layer):
         """
         return {"heat_map": ops.sum(feature_errors, axis=-1)}
 
+    def _as_array(self, image) -> np.ndarray:
+        """One image, which may be in lists.
+
+        Raises:
+            ValueError: If its parts differ in size.
+        """
+        try:
+            return np.asarray(image)
+        except ValueError:
+            # NumPy would speak of an inhomogeneous shape.
+            raise ValueError(
+                f"{self._one} must be one array, all parts of which have the same size. Received: "
+                f"a {type(image).__name__} of parts whose sizes differ"
+            ) from None
+
     def _with_channels(self, pixels: np.ndarray, what: str, axes: tuple[str, ...]) -> np.ndarray:
         """Pixels with an axis of channels behind `axes`, which grey ones may lack.
 
         Raises:
-            ValueError: If they are not uint8, or have other axes.
+            ValueError: If they are not uint8, have other axes or another number of channels, or
+                there are none.
         """
         if pixels.dtype != np.uint8:
             raise ValueError(
@@ -274,6 +290,11 @@ class ImageFeaturizer(keras.layers.Layer):
             grey = ", ".join(axes)
             raise ValueError(
                 f"{what} must be an array ({grey}) or ({grey}, channels). "
+                f"Received: an array of shape {pixels.shape}"
+            )
+        if pixels.shape[-1] not in CHANNELS or 0 in pixels.shape[-3:]:
+            raise ValueError(
+                f"{what} must have pixels of 1, 3 or 4 channels. "
                 f"Received: an array of shape {pixels.shape}"
             )
         return pixels

@@ -77,3 +77,23 @@ def test_arguments_out_of_range():
         featurizer.as_input(clips(8, 8))
     with pytest.raises(ValueError, match="A clip must be an array"):
         list(featurizer.batches([clips(8, 8)], 1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            [[*clips(3, 8, 8), *clips(1, 6, 8)]],
+            "A clip must be one array, .* the same size. Received: a list of parts whose sizes dif",
+        ),
+        (clips(2, 5, 8, 8), r"Clips must have 4 frames, .* array of shape \(2, 5, 8, 8\)$"),
+        ([clips(5, 8, 8, 3)], r"A clip must have 4 frames, .* array of shape \(5, 8, 8, 3\)$"),
+        (clips(2, 4, 8, 8, 2), r"must have pixels of 1, 3 or 4 channels\. .* \(2, 4, 8, 8, 2\)$"),
+        (clips(2, 4, 0, 8, 1), r"must have pixels of 1, 3 or 4 channels\. .* \(2, 4, 0, 8, 1\)$"),
+    ],
+    ids=["frames of several sizes", "length", "length in a list", "channels", "no pixels"],
+)
+def test_what_is_no_clip_is_refused_before_a_graph_sees_it(wrong, message):
+    featurizer = ClipFeaturizer((8, 8), 4)
+    with pytest.raises(ValueError, match=message):
+        list(featurizer.batches(featurizer.as_input(wrong), 2))
