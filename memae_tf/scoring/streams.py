@@ -81,15 +81,18 @@ class Footage:
     """
 
     def __init__(self, source: str, featurizer: ClipFeaturizer, shown: bool):
-        self.source = source
         self.featurizer = featurizer
         self.shown = shown
         self.damage: str | None = None
         self._is_camera = source.startswith(CAMERAS)
-        scheme = source.split("://")[0] if "://" in source else None
+        scheme = source.split("://")[0].lower() if "://" in source else None
         self.drops = self._is_camera or scheme in SCHEMES
         self.is_live = self.drops or source == STANDARD_INPUT
         self._is_file = not self.is_live and (scheme is None or Path(source).exists())
+        if scheme is not None and not self._is_file:
+            # In capital letters FFmpeg knows none.
+            source = scheme + source[len(scheme) :]
+        self.source = source
         self.shown_source = source if self._is_file else re.sub("//[^/]*@", "//", source)
         if source == STANDARD_INPUT:
             self.shown_source = "standard input"

@@ -206,7 +206,8 @@ def test_a_file_on_a_web_server_is_one_that_may_be_cut_off(run, tmp_path, web):
     here, there = tmp_path / "here.csv", tmp_path / "there.csv"
     assert run_here("score", run.path, whole, "-o", here).returncode == 0
     words = ["-o", there, "--overlay", tmp_path / "there.mp4"]
-    assert run_here("score", run.path, f"{web}/whole.avi", *words).returncode == 0
+    address = f"{web}/whole.avi".replace("http", "HTTP")
+    assert run_here("score", run.path, address, *words).returncode == 0
     assert there.read_text() == here.read_text()
     assert frame_rate(tmp_path / "there.mp4") == 5
     done = run_here("score", run.path, f"{web}/cut.avi")
@@ -434,7 +435,8 @@ def test_damage_ends_with_what_came_before_it(run, wrong, tmp_path):
             "rtps://me:secret@cam/1",
             "rtps://cam/1: rtps:// is unknown; addresses may begin with rtsp://, rtsps://, rtmp://",
         ),
-        ("RTSP://cam/1", "RTSP://cam/1: RTSP:// is unknown; addresses may begin with rtsp://"),
+        ("RTPS://cam/1", "rtps://cam/1: rtps:// is unknown; addresses may begin with rtsp://"),
+        ("TCP://me:secret@127.0.0.1:9", "tcp://127.0.0.1:9: cannot be read (Connection refused)"),
     ],
 )
 def test_input_that_is_wrong(run, wrong, tmp_path, source, message):
