@@ -17,7 +17,7 @@ from pathlib import Path
 
 from memae_tf.errors import OtherBackendError, ServerError, UserError, WorkerLostError
 from memae_tf.files import home_expanded
-from memae_tf.signals import Terminated, terminate
+from memae_tf.signals import Terminated, come_again, terminate
 
 DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 SECONDS_BETWEEN_LINES = 5.0
@@ -81,6 +81,7 @@ def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) 
     """
     warnings.showwarning = _show_warning
     hint = "; the same command goes on from here" if resumes else ""
+    sys.unraisablehook = come_again
     signal.signal(signal.SIGTERM, terminate)
     try:
         command(None)

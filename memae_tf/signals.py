@@ -1,14 +1,18 @@
 """Ctrl-C and SIGTERM: what was learned is saved first, and no wait misses them."""
 
+import _thread
 import contextlib
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from queue import Empty, Queue, SimpleQueue
 
 # A signal that comes just before a wait begins, or to another thread, does not end it: the
 # interpreter looks for signals before the system call, and then no more until it returns.
 WAKE_SECONDS = 0.5
+SECONDS_TO_COME_AGAIN = 0.05
 
 
 class Terminated(SystemExit):
@@ -25,6 +29,25 @@ class Terminated(SystemExit):
 def terminate(*_) -> None:
     """A handler of SIGTERM."""
     raise Terminated
+
+
+def come_again(ignored) -> None:
+    """A `sys.unraisablehook`: no signal is lost to a callback of the garbage collection.
+
+    What a handler raises there, Python ignores; so it comes again, a moment later.
+    """
+    numbers = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}
+    number = numbers.get(ignored.exc_type)
+    if number is None:
+        sys.__unraisablehook__(ignored)
+        return
+
+    def send() -> None:
+        time.sleep(SECONDS_TO_COME_AGAIN)
+        _thread.interrupt_main(number)
+
+    # That of `threading` takes locks, which may be held here.
+    _thread.start_new_thread(send, ())
 
 
 @contextlib.contextmanager

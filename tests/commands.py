@@ -9,6 +9,7 @@ import importlib
 import io
 import signal
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def run_here(command: str, *arguments, cwd: str | Path = ".") -> subprocess.Comp
         contextlib.redirect_stderr(stderr),
     ):
         patch.chdir(cwd)
+        # Given back in the end, as pytest has one of its own.
+        patch.setattr(sys, "unraisablehook", sys.unraisablehook)
         with pytest.raises(SystemExit) as stop:
             console.run(lambda _: main(words))
     signal.signal(signal.SIGTERM, handler)

@@ -1,6 +1,7 @@
 """Signals that do not wake the main thread's wait."""
 
 import signal
+import subprocess
 import sys
 import threading
 from queue import Queue, SimpleQueue
@@ -9,6 +10,30 @@ import pytest
 
 from memae_tf.scoring.streams import Ahead
 from memae_tf.signals import take, wait
+
+# A command during whose garbage collection a signal comes.
+COMMAND = """
+import gc, os, signal, sys, time, weakref
+from memae_tf import console
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Cycle:
+    def __init__(self):
+        self.own = self
+
+def callback(_):
+    os.kill(os.getpid(), int(sys.argv[1]))
+    time.sleep(0)
+
+def main(_):
+    reference = weakref.ref(Cycle(), callback)
+    gc.collect()
+    for _ in range(400):
+        time.sleep(0.05)
+
+console.run(main)
+"""
 
 
 def is_missed(wait, release, function: str) -> bool:
@@ -76,3 +101,17 @@ def test_frames_that_do_not_come():
     with Ahead(frames(), drops=False) as ahead:
         assert not is_missed(lambda: list(ahead), stalled.set, "wait")
         stalled.set()
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "said"),
+    [(signal.SIGTERM, 143, "terminated\n"), (signal.SIGINT, 130, "interrupted\n")],
+)
+def test_amid_a_garbage_collection(number, status, said):
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, str(int(number))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (status, said)
