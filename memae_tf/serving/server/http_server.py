@@ -125,20 +125,19 @@ class HttpServer:
         # What is left of a body that was refused is not read.
         return _response(reply, close=body is None or self._draining)
 
-    async def _read(self, request: web.BaseRequest) -> bytes | None:
+    async def _read(self, request: web.BaseRequest) -> bytearray | None:
         """The body; None if it is too long."""
         if (request.content_length or 0) > self._max_request_bytes:
             return None
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0
-        chunks, size = [], 0
+        body = bytearray()
         async for chunk in request.content.iter_chunked(CHUNK_BYTES):
-            size += len(chunk)
-            if size > self._max_request_bytes:
+            body += chunk
+            if len(body) > self._max_request_bytes:
                 return None
-            chunks.append(chunk)
-        return b"".join(chunks)
+        return body
 
 
 def _response(reply: Reply, close: bool) -> web.Response:

@@ -7,7 +7,11 @@ overflow to infinity, `Inf` and `-NaN` are unknown, half a surrogate pair is acc
 import json
 import re
 
+from memae_tf.serving.server.json_lists import LongList, read_object
 from memae_tf.serving.wire.status import invalid_argument
+
+# Where lists are longer than this, they are not made Python objects all at once.
+LONG_BYTES = 2**20
 
 # One that is not closed goes to the end: else every quote in it would begin another attempt.
 _STRING = r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)'
@@ -17,13 +21,15 @@ _OTHER_CONSTANTS = re.compile(rf"{_STRING}|-?Inf(?:inity)?|-NaN", re.DOTALL)
 # expression for the same takes as long as the parsing itself.
 _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
 _MAYBE_TOO_BIG = (b"e000", b"e+000", b"0" * 200)
+_TRANSLATED_BYTES = 2**20
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 
 
-def parse_object(body: bytes) -> dict:
+def parse_object(body: bytes | bytearray) -> dict:
     """The JSON object at the beginning of a body.
 
-    Strings keep bytes that are not UTF-8, as surrogate escapes.
+    Strings keep bytes that are not UTF-8, as surrogate escapes. Of a long body, lists that are
+    values of the object, or of the object `inputs` in it, may be `LongList`s.
 
     Raises:
         ServingError: INVALID_ARGUMENT, if there is none.
@@ -35,10 +41,12 @@ def parse_object(body: bytes) -> dict:
         text = _OTHER_CONSTANTS.sub(_python_constant, text)
     if "\\u" in text:
         _check_surrogates(text)
-    zeros = body.translate(_DIGITS_AS_ZEROS)
-    decoder = _careful if any(token in zeros for token in _MAYBE_TOO_BIG) else _decoder
+    decoder = _careful if _may_be_too_big(body) else _decoder
     try:
-        document, _ = decoder.raw_decode(text)
+        if len(body) > LONG_BYTES and text[0] == "{":
+            document, _ = read_object(text, 0, decoder, _first_wins, ("inputs",))
+        else:
+            document, _ = decoder.raw_decode(text)
     except json.JSONDecodeError as error:
         raise invalid_argument(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
     except RecursionError:
@@ -51,7 +59,7 @@ def parse_object(body: bytes) -> dict:
 def shown(value: object) -> str:
     """A JSON value in a message, cut where it is long."""
     try:
-        text = json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False, default=lambda rows: next(rows.blocks()))
     except RecursionError:
         text = "..."
     return text if len(text) <= 200 else text[:200] + "..."
@@ -63,7 +71,8 @@ def type_name(value: object) -> str:
         return "Null"
     if isinstance(value, bool):
         return "True" if value else "False"
-    return {dict: "Object", list: "Array", str: "String"}.get(type(value), "Number")
+    names = {dict: "Object", list: "Array", LongList: "Array", str: "String"}
+    return names.get(type(value), "Number")
 
 
 def encode(document: object) -> bytes:
@@ -74,6 +83,16 @@ def encode(document: object) -> bytes:
 def to_bytes(text: str) -> bytes:
     """The bytes of a text with surrogate escapes."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def _may_be_too_big(body: bytes | bytearray) -> bool:
+    overlap = max(map(len, _MAYBE_TOO_BIG)) - 1
+    for start in range(0, len(body), _TRANSLATED_BYTES):
+        part = body[start : start + _TRANSLATED_BYTES + overlap]
+        zeros = part.translate(_DIGITS_AS_ZEROS)
+        if any(token in zeros for token in _MAYBE_TOO_BIG):
+            return True
+    return False
 
 
 def _first_wins(pairs: list[tuple[str, object]]) -> dict:

@@ -4,6 +4,7 @@ from tensorflow.core.example import example_pb2, feature_pb2
 
 from memae_tf.serving.server import json_document, json_tensors
 from memae_tf.serving.server.json_document import shown
+from memae_tf.serving.server.json_lists import LongList
 from memae_tf.serving.wire.status import invalid_argument
 
 
@@ -22,7 +23,7 @@ def parse_examples(document: dict) -> list[bytes]:
             "and was not found"
         )
     examples = document["examples"]
-    if not isinstance(examples, list):
+    if not isinstance(examples, list | LongList):
         raise invalid_argument(
             f"JSON Value: {shown(document)} Expecting 'examples' value to be an list/array"
         )

@@ -13,12 +13,16 @@ from tensorflow.core.protobuf import meta_graph_pb2
 
 from memae_tf.serving.server import json_document
 from memae_tf.serving.server.json_document import shown
+from memae_tf.serving.server.json_lists import LongList, NumberBlock, blocks_of
 from memae_tf.serving.wire import tensors
 from memae_tf.serving.wire.status import Code, ServingError, invalid_argument
 
 Infos = Mapping[str, meta_graph_pb2.TensorInfo]
+Rows = list | NumberBlock
 
 BYTES_SUFFIX = "_bytes"
+# As many elements of a reply are turned into text at a time.
+BLOCK_ELEMENTS = 2**16
 _INT32 = (-(2**31), 2**31 - 1)
 # What a token must be to become an element: a 32-bit integer wraps to narrower types.
 _INTEGERS = {
@@ -48,7 +52,7 @@ def parse_inputs(document: dict, infos: Infos) -> tuple[dict[str, np.ndarray], b
                 "'inputs' or 'instances' keys to exist "
             )
         rows = document["instances"]
-        if not isinstance(rows, list):
+        if not isinstance(rows, list | LongList):
             raise invalid_argument(
                 f"JSON Value: {shown(document)} Excepting 'instances' to be an list/array"
             )
@@ -77,31 +81,58 @@ def _from_columns(value: object, infos: Infos) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _from_rows(rows: list, infos: Infos) -> dict[str, np.ndarray]:
-    if len(infos) > 1 and not isinstance(rows[0], dict):
+def _from_rows(rows: list | LongList, infos: Infos) -> dict[str, np.ndarray]:
+    first = next(iter(rows))
+    if len(infos) > 1 and not isinstance(first, dict):
         raise invalid_argument(
             "instances is a plain list, but expecting list of objects as multiple input tensors "
             "required as per tensorinfo_map"
         )
-    named = _is_object(rows[0])
+    named = _is_object(first)
+    if not named and len(infos) > 1:
+        raise invalid_argument("instances are base64 strings, but several inputs are required")
+    parts: dict[str, list[np.ndarray]] = {alias: [] for alias in infos}
+    start = 0
+    for block in blocks_of(rows):
+        _check_rows(start, block, named, infos)
+        for alias, info in infos.items():
+            column = [row[alias] for row in block] if named else block
+            parts[alias].append(
+                _column(start, column, info.dtype, alias if named else None, parts[alias][:1])
+            )
+        start += len(block)
+    return {alias: _joined(arrays) for alias, arrays in parts.items()}
+
+
+def _check_rows(start: int, rows: Rows, named: bool, infos: Infos) -> None:
+    if isinstance(rows, NumberBlock) and not named:
+        return
     aliases = set(infos)
-    for index, row in enumerate(rows):
+    for index, row in enumerate(rows, start):
         if _is_object(row) != named:
             expected = "object but got list" if named else "value/list but got object"
             raise invalid_argument(f"Expecting {expected} at item {index} of input list")
         if named and row.keys() != aliases:
             _refuse_keys(index, row, infos)
-    if not named and len(infos) > 1:
-        raise invalid_argument("instances are base64 strings, but several inputs are required")
-    arrays = {}
-    for alias, info in infos.items():
-        column = [row[alias] for row in rows] if named else rows
-        try:
-            arrays[alias] = array_of(column, info.dtype)
-        except ServingError:
-            _find_bad_row(column, info.dtype, alias if named else None)
-            raise
-    return arrays
+
+
+def _column(
+    start: int, column: Rows, dtype: int, key: str | None, before: Sequence[np.ndarray]
+) -> np.ndarray:
+    """The tensor of some rows, all of the shape of those before, if there are any."""
+    shape = before[0].shape[1:] if before else None
+    try:
+        array = array_of(column, dtype)
+    except ServingError:
+        _find_bad_row(start, column, dtype, key, shape)
+        raise
+    if shape not in (None, array.shape[1:]):
+        _find_bad_row(start, column, dtype, key, shape)
+    return array
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _refuse_keys(index: int, row: dict, infos: Infos) -> None:
@@ -120,10 +151,11 @@ def _refuse_keys(index: int, row: dict, infos: Infos) -> None:
     )
 
 
-def _find_bad_row(column: list, dtype: int, key: str | None) -> None:
-    """Raises the error of the first row that is wrong, or not as the first one is."""
-    first = None
-    for index, value in enumerate(column):
+def _find_bad_row(
+    start: int, column: Rows, dtype: int, key: str | None, first: tuple[int, ...] | None
+) -> None:
+    """Raises the error of the first row that is wrong, or not of the shape of the first one."""
+    for index, value in enumerate(column, start):
         try:
             shape = array_of(value, dtype).shape
         except ServingError as error:
@@ -149,6 +181,17 @@ def array_of(value: object, dtype: int) -> np.ndarray:
     Raises:
         ServingError: If it is ragged, or an element is not of the dtype.
     """
+    if isinstance(value, LongList):
+        parts = [array_of(block, dtype) for block in value.blocks()]
+        for part in parts:
+            if part.shape[1:] != parts[0].shape[1:]:
+                raise invalid_argument(
+                    f"Encountered elements of the shapes {list(parts[0].shape[1:])} and "
+                    f"{list(part.shape[1:])} in one list"
+                )
+        return _joined(parts)
+    if isinstance(value, NumberBlock):
+        return _elements(value.numbers, dtype).reshape(value.shape)
     shape = []
     corner = value
     while isinstance(corner, list):
@@ -268,15 +311,14 @@ def predictions(outputs: Mapping[str, np.ndarray]) -> bytes:
                 f"Tensor name: {alias} has inconsistent batch size: {len(array)} expecting: {batch}"
             )
         batch = len(array)
-    columns = {alias: _nested(alias, array, 1) for alias, array in outputs.items()}
+    columns = {alias: _row_texts(alias, array) for alias, array in outputs.items()}
     rows = _rows(columns)
     return _document("predictions", "[" + ", ".join(rows) + "]")
 
 
 def column_outputs(outputs: Mapping[str, np.ndarray]) -> bytes:
     """The reply in columns."""
-    texts = {alias: _nested(alias, array, 0) for alias, array in outputs.items()}
-    [row] = _rows(texts)
+    [row] = _rows({alias: [_text(alias, array)] for alias, array in outputs.items()})
     return _document("outputs", row)
 
 
@@ -314,10 +356,25 @@ def _rows(columns: dict[str, list[str]]) -> list[str]:
     ]
 
 
-def _nested(alias: str, array: np.ndarray, outer: int) -> list[str]:
-    """Texts of the parts of an array below its first `outer` dimensions."""
+def _text(alias: str, array: np.ndarray) -> str:
+    if not array.ndim:
+        return _texts(alias, array.reshape(1))[0]
+    return "[" + ", ".join(_row_texts(alias, array)) + "]"
+
+
+def _row_texts(alias: str, array: np.ndarray) -> list[str]:
+    """Texts of the parts of an array below its first dimension."""
+    # Of a long one not all numbers are texts at once.
+    step = max(1, BLOCK_ELEMENTS // max(1, math.prod(array.shape[1:])))
+    texts: list[str] = []
+    for start in range(0, len(array), step):
+        texts += _nested(alias, array[start : start + step])
+    return texts
+
+
+def _nested(alias: str, array: np.ndarray) -> list[str]:
     texts = _texts(alias, array.reshape(-1))
-    for level in range(array.ndim - 1, outer - 1, -1):
+    for level in range(array.ndim - 1, 0, -1):
         size, groups = array.shape[level], math.prod(array.shape[:level])
         texts = [
             "[" + ", ".join(texts[group * size : (group + 1) * size]) + "]"

@@ -59,7 +59,7 @@ class Request:
 
     method: str
     target: str
-    body: bytes = b""
+    body: bytes | bytearray = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -135,12 +135,12 @@ class RestCodec:
             raise invalid_argument("Missing model name in request.")
         return self._metadata(_spec(match)) if match[4] else self._status(_spec(match))
 
-    def _body(self, request: Request) -> bytes:
+    def _body(self, request: Request) -> bytes | bytearray:
         if request.headers.get("Content-Encoding", "").strip().lower() != "gzip":
             return request.body
         return decompress(request.body, self._max_request_bytes)
 
-    def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
+    def _predict(self, spec: ModelSpec, body: bytes | bytearray) -> bytes:
         with self._core.request("predict", ENTRYPOINT, spec.name):
             document = json_document.parse_object(body)
             signature = _signature_name(document)
@@ -152,7 +152,7 @@ class RestCodec:
             encode = json_tensors.predictions if in_rows else json_tensors.column_outputs
             return encode(outputs)
 
-    def _classify(self, spec: ModelSpec, body: bytes) -> bytes:
+    def _classify(self, spec: ModelSpec, body: bytes | bytearray) -> bytes:
         with self._core.request("classify", ENTRYPOINT, spec.name):
             document = json_document.parse_object(body)
             signature, examples = _signature_name(document), json_examples.parse_examples(document)
@@ -160,7 +160,7 @@ class RestCodec:
                 answer = self._core.classify(version, signature, examples, self._timeout)
             return json_tensors.classifications(answer.rows())
 
-    def _regress(self, spec: ModelSpec, body: bytes) -> bytes:
+    def _regress(self, spec: ModelSpec, body: bytes | bytearray) -> bytes:
         with self._core.request("regress", ENTRYPOINT, spec.name):
             document = json_document.parse_object(body)
             signature, examples = _signature_name(document), json_examples.parse_examples(document)
@@ -207,7 +207,7 @@ def too_large(limit: int) -> Reply:
     return refusal(error, http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
-def decompress(body: bytes, limit: int) -> bytes:
+def decompress(body: bytes | bytearray, limit: int) -> bytes:
     """The content of a gzip file, not more than a limit.
 
     Raises:

@@ -2,13 +2,17 @@
 
 import gzip
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 
-from memae_tf.serving.server import json_document, json_tensors
+from memae_tf.serving.server import json_document, json_examples, json_tensors
+from memae_tf.serving.server.json_lists import LongList
 from memae_tf.serving.server.rest_codec import decompress
-from memae_tf.serving.wire.status import ServingError
+from memae_tf.serving.wire.status import Code, ServingError
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -84,3 +88,105 @@ def test_gzip_that_is_cut_off():
         decompress(whole[:-9], 1000)
     with pytest.raises(ServingError, match="larger than"):
         decompress(whole, 999)
+
+
+# Documents that are long enough for their lists to be read block by block.
+
+NUMBER = meta_graph_pb2.TensorInfo(dtype=types_pb2.DT_FLOAT)
+IMAGES = [[[[i % 256, 7]] * 5] * 4 for i in range(16_000)]
+LISTS = {
+    "numbers": [i / 7 if i % 3 else i for i in range(120_000)],
+    "images": IMAGES,
+    "images of which one is of other numbers": [*IMAGES, [[[-1.5e3, 0]] * 5] * 4, *IMAGES],
+    "texts with commas": ['a","b', "],[", "é,\ud83d"] * 60_000,
+    "records": [{"x": i, "y": [f"{i}", None, True, {}]} for i in range(40_000)],
+    "all kinds": [[], {}, "", 1, 2.0, [[1], [2]], "]," * 300, -(2**70), None] * 3000,
+    "one long": ["x" * 2**21],
+}
+
+
+def plain(value: object) -> object:
+    """A document with every list as Python's own."""
+    if isinstance(value, dict):
+        return {key: plain(element) for key, element in value.items()}
+    return list(value) if isinstance(value, LongList) else value
+
+
+def kinds(value: object) -> object:
+    """The types in a value; 1, 1.0 and True are equal."""
+    return [kinds(v) for v in value] if isinstance(value, list) else type(value)
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (" , ", " : "), None])
+@pytest.mark.parametrize("values", LISTS.values(), ids=LISTS)
+def test_long_lists_are_read_as_short_ones(values, separators):
+    indent = 1 if separators is None else None
+    for document in ({"instances": values, "b": [1]}, {"a": 1, "inputs": {"b": [], "x": values}}):
+        text = json.dumps(document, separators=separators, indent=indent, ensure_ascii=False)
+        body = text.encode("utf-8", "surrogatepass") + b" and more"
+        expected = json.loads(body[:-9].decode("utf-8", "surrogateescape"))
+        read = plain(json_document.parse_object(body))
+        assert read == expected
+        assert str(kinds(list(read.values()))) == str(kinds(list(expected.values())))
+
+
+@pytest.mark.parametrize("bad", ["1[]", "[,1]", "[1,]", "[1 2]", "[1", "01", "[1]]", "", "}", "'"])
+@pytest.mark.parametrize("place", [10, 60_000, 119_999])
+def test_mistakes_in_long_lists(bad, place):
+    """At the place of an element like the others, `[[1]]`."""
+    elements = ["[[1]]"] * 300_000
+    elements[place] = f"[{bad}]"
+    body = f'{{"instances": [{",".join(elements)}]}}'.encode()
+    with pytest.raises(ServingError) as refusal:
+        json_tensors.parse_inputs(json_document.parse_object(body), {"x": NUMBER})
+    assert refusal.value.code is Code.INVALID_ARGUMENT
+    with pytest.raises((ValueError, TypeError)):
+        np.array(json.loads(body)["instances"], float)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ([["a"]], 'element: 200000 of .* "a" Type: String'),
+        ([[1], [2]], r"element: 200000 of .*Expecting shape \[1,1\] but got: \[2,1\]"),
+        ({"x": 1}, "Expecting value/list but got object at item 200000"),
+    ],
+)
+def test_row_of_a_long_list_that_is_wrong(bad, message):
+    body = json.dumps({"instances": [*[[[1]]] * 200_000, bad, *[[[1]]] * 200_000]}).encode()
+    with pytest.raises(ServingError, match=message):
+        json_tensors.parse_inputs(json_document.parse_object(body), {"x": NUMBER})
+
+
+def test_columns_of_a_long_list_that_are_of_two_shapes():
+    body = json.dumps({"inputs": [[1]] * 200_000 + [[1, 2]] * 200_000}).encode()
+    with pytest.raises(ServingError, match=r"shapes \[1\] and|unexpected size"):
+        json_tensors.parse_inputs(json_document.parse_object(body), {"x": NUMBER})
+
+
+def test_request_without_rows_shows_the_beginning_of_long_lists():
+    body = json.dumps({"instances": [[[1]]] * 300_000}).encode()
+    with pytest.raises(ServingError, match=r'Value: {"instances": \[\[\[1\]\], .*\.\.\. When'):
+        json_examples.parse_examples(json_document.parse_object(body))
+
+
+@pytest.mark.parametrize("row", [[[[7], [9]]], {"x": [7.5]}], ids=["images", "objects"])
+def test_memory_that_a_long_request_takes(row):
+    """As lists and dicts of Python's these would take more than twenty times the text's bytes."""
+    element = json.dumps(row, separators=(",", ":"))
+    body = f'{{"instances":[{",".join([element] * (2**21 // len(element)))}]}}'.encode()
+    tracemalloc.start()
+    try:
+        inputs, _ = json_tensors.parse_inputs(json_document.parse_object(body), {"x": NUMBER})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(inputs["x"]) == 2**21 // len(element)
+    assert peak < 7 * len(body)
+
+
+def test_rows_of_a_long_answer():
+    values = np.arange(200_000, dtype=np.float32).reshape(-1, 2, 1)
+    answer = json.loads(json_tensors.predictions({"y": values}))
+    assert answer == {"predictions": values.tolist()}
+    assert json.loads(json_tensors.column_outputs({"y": values})) == {"outputs": values.tolist()}
