@@ -80,11 +80,13 @@ def memae_to_onnx(model: MemAE, samples: np.ndarray, error: str = "squared") -> 
         error: Of clips, see `MemAE.frame_error`.
 
     Raises:
+        UserError: If a layer is quantized.
         RuntimeError: If ONNX Runtime's answers to the samples, and to random inputs of their
             shape, are not TensorFlow's.
     """
     import tf2onnx
 
+    _require_plain_layers(model)
     sample_shape = samples.shape[1:]
     model = _in_float32(model, sample_shape)
     function = tf.function(
@@ -126,6 +128,17 @@ def _answer(model: MemAE, features: tf.Tensor, error: str = "squared") -> dict[s
     if error != "squared":
         score = tf.reduce_mean(model.frame_error(features, reconstruction, error), axis=1)
     return {"score": score, "reconstruction": reconstruction}
+
+
+def _require_plain_layers(model: MemAE) -> None:
+    # In float32 their weights would be taken without the scales that belong to them.
+    for layer in model._flatten_layers():
+        mode = getattr(layer.dtype_policy, "quantization_mode", None)
+        if mode is not None:
+            raise UserError(
+                f"--onnx: layer {layer.name} is quantized ({mode}), which cannot be written as "
+                "ONNX; take the detector as it was before `quantize`"
+            )
 
 
 def _in_float32(model: MemAE, sample_shape: tuple[int, ...]) -> MemAE:

@@ -83,6 +83,15 @@ def test_models_of_16_bits_are_written_in_float32(net):
         np.testing.assert_array_equal(value, expected)
 
 
+@pytest.mark.parametrize("mode", ["int8", "float8"])
+def test_quantized_models_are_refused(mode):
+    """Their weights without the scales gave other scores, and the check has the same weights."""
+    model = small_memae("dense")
+    model.quantize(mode)
+    with pytest.raises(UserError, match=rf"^--onnx: layer \w+ is quantized \({mode}\), "):
+        onnx.memae_to_onnx(model, inputs_of("dense", 2))
+
+
 def test_detector_s_numeric_part_with_threshold_and_features():
     detector = traffic_detector()
     records = hard_traffic(200)
