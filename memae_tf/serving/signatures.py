@@ -124,6 +124,8 @@ def typed_array(alias: str, values: object, dtype: str) -> np.ndarray:
     target, array = numpy_dtype(dtype), _array(alias, values)
     if target == np.uint64 and array.dtype.kind == "f":
         array = _whole_numbers(values, array)
+    if array.dtype == object and array.size and target.kind in "iuf":
+        array = _numbers(alias, array, dtype)
     if target == array.dtype:
         return array
     if array.dtype.kind not in {"b": "b", "c": "biufc"}.get(target.kind, "biuf"):
@@ -134,6 +136,20 @@ def typed_array(alias: str, values: object, dtype: str) -> np.ndarray:
         if target.kind in "iu" and not np.array_equal(typed, array):
             raise UserError(f"input {alias} takes {dtype}, which cannot hold its values")
     return typed
+
+
+def _numbers(alias: str, array: np.ndarray, dtype: str) -> np.ndarray:
+    """Objects as numbers, if they are some: NumPy leaves integers beyond 64 bits as they are."""
+    if not all(isinstance(value, numbers.Real) for value in array.flat):
+        return array
+    target = numpy_dtype(dtype)
+    wide = np.uint64 if target == np.uint64 else np.int64
+    if target.kind == "f" or not all(isinstance(v, numbers.Integral) for v in array.flat):
+        wide = np.float64
+    try:
+        return array.astype(wide)
+    except OverflowError:
+        raise UserError(f"input {alias} takes {dtype}, which cannot hold its values") from None
 
 
 def _whole_numbers(values: object, array: np.ndarray) -> np.ndarray:

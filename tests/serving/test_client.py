@@ -249,6 +249,10 @@ def test_integers_on_both_sides_of_int64_keep_their_digits(everything_client):
     assert everything_client.predict(values, "echo_uint64")["y"].tolist() == values
 
 
+def test_integers_beyond_64_bits_are_floats(everything_client):
+    assert everything_client.predict([2**64, 1], "echo_float64")["y"].tolist() == [2.0**64, 1]
+
+
 def test_dtypes_that_only_grpc_carries(serve, everything):
     server = serve(everything)
     half = np.array([0.5, 2], "float16")
@@ -297,6 +301,9 @@ def test_signatures_without_one_row_a_sample(everything_client):
         ([2**63, -1], "echo_uint64", "input x takes uint64, which cannot hold its values"),
         ([2**63, 0.5], "echo_uint64", "input x takes uint64, which cannot hold its values"),
         ([float("nan")], "echo_int32", "input x takes int32, which cannot hold its values"),
+        ([2**64], "echo_uint64", "input x takes uint64, which cannot hold its values"),
+        ([-(2**63) - 1, 1], "echo_int64", "input x takes int64, which cannot hold its values"),
+        ([10**400], "echo_float32", "input x takes float, which cannot hold its values"),
         ([1], "echo_bool", "input x takes bool, not int64"),
         ([1j], "echo_float32", "input x takes float, not complex128"),
         ([1], "echo_string", "input x takes text, str or bytes"),
