@@ -61,6 +61,15 @@ def test_standard_scaling_is_a_z_score_of_every_channel():
         featurizer.adapt(x[:0])
 
 
+@pytest.mark.parametrize("level", [1, 77, 200])
+def test_even_images_have_a_spread_but_for_rounding(level):
+    """Their grey is no whole number, and the mean of its squares may be below its squared mean."""
+    x = np.broadcast_to(np.array([level, 13, 200], "uint8"), (3, 7, 7, 3))
+    featurizer = ImageFeaturizer((7, 7), scaling="standard")
+    featurizer.adapt(x)
+    np.testing.assert_allclose(run(featurizer, x), 0, atol=1e-4)
+
+
 def test_image_scaling_is_a_z_score_within_each_image():
     x = np.array([[10, 30, 10, 30], [100, 200, 200, 100], [7, 7, 7, 7], [8, 8, 8, 7]], "uint8")
     featurizer = ImageFeaturizer((2, 2), scaling="image")
@@ -101,6 +110,9 @@ def test_other_sizes_are_resized_with_antialiasing():
     assert small.shape == (1, 8, 8, 1)
     # A checkerboard of single pixels becomes an even grey, not black or white.
     np.testing.assert_allclose(small, 0.5, atol=0.05)
+    # So do stripes as wide as a pixel of four, which a bilinear look at the middle would miss.
+    stripes = np.tile(np.array([255, 0, 0, 0], "uint8"), (4, 4))[None, ..., None]
+    np.testing.assert_allclose(run(ImageFeaturizer((1, 4)), stripes)[0, 0, 1:3], 0.25, rtol=1e-5)
     large = run(ImageFeaturizer((64, 48)), np.full((2, 7, 9, 1), 100, "uint8"))
     np.testing.assert_allclose(large, np.full((2, 64, 48, 1), 100 / 255), rtol=1e-5)
 
@@ -165,6 +177,10 @@ def test_wrong_arguments_and_wrong_images():
         with pytest.raises(ValueError, match=r"must be 2 positive integers. Received: size="):
             ImageFeaturizer(size)
     assert ImageFeaturizer(np.array([4, 5])).size == (4, 5)
+    # Grey images as narrow as that are no image in colour.
+    assert ImageFeaturizer((8, 3)).as_input(images(5, 8, 3)).shape == (5, 8, 3, 1)
+    with pytest.raises(ValueError, match="looks like one image in colour"):
+        ImageFeaturizer((8, 8)).as_input(images(5, 8, 3))
     with pytest.raises(ValueError, match="Received: channels=2"):
         ImageFeaturizer((4, 4), channels=2)
     with pytest.raises(ValueError, match="Received: scaling=log"):

@@ -210,6 +210,14 @@ def test_read_of_many_slots_in_float16():
     np.testing.assert_allclose(ops.convert_to_numpy(read), 60.0, rtol=1e-2)
 
 
+def test_norms_of_slots_are_not_those_of_float16():
+    """Their squares, 90,000, are beyond its range."""
+    unit = make(300 * np.eye(3), shrink=0.0, dtype="mixed_float16")
+    _, addressing, _ = call(unit, [[1.0, 0.0, 0.0]])
+    largest = np.exp(10) / (np.exp(10) + 2)
+    np.testing.assert_allclose(addressing, [[largest, *[(1 - largest) / 2] * 2]], rtol=1e-2)
+
+
 def test_shrinkage_is_relative_to_the_number_of_slots():
     for num_slots in (10, 1000):
         queries, memory = random_case(0, num_queries=64, num_slots=num_slots)
@@ -268,6 +276,31 @@ def test_learned_scale_is_trained_and_stays_positive():
     model.fit(queries, queries, epochs=3, verbose=0)
     assert before == pytest.approx(np.log(10.0))
     assert float(ops.convert_to_numpy(unit.log_scale)) != pytest.approx(before, abs=1e-4)
+
+
+@pytest.mark.parametrize(("similarity", "scale"), [("cosine", 10.0), ("dot", 1.0)])
+def test_learned_scale_starts_at_the_default(similarity, scale):
+    queries, memory = random_case(seed=7)
+    expected = reference.address(queries, memory, similarity, scale)
+    for given_scale in (None, "learned"):
+        _, addressing, _ = call(make(memory, similarity=similarity, scale=given_scale), queries)
+        np.testing.assert_allclose(addressing, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_slots_start_within_the_bounds_of_the_authors_code():
+    unit = MemoryUnit(1000)
+    unit.build((None, 16))
+    assert 0.24 < np.abs(ops.convert_to_numpy(unit.memory)).max() <= 0.25
+
+
+def test_slots_obey_their_constraint():
+    queries, memory = random_case(seed=7)
+    unit = make(memory, memory_constraint=keras.constraints.UnitNorm(axis=1))
+    model = keras.Sequential([keras.Input((6,)), unit])
+    model.compile("sgd", loss="mse")
+    model.fit(queries, queries, batch_size=len(queries), verbose=0)
+    slots = ops.convert_to_numpy(unit.memory)
+    np.testing.assert_allclose(np.linalg.norm(slots, axis=1), 1.0, rtol=1e-5)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -341,6 +374,10 @@ def test_health_by_hand():
     assert health["perplexity"] == pytest.approx(np.exp(-0.75 * np.log(0.75) - 0.25 * np.log(0.25)))
     # The third query fell back to its unshrunk weights.
     assert unit.health(addressing)["live_share"] == pytest.approx(2 / 3)
+    # A query that fell back to zeros reads nothing: the one slot that is used is all the use.
+    health = unit.health(np.array([[1.0, 0, 0, 0], [0, 0, 0, 0]]))
+    assert (health["live_share"], health["perplexity"]) == (0.5, 1.0)
+    assert unit.health(np.zeros((2, 4)))["perplexity"] == 1.0
 
 
 @pytest.mark.parametrize("shape", [(0, 4), (2, 0, 4), (8, 3), (8, 8), ()])
@@ -401,9 +438,13 @@ def test_no_queries():
     assert tuple(unit(np.zeros((0, 6), "float32")).shape) == (0, 6)
 
 
-def test_unknown_channels_are_refused():
+def test_queries_of_other_shapes_are_refused():
     with pytest.raises(ValueError, match="last axis"):
         MemoryUnit(10).build((None, None))
+    with pytest.raises(ValueError, match="expected min_ndim=2, found ndim=1"):
+        MemoryUnit(10)(np.ones(3, "float32"))
+    with pytest.raises(ValueError, match="expected axis -1 of input shape to have value 3"):
+        make(np.eye(3))(np.ones((2, 4), "float32"))
 
 
 @pytest.mark.skipif(
@@ -444,6 +485,15 @@ def test_blocks_give_the_same_as_all_at_once(shape):
     np.testing.assert_allclose(ops.convert_to_numpy(read), expected, rtol=1e-6, atol=1e-6)
     # The padding of the last block counts for nothing.
     assert total_loss(unit) == pytest.approx(loss, rel=1e-6)
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_more_slots_than_weights_of_a_block():
+    """Then a block is one query."""
+    queries, memory = random_case(seed=10, num_queries=3, num_slots=101)
+    read = make(memory)(queries.astype("float32"))
+    expected = reference.address(queries, memory) @ memory
+    np.testing.assert_allclose(ops.convert_to_numpy(read), expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.usefixtures("small_blocks")

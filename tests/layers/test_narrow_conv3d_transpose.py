@@ -38,6 +38,15 @@ def test_values_are_those_of_keras(filters, kernel, strides):
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_terms_are_added_in_float32():
+    """In bfloat16, 256 and 1 are 256."""
+    layer = NarrowConv3DTranspose(1, (3, 1, 1), (1, 1, 1), dtype="mixed_bfloat16")
+    layer.build((1, 3, 1, 1, 1))
+    layer.set_weights([np.array([1.0, 256.0, 1.0]).reshape(3, 1, 1, 1, 1), np.zeros(1)])
+    found = ops.convert_to_numpy(ops.cast(layer(np.ones((1, 3, 1, 1, 1))), "float32"))
+    assert found.ravel()[1] == 258
+
+
 def test_checks_of_a_layer():
     x = RNG.normal(size=(2, 2, 3, 4, 5)).astype("float32")
     layer = NarrowConv3DTranspose(1, (3, 3, 3), (1, 2, 2), name="last")

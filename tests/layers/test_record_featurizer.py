@@ -64,6 +64,27 @@ def test_unseen_missing_and_extreme_values():
     np.testing.assert_array_equal(got[:2, 2:], 0)
 
 
+def test_missing_number_is_the_mean_of_what_others_give():
+    # Mean 10, standard deviation 30: nine features of -1/3, and 3, which is clipped to 1.
+    featurizer = RecordFeaturizer(["x"], scaling="standard", clip=1.0)
+    featurizer.adapt({"x": np.array([0.0] * 9 + [100.0])})
+    got = ops.convert_to_numpy(featurizer({"x": np.array([np.nan], "float32")}))
+    np.testing.assert_allclose(got, [[-0.2]], rtol=1e-5)
+
+
+@pytest.mark.parametrize("scaling", ["log", "standard", "minmax"])
+def test_scales_are_those_of_the_finite_numbers(scaling):
+    weights = []
+    for rest in ([], [np.inf, -np.inf, np.nan]):
+        featurizer = RecordFeaturizer(["x"], scaling=scaling)
+        featurizer.adapt({"x": np.array([1.0, 2.0, 6.0, *rest])})
+        weights.append(featurizer.get_weights())
+    np.testing.assert_array_equal(*weights)
+    nothing = RecordFeaturizer(["x"], scaling=scaling)
+    nothing.adapt({"x": np.array([np.nan, np.inf])})
+    assert [float(w[0]) for w in nothing.get_weights()] == [0.0, 1.0, 0.0]
+
+
 def test_missing_text_in_a_data_frame():
     frame = pd.DataFrame({"x": [1.0, 2.0, 3.0], "flag": ["SF", None, np.nan]})
     featurizer = RecordFeaturizer(["x"], ["flag"])
@@ -151,6 +172,18 @@ def test_only_the_most_frequent_categories_are_kept():
     assert featurizer.categorical["word"] == ["a", "c"]
     got = ops.convert_to_numpy(featurizer({"word": np.array(["b"], object)}))
     np.testing.assert_array_equal(got, [[0, 0]])
+
+
+def test_of_as_frequent_categories_the_first_in_order_are_kept():
+    featurizer = RecordFeaturizer(categorical=["word"], max_categories=2)
+    featurizer.adapt({"word": np.array(["c", "b", "a"], object)})
+    assert featurizer.categorical["word"] == ["a", "b"]
+
+
+def test_numbers_that_are_one_in_float32_are_one_category():
+    featurizer = RecordFeaturizer(categorical=["code"])
+    featurizer.adapt({"code": np.array([0.1, 0.1 + 1e-12, 2.0])})
+    assert featurizer.feature_names == ["code=0.1", "code=2"]
 
 
 @pytest.mark.parametrize("word", ["[UNK]", "(none)", "[MASK]"])
