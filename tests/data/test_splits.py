@@ -65,6 +65,14 @@ def test_holdout_of_few_records_has_a_normal_one_to_train_on_and_one_to_test_on(
     assert len(test) == 4 - num_train + 3
 
 
+def test_one_class_trains_on_two_thirds_and_tests_with_a_share_of_anomalies():
+    train, test = splits.one_class(LABELS, seed=0, anomaly_share=0.3)
+    # 800 normal ones; 267 / 0.7 are 381.
+    assert len(train) == 533
+    assert len(test) == 381
+    assert LABELS[test].sum() == 381 - 267
+
+
 @every_protocol
 def test_the_same_seed_gives_the_same_split(split):
     for first, second in zip(split(LABELS, 3), split(LABELS, 3), strict=True):

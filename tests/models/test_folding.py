@@ -82,6 +82,7 @@ def test_conv2d(no_norms):
             layers.ReLU(),
         ],
         [layers.Conv2DTranspose(4, 3, strides=2, output_padding=1), layers.BatchNormalization()],
+        [layers.Conv2DTranspose(4, 3, dilation_rate=2), layers.BatchNormalization()],
         # These are to be left as they are.
         [layers.Conv2D(4, 3, activation="relu"), layers.BatchNormalization()],
         [layers.Conv2D(4, 3), layers.BatchNormalization(axis=1)],
@@ -129,9 +130,11 @@ def test_losses_of_activities_are_those_of_the_layers():
     stack = [layers.Conv2D(3, 3, activity_regularizer="l2"), layers.BatchNormalization()]
     model = keras.Sequential([keras.Input((6, 6, 2)), *stack])
     x = samples(6, 6, 2)
-    model(x)
+    model(2 * x)
     (expected,) = map(float, model.losses)
-    call_folded(model, x)
+    # Of others, so that what is there is not what is to come.
+    model(x)
+    call_folded(model, 2 * x)
     assert float(model.losses[-1]) == pytest.approx(expected, rel=1e-5)
 
 

@@ -183,11 +183,12 @@ def test_metrics_compare_with_the_input():
 
 def test_fit_with_a_target_reconstructs_the_target():
     model = make("ae")
-    model.compile(keras.optimizers.SGD(0.0))
+    model.compile(keras.optimizers.SGD(0.0), metrics=["mae"])
     x, y = normal_data(16, seed=1), normal_data(16, seed=2)
-    loss = model.fit(x, y, batch_size=16, verbose=0).history["loss"][0]
-    expected = np.square(model.predict(x, verbose=0) - y).sum(axis=1).mean()
-    assert loss == pytest.approx(expected, rel=1e-5)
+    logs = model.fit(x, y, batch_size=16, verbose=0).history
+    difference = model.predict(x, verbose=0) - y
+    assert logs["loss"][0] == pytest.approx(np.square(difference).sum(axis=1).mean(), rel=1e-5)
+    assert logs["mae"][0] == pytest.approx(np.abs(difference).mean(), rel=1e-5)
 
 
 def test_sample_weights_weigh_the_errors():
@@ -209,6 +210,36 @@ def test_score_reduces_the_element_errors(reduction):
     np.testing.assert_allclose(
         model.score(x, batch_size=4), getattr(error, reduction)(axis=1), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("reduction", "error", "expected"),
+    [
+        ("mean", "squared", [5.0, 2.0]),
+        ("sum", "squared", [20.0, 8.0]),
+        ("mean", "absolute", [2.0, 1.0]),
+        ("sum", "absolute", [8.0, 4.0]),
+    ],
+)
+def test_frame_errors_by_hand(reduction, error, expected):
+    model = MemAE(keras.layers.Identity(), None, keras.layers.Identity(), reduction)
+    # Two frames of two pixels.
+    x = np.zeros((1, 2, 1, 2, 1), "float32")
+    rebuilt = np.array([1.0, -3.0, 0.0, 2.0], "float32").reshape(x.shape)
+    found = ops.convert_to_numpy(model.frame_error(x, rebuilt, error))
+    np.testing.assert_allclose(found, [expected], rtol=1e-6)
+    if error == "squared":
+        # The score of the clip is their mean.
+        score = ops.convert_to_numpy(model.sample_error(x, rebuilt))
+        np.testing.assert_allclose(score, [np.mean(expected)], rtol=1e-6)
+    with pytest.raises(ValueError, match="Received: error=cubed"):
+        model.frame_error(x, rebuilt, "cubed")
+
+
+def test_no_samples_have_no_loss():
+    """As on a replica that gets none of a last batch."""
+    nothing = normal_data(0, seed=1)
+    assert float(make("ae").loss_terms(nothing, nothing)["reconstruction"]) == 0.0
 
 
 def test_addressing_is_what_the_memory_used():

@@ -101,6 +101,13 @@ def test_repelled_clips_count_negatively():
     assert 0.3 < changed.mean() < 0.9
 
 
+def test_clips_without_room_for_a_skip_stay_normal():
+    samples = samples_of([video(5)], pseudo_anomalies={"skip": 1.0, "loss": "repel"})
+    x, _, weights = batch(samples)
+    np.testing.assert_allclose(x, np.stack([samples.clips[i] for i in range(2)]), atol=1e-3)
+    np.testing.assert_array_equal(weights, [1, 1])
+
+
 def test_patches_cover_a_part_and_the_clip_is_the_target():
     videos = [video(30)]
     samples = samples_of(videos, pseudo_anomalies={"patch": 1.0, "patch_size": 0.5})
@@ -219,6 +226,24 @@ def loop_of(samples: ClipSamples, **settings) -> TrainingLoop:
     with strategy.scope():
         model = build_memae(MODEL, samples.shape[1:])
     return TrainingLoop(model, samples, config, strategy)
+
+
+@pytest.mark.parametrize("loss", ["repel", "restore"])
+def test_loss_of_a_step_has_the_weights_and_targets_of_its_samples(loss):
+    pseudo = {**EVERYTHING["pseudo_anomalies"], "loss": loss}
+    samples = samples_of([video(40)], pseudo_anomalies=pseudo)
+    loop = loop_of(samples)
+    read = samples.read(samples.plan(np.arange(len(samples)), 0, 0))
+    read = {name: tf.constant(values) for name, values in read.items()}
+    x, target, weights = samples.prepare(read)
+    terms, _ = loop._compute_gradients(read, 0.5)
+    errors = np.square(target.numpy() - loop.model(x, training=True).numpy()).mean((1, 2, 3, 4))
+    if loss == "repel":
+        assert set(weights.numpy()) == {-1.0, 1.0}
+        errors = errors * weights.numpy()
+    else:
+        assert np.abs(target - x).max() > 0.1
+    assert terms[0].numpy() == pytest.approx(0.5 * errors.mean(), rel=1e-4)
 
 
 def test_streamed_is_as_resident_and_a_stop_in_an_epoch_changes_nothing():

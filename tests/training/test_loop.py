@@ -124,6 +124,15 @@ def test_same_seed_same_weights_other_seed_others():
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
 
 
+def test_sums_are_the_same_bits_in_any_groups():
+    terms = np.random.default_rng(0).random(1000)
+    whole = training_loop._add_in_order(0.0, terms)
+    parts = 0.0
+    for part in np.split(terms, [1, 137, 500]):
+        parts = training_loop._add_in_order(parts, part)
+    assert parts == whole == sum(terms.tolist())
+
+
 def test_positions_count_steps_and_samples():
     loop = make(50, batch_size=16)
     positions = list(loop.run(Position()))
@@ -272,6 +281,16 @@ def test_cosine_schedule_ends_at_zero():
 def test_infinite_loss_stops_at_once():
     loop = make(learning_rate=1e30)
     with pytest.raises(TrainingDivergedError, match=r"epoch 1, step .*learning_rate than 1e\+30"):
+        loop.run_epoch(0)
+
+
+@pytest.mark.parametrize("variant", ["ae", "memae"])
+def test_infinite_loss_is_seen_in_the_middle_of_an_epoch(monkeypatch, variant):
+    """An autoencoder has no penalty that would be infinite, too."""
+    monkeypatch.setattr(training_loop, "MOST_STEPS_PER_CALL", 1)
+    model = MODEL.model_copy(update={"variant": variant})
+    loop = make(160, model=model, learning_rate=1e30)
+    with pytest.raises(TrainingDivergedError, match=r"epoch 1, step 2 or shortly before"):
         loop.run_epoch(0)
 
 
