@@ -91,7 +91,7 @@ def prepare(
             raise
     if damaged:
         _complain(damaged, len(sources), config)
-    _warn_of_rates(list(videos.values()), config)
+    _warn_of_rates(list(videos.values()))
     return videos
 
 
@@ -249,9 +249,9 @@ def _complain(damaged: dict[str, str], total: int, config: VideoData) -> None:
     warnings.warn(f"{message}; they are left out", stacklevel=3)
 
 
-def _warn_of_rates(videos: list[Video], config: VideoData) -> None:
+def _warn_of_rates(videos: list[Video]) -> None:
     rates = sorted((video.rate, video.name) for video in videos if video.rate)
-    if config.frame_rate is None and rates and rates[-1][0] > 1.1 * rates[0][0]:
+    if rates and rates[-1][0] > 1.1 * rates[0][0]:
         (low, slow), (high, fast) = rates[0], rates[-1]
         warnings.warn(
             f"the videos have {low:.4g} ({slow}) to {high:.4g} ({fast}) frames a second, and what "

@@ -61,6 +61,8 @@ def test_what_is_held_out_shares_no_frame(share, seed, count):
     kept, held_out = clips.hold_out(share, seed)
     assert len(kept)
     assert len(held_out)
+    # Nor is a clip cut short where the footage is cut in two.
+    assert {len(c[i]) for c in (kept, held_out) for i in range(len(c))} == {4}
     frames = [{f for i in range(len(c)) for f in c[i][:, 0, 0, 0]} for c in (kept, held_out)]
     assert not frames[0] & frames[1]
     # Skipped frames and patches come from anywhere in the videos of the clips.

@@ -4,6 +4,7 @@ import os
 import resource
 import threading
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import footage
@@ -58,6 +59,16 @@ def test_prepared_once_until_the_file_or_the_settings_change(tmp_path, config, m
     (video,) = prepare([source(path)], config).values()
     assert len(video.frames) == 15
     assert not list(config.cache.glob(".partial*"))
+
+
+def test_frames_that_were_replaced_by_others_of_the_same_size_are_prepared_again(tmp_path, config):
+    for number, frames in enumerate((FRAMES, FRAMES[::-1])):
+        folder = source(footage.write_frames(tmp_path / "frames", frames, "tif"))
+        for file in folder.path.iterdir():
+            os.utime(file, (number, number))
+        (video,) = prepare([folder], config).values()
+        expected = resized(frames[0, ..., None], (12, 16))
+        np.testing.assert_array_equal(video.frames[0], expected)
 
 
 def test_damaged_cache_is_made_again(tmp_path, config):
@@ -187,7 +198,13 @@ def test_rates(tmp_path, config):
     fast = source(footage.write_video(tmp_path / "fast.mkv", FRAMES, rate=20))
     with pytest.warns(UserWarning, match=r"5 \(slow\) to 20 \(fast\) frames a second"):
         prepare([slow, fast], config)
-    videos = prepare([slow, fast], config.model_copy(update={"frame_rate": 10.0}))
+    hardly_faster = source(footage.write_video(tmp_path / "hardly_faster.mkv", FRAMES, rate=5.4))
+    one_rate = config.model_copy(update={"frame_rate": 10.0})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepare([slow, hardly_faster], config)
+        videos = prepare([slow, fast], one_rate)
+    assert [video.rate for video in videos.values()] == [10.0, 10.0]
     assert videos[slow].numbers.tolist() == [n // 2 for n in range(39)]
     assert videos[fast].numbers.tolist() == [*range(0, 19, 2), 19]
     assert videos[fast].source_frames == 20
