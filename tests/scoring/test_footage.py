@@ -182,6 +182,15 @@ def test_curve_of_footage_with_dollars_in_its_name():
     curve.figure("a$_$b").savefig(io.BytesIO())
 
 
+def test_a_score_on_the_threshold_is_not_shaded():
+    curve = ScoreCurve(threshold=2.0)
+    for number, score in enumerate([2.0, 2.0, 2.5, 2.0]):
+        curve.add(ScoredFrame(StreamFrame(number, None, None, None), score, None, None))
+    (span,) = curve.figure("a title").axes[0].patches
+    shaded = span.get_path().transformed(span.get_patch_transform()).get_extents()
+    assert (shaded.x0, shaded.x1) == (1.5, 2.5)
+
+
 def test_curve_of_any_length_keeps_peaks():
     curve = ScoreCurve(threshold=2.0)
     total = 5 * MOST_POINTS
@@ -193,6 +202,9 @@ def test_curve_of_any_length_keeps_peaks():
     (line, _) = figure.axes[0].get_lines()
     x, y = line.get_data()
     assert np.nanmax(y) == 9.0
+    # Of the second stretch of 8 frames the first two have no score.
+    assert np.isnan(y[0])
+    assert y[1] == 1.0
     assert abs(x[np.nanargmax(y)] - 777) <= curve._stretch
     (span,) = figure.axes[0].patches
     shaded = span.get_path().transformed(span.get_patch_transform()).get_extents()

@@ -44,6 +44,23 @@ def test_frames_that_came_before_a_silence_have_their_time(tmp_path, monkeypatch
     assert back - before[-1] == pytest.approx(frames[-1].gap, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("waited", "before", "clock", "late"),
+    [
+        # By the stream's clock it came 0.04 s behind the one before it.
+        (12.0, 5.0, 5.04, 11.96),
+        (12.0, 5.0, 16.9, 0.1),
+        (12.0, 5.0, 30.0, 0.0),
+        # That is no silence, but a slow network.
+        (3.0, 5.0, 5.04, 0.0),
+        (12.0, None, 5.04, 0.0),
+        (12.0, 5.0, None, 0.0),
+    ],
+)
+def test_how_long_a_frame_lay_in_the_decoder(waited, before, clock, late):
+    assert streams._late(waited, before, clock) == pytest.approx(late)
+
+
 def up_to_a_gap(live):
     frames = []
     for frame in live:

@@ -97,11 +97,14 @@ def test_one_with_a_wrong_bit_is_never_loaded(checkpoints):
     checkpoints.save(checkpoint(1), best_epoch=1)
     checkpoints.save(checkpoint(2), best_epoch=2)
     path = checkpoints.directory / "epoch-00002-step-0000000.npz"
-    wrong = bytearray(path.read_bytes())
-    wrong[2000] ^= 1  # in the first array
-    path.write_bytes(wrong)
-    with pytest.warns(UserWarning, match="is damaged"):
-        assert_same(checkpoints.latest(), checkpoint(1))
+    whole = path.read_bytes()
+    # In the first array; and in the directory, where it says that an array is compressed.
+    for place, bit in ((2000, 1), (whole.index(b"PK\x01\x02") + 10, 8)):
+        wrong = bytearray(whole)
+        wrong[place] ^= bit
+        path.write_bytes(wrong)
+        with pytest.warns(UserWarning, match="is damaged"):
+            assert_same(checkpoints.latest(), checkpoint(1))
 
 
 def test_a_full_disk_leaves_what_was_there(checkpoints):

@@ -101,6 +101,14 @@ def test_repelled_clips_count_negatively():
     assert 0.3 < changed.mean() < 0.9
 
 
+def test_a_clip_has_skipped_frames_or_a_patch():
+    samples = samples_of([video(60)], pseudo_anomalies={"skip": 0.5, "patch": 0.5})
+    plan = samples.plan(np.arange(len(samples)), 0, 0)
+    skips, patches = plan["gap"] > 1, (plan["patch_half"] > 0).all(axis=1)
+    np.testing.assert_array_equal(patches, ~skips)
+    assert 0.2 < skips.mean() < 0.8
+
+
 def test_clips_without_room_for_a_skip_stay_normal():
     samples = samples_of([video(5)], pseudo_anomalies={"skip": 1.0, "loss": "repel"})
     x, _, weights = batch(samples)
