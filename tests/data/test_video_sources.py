@@ -11,6 +11,8 @@ from PIL import Image
 
 from memae_tf.config import AvenueData, ShanghaiTechData, UCSDData, VideoFolderData
 from memae_tf.data import load
+from memae_tf.data.clips import Video
+from memae_tf.data.video import _labels_of
 from memae_tf.errors import UserError
 
 ODD = range(5, 12)
@@ -176,6 +178,22 @@ def test_labels_hold_for_the_frames_of_the_file_at_any_rate(camera):
     assert [len(video.frames) for video in dataset.test.videos] == [11, 20]
     np.testing.assert_array_equal(dataset.labels[:11], [*LABELS[::2], LABELS[-1]])
     np.testing.assert_array_equal(dataset.labels[11:], LABELS)
+    # Footage to be scored is brought to the same.
+    assert dataset.featurizer.frame_rate == 5.0
+
+
+def test_whatever_is_not_0_is_abnormal():
+    prepared = Video("a", np.zeros((3, 2, 2, 1), "uint8"), np.array([0, 2, 3]), 4, None)
+    np.testing.assert_array_equal(_labels_of(prepared, np.array([0, 0, 255, 1])), [0, 1, 1])
+
+
+def test_scales_are_those_of_the_training_footage_alone(camera):
+    dataset = own(camera, scaling="standard", clip_length=5)
+    trained = np.concatenate([video.frames for video in dataset.train.videos])
+    tested = np.concatenate([video.frames for video in dataset.test.videos])
+    assert abs(tested.mean() - trained.mean()) > 0.01
+    assert float(dataset.featurizer.offset[0]) == pytest.approx(trained.mean(), rel=1e-5)
+    assert float(dataset.featurizer.spread[0]) == pytest.approx(trained.std(), rel=1e-4)
 
 
 def test_without_labels_or_test_nothing_is_evaluated(camera):

@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, MemoryUnit
-from memae_tf.models import Detector, MemAE, conv2d, load_detector
+from memae_tf.models import Detector, MemAE, conv2d, conv3d, load_detector
 
 
 def images(*shape: int, seed: int = 0) -> np.ndarray:
@@ -91,3 +91,20 @@ def test_what_is_no_array_and_no_list_is_refused(detector, records):
 def test_floats_are_refused(detector):
     with pytest.raises(ValueError, match="Images must be uint8 arrays"):
         detector.detect(images(1, 12, 10, 3) / 255)
+
+
+@pytest.mark.parametrize("error", ["squared", "absolute"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_score_of_a_clip_is_the_mean_of_its_frames(error, reduction):
+    featurizer = ClipFeaturizer((8, 8), length=4, frame_scoring={"error": error})
+    encoder, decoder = conv3d(featurizer.feature_shape, (3, 4))
+    model = MemAE(encoder, MemoryUnit(5), decoder, reduction)
+    model.build((None, *featurizer.feature_shape))
+    clips = images(3, 4, 8, 8, 1)
+    answer = Detector(featurizer, model, threshold=0.5).detect(clips)
+    features = featurizer(clips)
+    difference = np.abs(ops.convert_to_numpy(features - model(features, training=False)))
+    errors = difference**2 if error == "squared" else difference
+    frames = errors.mean(axis=(2, 3, 4)) * (errors[0].size if reduction == "sum" else 1)
+    np.testing.assert_allclose(answer["frame_score"], frames, rtol=1e-4)
+    np.testing.assert_allclose(answer["score"], frames.mean(axis=1), rtol=1e-4)

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from memae_tf.config import Conv3DModel, FrameScoring, MemoryConfig
+from memae_tf.data.clips import Video
+from memae_tf.evaluation.frames import score_videos
 from memae_tf.layers import ClipFeaturizer
 from memae_tf.models import Detector, build_memae
 from memae_tf.scoring.curve import MOST_POINTS, ScoreCurve
@@ -120,6 +122,32 @@ def test_no_clip_spans_a_gap(detector):
     assert np.isfinite(scores).all()
     hurried = run(interleaved([*first, *second]), patient=False)
     np.testing.assert_allclose([scored.score for scored in hurried], scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("credit", ["clip", "frame", "center"])
+def test_scores_and_decisions_are_those_of_a_whole_video(detector, credit):
+    # The last of the clips at 0, 3, ..., 12 and 13 ends with the footage.
+    frames = [stream_frame(number) for number in range(20)]
+    pixels = np.stack([frame.pixels for frame in frames])
+    scoring = FrameScoring(clip_stride=3, credit=credit)
+    video = Video("a", pixels, np.arange(20), 20, None)
+    (expected,) = score_videos(detector._detector, [video], scoring)
+    threshold = float(expected[10])
+    scored = list(FootageScorer(detector, scoring, threshold, explain=False).run(frames, True))
+    np.testing.assert_array_equal([frame.score for frame in scored], expected)
+    # A score on its threshold is normal.
+    wanted = [None if np.isnan(score) else score > threshold for score in expected]
+    assert [frame.is_anomaly for frame in scored] == wanted
+
+
+@pytest.mark.parametrize(("error", "heat"), [("squared", 3 * 0.22 / 0.02), ("absolute", 3 * 2**2)])
+def test_heat_of_colours_by_either_error(error, heat):
+    config = Conv3DModel(name="conv3d", filters=[4, 4], reduction="mean")
+    scoring = FrameScoring(error=error)
+    featurizer = ClipFeaturizer(SIZE, LENGTH, channels=3, frame_scoring=scoring)
+    model = build_memae(config, featurizer.feature_shape, None)
+    coloured = LocalDetector(Detector(featurizer, model, 0.5))
+    assert hottest(coloured, 0.22) == pytest.approx(heat)
 
 
 def test_heat_of_a_frame_at_the_threshold(detector):

@@ -61,6 +61,12 @@ def test_how_long_a_frame_lay_in_the_decoder(waited, before, clock, late):
     assert streams._late(waited, before, clock) == pytest.approx(late)
 
 
+def test_user_and_password_are_not_shown():
+    live = Footage("rtsp://user:p@ss@camera:554/a", ClipFeaturizer((24, 32), 8), False)
+    assert (live.shown_source, live.name) == ("rtsp://camera:554/a",) * 2
+    assert live.source == "rtsp://user:p@ss@camera:554/a"
+
+
 def up_to_a_gap(live):
     frames = []
     for frame in live:
