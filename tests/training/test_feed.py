@@ -32,3 +32,5 @@ def test_order_depends_on_seed_and_epoch_alone():
     np.testing.assert_array_equal(order, shuffled(100, seed=1, epoch=2))
     assert (order != shuffled(100, seed=1, epoch=3)).any()
     assert (order != shuffled(100, seed=2, epoch=2)).any()
+    # Not on their sum: runs of neighbouring seeds have no order in common.
+    assert (order != shuffled(100, seed=2, epoch=1)).any()

@@ -3,8 +3,12 @@ import warnings
 import numpy as np
 import pytest
 
-from memae_tf.config import DenseModel, TrainingConfig
-from memae_tf.training.fit import hold_out, warn_of_warm_ups
+from memae_tf.config import Conv2DModel, DenseModel, TrainingConfig
+from memae_tf.data import Dataset
+from memae_tf.layers import ImageFeaturizer
+from memae_tf.training.averaging import estimate_statistics
+from memae_tf.training.fit import featurize, fit, hold_out, warn_of_warm_ups
+from memae_tf.training.samples import ArraySamples
 
 
 def test_held_out_records_are_apart():
@@ -41,3 +45,27 @@ def test_what_is_still_warming_up_in_the_end_is_said(training, warmup_steps, fra
     said = [str(warning.message) for warning in caught]
     assert len(said) == len(fragments)
     assert all(fragment in text for fragment, text in zip(fragments, said, strict=True))
+
+
+def test_a_detector_of_averaged_weights_has_their_statistics():
+    images = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 1), "uint8")
+    featurizer = ImageFeaturizer((8, 8))
+    dataset = Dataset(
+        name="images",
+        protocol="unlabelled",
+        simulated=False,
+        featurizer=featurizer,
+        train=images,
+        test=None,
+        labels=None,
+        threshold="train_quantile",
+    )
+    architecture = Conv2DModel(
+        name="conv2d", filters=[4, 4], kernels=[3, 3], strides=[2, 2], memory={"num_slots": 6}
+    )
+    training = TrainingConfig(epochs=2, batch_size=10, averaging=0.9)
+    detector, _ = fit(architecture, training, dataset)
+    weights = detector.model.get_weights()
+    estimate_statistics(detector.model, ArraySamples(featurize(featurizer, images)), training)
+    for expected, found in zip(detector.model.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)

@@ -133,6 +133,21 @@ def test_sums_are_the_same_bits_in_any_groups():
     assert parts == whole == sum(terms.tolist())
 
 
+def test_every_epoch_has_a_plan_of_its_own():
+    """As augmentation and pseudo-anomalies would be the same ones else."""
+
+    class Watched(ArraySamples):
+        def plan(self, order, seed, epoch):
+            asked.append((seed, epoch))
+            return super().plan(order, seed, epoch)
+
+    asked = []
+    loop = make(x=Watched(data(16)), seed=4)
+    for epoch in range(2):
+        loop.run_epoch(epoch)
+    assert asked == [(4, 0), (4, 1)]
+
+
 def test_positions_count_steps_and_samples():
     loop = make(50, batch_size=16)
     positions = list(loop.run(Position()))
