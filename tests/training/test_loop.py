@@ -286,6 +286,20 @@ def test_mixed_precision_learns(precision):
     assert losses[-1] < losses[0]
 
 
+def test_scaled_losses_leave_the_gradients_as_they_are():
+    """Adam would hide a wrong scale from the loss, but not from its moments."""
+
+    def moments(precision: str) -> list[np.ndarray]:
+        loop = make(16, batch_size=16, precision=precision)
+        loop.run_epoch(0)
+        return [v.numpy() for v in loop.optimizer.variables if "momentum" in v.path]
+
+    scaled, plain = moments("mixed_float16"), moments("float32")
+    assert len(scaled) == len(plain) > 0
+    for moment, other in zip(scaled, plain, strict=True):
+        assert np.linalg.norm(moment - other) < 0.1 * np.linalg.norm(other) + 1e-6
+
+
 def test_cosine_schedule_ends_at_zero():
     loop = make(epochs=2, schedule="cosine", learning_rate=0.1)
     loop.run_epoch(0)
