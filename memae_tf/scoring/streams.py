@@ -22,7 +22,7 @@ from memae_tf.errors import UserError
 from memae_tf.layers import ClipFeaturizer
 from memae_tf.signals import take
 
-# Of live streams, and of files on a web server.
+# Of live streams, and of web servers, which have files and live streams.
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
 WEB_SCHEMES = ("http", "https")
 STANDARD_INPUT = "-"
@@ -71,13 +71,14 @@ class Footage:
         damage: Why a file could not be read to its end; `None` while it can.
 
     Args:
-        source: A path; the address of a stream (rtsp://..., udp://..., ...), or of a file on a web
-            server (http://...); a camera (/dev/video0); or "-", a video on standard input.
+        source: A path; the address of a stream (rtsp://..., udp://..., ...), or of a file or stream
+            on a web server (http://...); a camera (/dev/video0); or "-", a video on standard input.
         featurizer: That of the detector.
         shown: Whether frames are wanted to be shown, too.
 
     Raises:
-        UserError: If there is no such file, camera or kind of address, or a folder has no frames.
+        UserError: If there is no such file, camera or kind of address, a folder has no frames, or a
+            web server does not answer.
     """
 
     def __init__(self, source: str, featurizer: ClipFeaturizer, shown: bool):
@@ -107,6 +108,10 @@ class Footage:
                 f"{self.shown_source}: {scheme}:// is unknown; addresses may begin with "
                 + ", ".join(f"{known}://" for known in (*SCHEMES, *WEB_SCHEMES))
             )
+        self._reconnects = self.drops
+        if not self._is_file and scheme in WEB_SCHEMES:
+            # What the server cannot send in time, it leaves out by itself.
+            self.is_live = self._reconnects = self._is_without_end()
 
     def close(self) -> None:
         """Ends the waiting for a stream that has dropped."""
@@ -129,7 +134,7 @@ class Footage:
         Raises:
             UserError: If the first one cannot be read.
         """
-        if self.drops:
+        if self._reconnects:
             yield from self._connections()
             return
         count = 0
@@ -181,6 +186,17 @@ class Footage:
         # Packets that get lost would make the picture fall apart.
         options = {"rtsp_transport": "tcp"} if self.source.startswith("rtsp") else {}
         return decoding.open_container(self.source, options=options, timeout=decoding.TIMEOUT)
+
+    def _is_without_end(self) -> bool:
+        """Whether nothing says how long it is, as of a camera's MJPEG or a broadcast in HLS."""
+        try:
+            with self._open() as container:
+                # The size of HLS is that of its list.
+                is_sized = container.size > 0 and container.format.name != "hls"
+                return container.duration is None and not is_sized
+        except decoding.require_av().FFmpegError as error:
+            reason = decoding.reason(error)
+            raise UserError(f"{self.shown_source}: cannot be read ({reason})") from None
 
     def _connections(self) -> Iterator[StreamFrame]:
         """The frames of a stream, connection after connection."""

@@ -25,6 +25,7 @@ from memae_tf.data import decoding, load
 from memae_tf.data.decoding import frame_rate
 from memae_tf.evaluation.frames import score_videos
 from memae_tf.models import load_detector
+from memae_tf.scoring.streams import Footage
 from memae_tf.training.experiment import train
 from memae_tf.training.run_directory import RunDirectory
 
@@ -287,18 +288,27 @@ def test_standard_input(run, tmp_path, monkeypatch):
     assert scores[16:28].min() > 1.2 * scores[38:].max()
 
 
-def test_stream_that_drops_is_connected_again_and_ctrl_c_keeps_all(run, tmp_path):
+# Over HTTP the first connection is to see whether it has an end.
+@pytest.mark.parametrize(("scheme", "connections"), [("tcp", 2), ("http", 3)])
+def test_stream_that_drops_is_connected_again_and_ctrl_c_keeps_all(
+    run, tmp_path, scheme, connections
+):
     """A real stream over a socket: 24 frames, a drop, 24 frames, and then nobody answers."""
     stream = transport_stream(tmp_path / "a.ts", footage.scene(24, 0))
     overlay = tmp_path / "live.mp4"
     server = socket.create_server(("127.0.0.1", 0))
-    address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    address = f"{scheme}://127.0.0.1:{server.getsockname()[1]}"
 
     def serve():
-        for _ in range(2):
+        for _ in range(connections):
             connection, _ = server.accept()
             with connection:
-                connection.sendall(stream)
+                if scheme == "http":
+                    connection.recv(2**16)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                    connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(stream), stream))
+                else:
+                    connection.sendall(stream)
         server.close()
 
     threading.Thread(target=serve, daemon=True).start()
@@ -333,6 +343,21 @@ def test_stream_that_drops_is_connected_again_and_ctrl_c_keeps_all(run, tmp_path
     assert len(shown) >= 24
     # As fast as the stream.
     np.testing.assert_allclose(np.diff(shown[:24]), 1 / 25, atol=1e-3)
+
+
+def test_what_a_web_server_sends_without_a_length_is_live(run, tmp_path, web):
+    """Files and recordings have a duration or a size, a camera's MJPEG and live HLS neither."""
+    frames = footage.scene(20, 0)
+    transport_stream(tmp_path / "a.ts", frames)
+    footage.write_video(tmp_path / "a.m3u8", frames, codec="mpeg2video", rate=25)
+    playlist = (tmp_path / "a.m3u8").read_text()
+    (tmp_path / "live.m3u8").write_text(playlist.replace("#EXT-X-ENDLIST", ""))
+    featurizer = load_detector(run.detector).featurizer
+    live = {
+        name: Footage(f"{web}/{name}", featurizer, shown=False).is_live
+        for name in ("a.ts", "a.m3u8", "live.m3u8")
+    }
+    assert live == {"a.ts": False, "a.m3u8": False, "live.m3u8": True}
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "http"])
