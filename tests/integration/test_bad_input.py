@@ -170,7 +170,7 @@ def test_a_missing_configuration_file_is_named(folder, config):
 
 
 def test_a_key_of_another_kind_of_data_is_not_recommended_for_itself(folder):
-    result = run_train(folder, "data.name=kddcup99")
+    result = run_train(folder, "data={name: kddcup99, train: records.csv}")
     assert_user_error(result, "data.train: unknown key")
     assert "did you mean data.train?" not in result.stderr
 
