@@ -177,8 +177,11 @@ def require_av():
 
 def open_container(source, **options):
     """PyAV's container of a file, an address or an open file, to read from."""
-    # Titles and the like may be in any encoding, and are not for us.
-    return require_av().open(source, metadata_errors="replace", **options)
+    av = require_av()
+    if int(av.__version__.partition(".")[0]) < 19:
+        # Titles and the like may be in any encoding, and are not for us.
+        options["metadata_errors"] = "replace"
+    return av.open(source, **options)
 
 
 def _read_folder(folder: Path, channels: int, shown: bool) -> Iterator[Frame]:
