@@ -7,10 +7,12 @@ a test is about: its start, signals, what libraries write by themselves, its dea
 import contextlib
 import importlib
 import io
+import resource
 import signal
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,14 @@ def run_here(command: str, *arguments, cwd: str | Path = ".") -> subprocess.Comp
             console.run(lambda _: main(words))
     signal.signal(signal.SIGTERM, handler)
     return subprocess.CompletedProcess(words, stop.value.code, stdout.getvalue(), stderr.getvalue())
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """As if the disk were full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

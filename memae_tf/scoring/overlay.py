@@ -54,13 +54,14 @@ class Overlay:
         self._scores: deque[float] = deque(maxlen=CURVE_FRAMES)
         # The time of the last frame, in the footage and in ticks here.
         self._last: tuple[float | None, int] | None = None
-        self._container = self._stream = self._size = self._width = None
+        self._file = self._container = self._stream = self._size = self._width = None
 
     def close(self) -> None:
         """Writes what is left."""
         if self._container is not None:
-            self._container.mux(self._stream.encode())
-            self._container.close()
+            with self._file:
+                self._container.mux(self._stream.encode())
+                self._container.close()
 
     def add(self, scored: ScoredFrame) -> None:
         """Draws the next frame."""
@@ -96,7 +97,9 @@ class Overlay:
         # A header that is written before any frame cannot say how long a decoder holds back the
         # first one, and players would begin so much later.
         flags = "frag_keyframe+delay_moov"
-        self._container = av.open(str(self.path), "w", options={"movflags": flags})
+        # PyAV's own file would not say that the last frames found no room.
+        self._file = self.path.open("wb")
+        self._container = av.open(self._file, "w", format="mp4", options={"movflags": flags})
         self._stream = self._container.add_stream("libx264", rate=self._rate)
         self._stream.height, self._stream.width = self._size[0] + CURVE_HEIGHT, self._width
         self._stream.pix_fmt = "yuv420p"
@@ -108,6 +111,7 @@ class Overlay:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
         frame.pts, frame.time_base = tick, TICK
         self._container.mux(self._stream.encode(frame))
+        self._file.flush()
 
     def _curve(self) -> np.ndarray:
         """The scores of the last frames, up to twice the threshold."""

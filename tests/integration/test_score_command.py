@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 
 pytest.importorskip("tensorflow_serving.apis")
 
+from commands import largest_file
 from small_detectors import hard_traffic, traffic_detector
 
 from memae_tf import score
@@ -419,17 +419,6 @@ def test_signal_while_writing_waits_for_the_lines():
     with pytest.raises(KeyboardInterrupt):
         output._write(File(), "one\n", "file")
     assert written == ["one\n", "flushed"]
-
-
-@contextlib.contextmanager
-def largest_file(size):
-    """As if the disk were full."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_failure_leaves_what_was_there(tmp_path):

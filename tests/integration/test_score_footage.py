@@ -17,7 +17,7 @@ import av
 import footage
 import numpy as np
 import pytest
-from commands import run_here
+from commands import largest_file, run_here
 from PIL import Image
 
 from memae_tf.config import FrameScoring, parse_config
@@ -495,12 +495,18 @@ def test_arguments_that_are_wrong(run, folder, words, message):
     assert message in done.stderr
 
 
-def test_overlay_that_cannot_be_written_is_the_one_that_is_named(run, folder, tmp_path):
-    """And neither it nor a plot that fails takes the others with it."""
+def test_overlay_for_which_there_is_no_room_is_the_one_that_is_named(run, folder, tmp_path):
+    """Though only its last frames are too many; and it takes no scores with it."""
     video = folder / "test" / "a.mkv"
     scores, plot, overlay = (tmp_path / name for name in ("a.csv", "a.png", "a.mp4"))
-    overlay.mkdir()
-    done = run_here("score", run.path, video, "-o", scores, "--plot", plot, "--overlay", overlay)
+    words = ["score", run.path, video, "-o", scores, "--plot", plot, "--overlay", overlay]
+    assert run_here(*words).returncode == 0
+    size = (plot.stat().st_size + overlay.stat().st_size) // 2
+    for path in (scores, plot, overlay):
+        path.unlink()
+    with largest_file(size):
+        done = run_here(*words)
     assert done.returncode == 2
-    assert done.stderr == f"{overlay}: cannot be written (Is a directory)\n"
+    assert done.stderr == f"{overlay}: cannot be written (File too large)\n"
     assert len(rows(scores.read_text())) == 40
+    assert not overlay.exists()
