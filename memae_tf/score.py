@@ -23,13 +23,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not is_served and (args.model, args.version, args.label) != (None, None, None):
         parser.error("--model, --version and --label are for the address of a server")
 
-    from memae_tf.scoring.output import suffix_of
+    from memae_tf.scoring.output import require_writable, suffix_of
 
     suffix_of(args.output)
     for name, path in {"-o": args.output, "--overlay": args.overlay, "--plot": args.plot}.items():
-        both_exist = path is not None and path.exists() and Path(args.input).exists()
-        if both_exist and path.samefile(args.input):
+        if path is None:
+            continue
+        if path.exists() and Path(args.input).exists() and path.samefile(args.input):
             parser.error(f"{name} {path}: is the input itself; give another name")
+        require_writable(path)
     if is_served:
         from memae_tf.scoring.detectors import ServedDetector
 

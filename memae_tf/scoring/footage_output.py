@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import os
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -34,7 +33,7 @@ class FootageOutput:
         scorer: What scores it.
 
     Raises:
-        UserError: If a file's name says nothing of its format, or it cannot be written.
+        UserError: If a file's name says nothing of its format, or a stream's file is there already.
     """
 
     def __init__(
@@ -56,10 +55,6 @@ class FootageOutput:
         if overlay is not None and overlay.suffix != ".mp4":
             raise UserError(f"{overlay}: should end in .mp4")
         for path in filter(None, (lines, overlay, plot)):
-            if not path.parent.is_dir():
-                raise UserError(f"{path}: cannot be written (there is no folder {path.parent})")
-            if not os.access(path.parent, os.W_OK):
-                raise UserError(f"{path}: cannot be written (the folder is read-only)")
             if footage.is_live and path.exists():
                 raise UserError(f"{path}: is there already; what a stream gives needs a new file")
 

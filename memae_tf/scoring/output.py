@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -99,6 +100,21 @@ def suffix_of(path: Path | None) -> str:
         instead = "; without -o, CSV goes to standard output" if path == Path("-") else ""
         raise UserError(f"{path}: should end in {' or '.join(FORMATS)}{instead}")
     return path.suffix
+
+
+def require_writable(path: Path) -> None:
+    """Refuses a file that could not be written, before there is anything to write.
+
+    Raises:
+        UserError: If it is a folder, or its own folder is missing or takes no files.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; it should be a file")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: cannot be written (there is no folder {path.parent})")
+    # To ask for permission is not enough: a folder may take no files from anybody.
+    with writing(path), tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 @contextlib.contextmanager

@@ -510,3 +510,20 @@ def test_overlay_for_which_there_is_no_room_is_the_one_that_is_named(run, folder
     assert done.stderr == f"{overlay}: cannot be written (File too large)\n"
     assert len(rows(scores.read_text())) == 40
     assert not overlay.exists()
+
+
+@pytest.mark.parametrize("option", ["-o", "--overlay", "--plot"])
+def test_files_that_cannot_be_written_are_refused_before_footage_is_opened(tmp_path, option):
+    """And before the detector is loaded: there is neither."""
+    suffix = {"-o": ".csv", "--overlay": ".mp4", "--plot": ".png"}[option]
+    (tmp_path / f"folder{suffix}").mkdir()
+    for name, message in {
+        tmp_path / f"folder{suffix}": "is a folder; it should be a file",
+        tmp_path / f"no/out{suffix}": f"cannot be written (there is no folder {tmp_path}/no)",
+        # Where not even root may make files.
+        f"/proc/out{suffix}": "cannot be written (No such file or directory)",
+    }.items():
+        done = run_here("score", "no_detector", "no.mp4", option, name)
+        assert done.returncode == 2
+        assert done.stderr == f"{name}: {message}\n"
+    assert [p.name for p in tmp_path.iterdir()] == [f"folder{suffix}"]
