@@ -21,6 +21,8 @@ VIDEO_SUFFIXES = (
     *(".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"),
 )
 LONGEST_STEP = 10.0  # seconds from one frame to the next
+# Seconds back that a clock has not been set, but files are in disorder.
+TOLERATED_DISORDER = 1.0
 # Seconds that a server has to answer, and to send the next packet.
 TIMEOUT = 10.0
 # A container may count frames that its own edit list leaves out.
@@ -215,14 +217,38 @@ def decode(container, channels: int, shown: bool = False) -> Iterator[Frame]:
 
 def _decoded(packets: Iterable, stream, channels: int, shown: bool) -> Iterator[Frame]:
     stream.thread_type = "AUTO"
-    start = time = None
+    clock, time = _Clock(stream.average_rate), None
     for packet in packets:
         for frame in packet.decode():
             time = _time(frame, stream, time)
-            start = time if start is None else start
             colour = pixels_of(frame, 3) if shown else None
-            since = None if start is None or time is None else time - start
+            since = clock.since_start(time)
             yield Frame(pixels_of(frame, channels), since, colour, _pixel_aspect(frame, stream))
+
+
+class _Clock:
+    """The time since the first frame, which never goes back.
+
+    Those of frames do where files were joined: what comes then follows at once.
+
+    Args:
+        rate: Frames a second; `None` or 0 where nothing says so.
+    """
+
+    def __init__(self, rate: Fraction | None):
+        self._step = float(1 / rate) if rate else 0.0
+        self._start: float | None = None
+        self._last = 0.0
+
+    def since_start(self, time: float | None) -> float | None:
+        if time is None:
+            return None
+        if self._start is None:
+            self._start = time
+        if time - self._start < self._last - TOLERATED_DISORDER:
+            self._start = time - self._last - self._step
+        self._last = max(self._last, time - self._start)
+        return self._last
 
 
 def _pixel_aspect(frame, stream) -> float:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from memae_tf.data import decoding
 from memae_tf.data.decoding import (
     DamagedVideoError,
     Frame,
@@ -49,6 +50,37 @@ def test_usual_files(tmp_path, suffix, codec):
     times = [frame.time for frame in read_frames(path, 1)]
     np.testing.assert_allclose(times, np.arange(12) / 10, atol=1e-3)
     assert len(list(at_rate(enumerate(read_frames(path, 1)), 5))) == 7
+
+
+def test_time_goes_on_where_files_were_joined(tmp_path):
+    parts = [
+        footage.write_video(tmp_path / f"{name}.ts", footage.scene(30, seed=0), "libx264")
+        for name in "ab"
+    ]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    times = [frame.time for frame in read_frames(path, 1)]
+    np.testing.assert_allclose(times, np.arange(60) / 10, atol=1e-3)
+
+
+def test_time_goes_on_where_that_of_mpeg_has_no_more_bits(tmp_path):
+    path, ticks = tmp_path / "a.ts", 2**33
+    with av.open(str(path), "w", options={"output_ts_offset": str(ticks / 90_000 - 2)}) as file:
+        stream = file.add_stream("mpeg2video", rate=10)
+        stream.height, stream.width = FRAMES.shape[1:]
+        stream.pix_fmt = "yuv420p"
+        for pixels in footage.scene(30, seed=0):
+            frame = av.VideoFrame.from_ndarray(pixels, format="gray")
+            file.mux(stream.encode(frame.reformat(format="yuv420p")))
+        file.mux(stream.encode())
+    times = [frame.time for frame in read_frames(path, 1)]
+    np.testing.assert_allclose(times, np.arange(30) / 10, atol=1e-3)
+
+
+def test_times_in_disorder_are_no_clock_that_was_set():
+    given = [0.0, 0.1, 0.3, 0.2, 0.4, 0.5]
+    clock = decoding._Clock(10)
+    assert [clock.since_start(time) for time in given] == [0.0, 0.1, 0.3, 0.3, 0.4, 0.5]
 
 
 def test_title_in_another_encoding(tmp_path):
