@@ -229,10 +229,12 @@ class MemAE(keras.Model):
             Float32 array (slots, ..., C).
 
         Raises:
-            ValueError: If the model has no memory.
+            ValueError: If the model has no memory, or none yet.
         """
         if self.memory is None:
             raise ValueError("An autoencoder without memory has no slots.")
+        if not self.memory.built:
+            raise ValueError("A model has no slots before it is built: call it, or `build`, first.")
         shape = self.code_shape(sample_shape)
         memory = ops.convert_to_numpy(ops.cast(self.memory.memory, "float32"))[np.asarray(slots)]
         spread = memory.reshape(len(memory), *[1] * (len(shape) - 1), shape[-1])

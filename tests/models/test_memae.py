@@ -266,6 +266,15 @@ def test_autoencoder_has_no_addressing():
         make("ae").slot_reads([0], (NUM_FEATURES,))
 
 
+def test_model_that_is_not_built_has_no_slots():
+    encoder, decoder = dense(NUM_FEATURES, hidden=(16, 8), code=3)
+    model = MemAE(encoder, MemoryUnit(8), decoder)
+    with pytest.raises(ValueError, match="call it, or `build`, first"):
+        model.slot_reads([0], (NUM_FEATURES,))
+    model(normal_data(1, seed=0))
+    assert model.slot_reads([0], (NUM_FEATURES,)).shape == (1, 3)
+
+
 def test_slot_reads_are_the_slots_at_each_position():
     model = make()
     memory = ops.convert_to_numpy(model.memory.memory)
