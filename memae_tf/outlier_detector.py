@@ -18,7 +18,7 @@ from memae_tf.config import DenseModel, MemoryConfig, TrainingConfig
 from memae_tf.config.data import RecordData
 from memae_tf.config.section import Section
 from memae_tf.data.dataset import Dataset
-from memae_tf.data.kinds import infer_kind, is_boolean, warn_of_disguised
+from memae_tf.data.kinds import check_categories, infer_kind, is_boolean
 from memae_tf.evaluation.thresholds import top_ratio
 from memae_tf.layers import RecordFeaturizer
 from memae_tf.tables import as_numbers
@@ -126,7 +126,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         architecture, training, numbers = self._sections()
         columns = self._columns(X, reset=True)
         kinds = {name: _kind(column) for name, column in columns.items()}
-        warn_of_disguised(
+        check_categories(
             [columns[name] for name, kind in kinds.items() if kind == "categorical"],
             "X",
             lambda _: "leave them out, or make their dtype `category`",

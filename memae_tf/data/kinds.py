@@ -3,14 +3,14 @@
 import datetime
 import re
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 import pandas as pd
 
 from memae_tf.columns import is_nothing, word
 from memae_tf.errors import UserError
-from memae_tf.tables import Files, listed, not_a_number, parsed, stray_text
+from memae_tf.tables import MOST_NAMED, Files, listed, not_a_number, parsed, stray_text
 
 # A text column of whose cells, or of whose different texts, this share or more are numbers was
 # meant to be numeric: a word for "nothing" that nobody knows may stand in most of them.
@@ -58,8 +58,8 @@ def infer_kind(column: pd.Series, source: Files | str, leave_out: str, declare: 
 
     Raises:
         UserError: If it is text but mostly numbers, maybe with commas: a stray word would
-            otherwise turn a numeric column into a categorical one, silently. Or if hardly any text
-            comes twice, or its cells are times or hold many values.
+            otherwise turn a numeric column into a categorical one, silently. Or if its cells are
+            times or hold many values.
     """
     require_values(column, source, leave_out)
     if is_boolean(column):
@@ -76,31 +76,30 @@ def infer_kind(column: pd.Series, source: Files | str, leave_out: str, declare: 
     share = parsed(texts).notna().mean()
     if stray.any() and max(share, numbers.notna().mean()) >= MOSTLY_NUMERIC:
         raise not_a_number(source, column, stray, f"or {declare}")
-    different = given.nunique()
-    if different > max(MOST_CATEGORIES, MOSTLY_DIFFERENT * len(given)):
-        text = _disguised(column)
-        if text is not None:
-            leave_out = f"write plain numbers, {leave_out}"
-        but = "" if text is None else f" but {LOOKS}, such as '{text}'"
-        raise UserError(
-            f"{source}: column '{column.name}' has {different:,} different texts in "
-            f"{len(given):,} records, which are hardly categories{but}; {leave_out}, or {declare}"
-        )
     return "categorical"
 
 
-def warn_of_disguised(
-    columns: Iterable[pd.Series], source: Files | str, advise: Callable[[Collection[str]], str]
+def check_categories(
+    columns: Collection[pd.Series], source: Files | str, advise: Callable[[Collection[str]], str]
 ) -> None:
-    """Warns, in one line, of columns that are inferred to be categorical and seem to be measured.
+    """Refuses columns, inferred to be categorical, of which hardly any text comes twice.
 
-    As categories they have no order, and most of what is new is unseen.
+    Those that seem to be measured it warns of, in one line: as categories they have no order, and
+    most of what is new is unseen.
 
     Args:
         columns: Their cells.
         source: What a message calls the table.
         advise: What else may be done with columns of these names.
+
+    Raises:
+        UserError: Naming all that hold hardly any text twice.
     """
+    keys = {column.name: said for column in columns if (said := _as_key(column)) is not None}
+    if keys:
+        first = list(keys)[:MOST_NAMED]
+        named = listed([f"{name} ({said})" for name, said in keys.items()])
+        raise UserError(f"{source}: hardly categories: {named}; {advise(first)}")
     texts = {c.name: text for c in columns if (text := _disguised(c)) is not None}
     if texts:
         named = listed([f"{name} ('{text}')" for name, text in texts.items()])
@@ -111,9 +110,25 @@ def warn_of_disguised(
         )
 
 
+def _as_key(column: pd.Series) -> str | None:
+    """How many texts a column has, and what they look like, if they are too many for categories."""
+    given = column.dropna()
+    different = 0 if _is_declared(column) else given.nunique()
+    if different <= max(MOST_CATEGORIES, MOSTLY_DIFFERENT * len(given)):
+        return None
+    text = _disguised(column)
+    but = "" if text is None else f", {LOOKS}, such as '{text}': write plain numbers"
+    return f"{different:,} different texts in {len(given):,} records{but}"
+
+
+def _is_declared(column: pd.Series) -> bool:
+    """Whether the dtype of a column says that it holds categories."""
+    return is_boolean(column) or isinstance(column.dtype, pd.CategoricalDtype)
+
+
 def _disguised(column: pd.Series) -> str | None:
     """One of the texts of a column, if most of them are numbers with a unit, or times."""
-    if is_boolean(column) or isinstance(column.dtype, pd.CategoricalDtype):
+    if _is_declared(column):
         return None
     texts = [word(value).strip() for value in column.dropna().unique()]
     given = [text for text in texts if not is_nothing(text)]

@@ -14,11 +14,11 @@ from memae_tf.config import TabularData
 from memae_tf.data import splits
 from memae_tf.data.dataset import Dataset, Records, take
 from memae_tf.data.kinds import (
+    check_categories,
     infer_kind,
     is_boolean,
     require_no_times,
     require_values,
-    warn_of_disguised,
 )
 from memae_tf.errors import UserError
 from memae_tf.layers import RecordFeaturizer
@@ -26,6 +26,7 @@ from memae_tf.tables import (
     Files,
     as_float32,
     as_numbers,
+    listed,
     missing_column,
     near,
     not_a_number,
@@ -201,19 +202,24 @@ def _feature_columns(config: TabularData, table: pd.DataFrame, files: Files) -> 
         )
     for name in set(names) & set(declared):
         require_values(table[name], files, _leave_out(config, name))
-    kinds = {
-        name: declared.get(name)
-        or infer_kind(
-            table[name], files, _leave_out(config, name), "declare it in data.categorical"
-        )
-        for name in names
-    }
+    kinds, refusals = {}, {}
+    for name in names:
+        try:
+            kinds[name] = declared.get(name) or infer_kind(
+                table[name], files, _leave_out(config, name), "declare it in data.categorical"
+            )
+        except UserError as refusal:
+            refusals[name] = refusal
+    if refusals:
+        first, *others = refusals
+        more = f"; other columns that cannot be learned: {listed(others)}" if others else ""
+        raise UserError(f"{refusals[first]}{more}")
     inferred = [name for name in names if name not in declared and kinds[name] == "categorical"]
 
     def advise(found: Collection[str]) -> str:
         return f"leave them out with {_drop(config, *found)}, or declare them in data.categorical"
 
-    warn_of_disguised([table[name] for name in inferred], files, advise)
+    check_categories([table[name] for name in inferred], files, advise)
     numbers = [name for name in names if name not in declared and kinds[name] == "numeric"]
     counting = [name for name in numbers if _counts_records(table[name])]
     if counting:

@@ -560,9 +560,26 @@ def test_text_that_hardly_comes_twice_is_no_category(tmp_path):
     rows = [f"{i},key {i % 400}" for i in range(700)]
     path = write(tmp_path / "a.csv", "x,key", *rows)
     message = user_error(path)
-    assert_says(message, path, "column 'key' has 400 different texts in 700", "data.drop=[key]")
+    assert_says(message, path, "hardly categories: key (400 different texts in 700 records); leave")
+    assert_says(message, "'data.drop=[key]', or declare them in data.categorical")
     assert kinds(load(path, categorical=["key"]))["categorical"] == ["key"]
     assert kinds(load(write(path, "x,key", *rows, *rows)))["categorical"] == ["key"]
+
+
+def test_all_text_that_hardly_comes_twice_is_named_at_once(tmp_path):
+    rows = [f"{i},key {i},10.0.{i % 256}.{i % 7},{i % 9} s,flag {i % 3}" for i in range(700)]
+    message = user_error(write(tmp_path / "a.csv", "x,uid,address,took,flag", *rows))
+    assert_says(message, "uid (700 different", "address (700 different", "[uid, address]'")
+    many = [",".join(f"{i} {n}" for n in range(25)) for i in range(300)]
+    message = user_error(write(tmp_path / "b.csv", ",".join(f"c{n}" for n in range(25)), *many))
+    assert_says(message, "c19 (300 different texts in 300 records) and 5 more; leave", "c19]'")
+
+
+def test_all_columns_with_stray_text_are_named_at_once(tmp_path):
+    path = write(tmp_path / "a.csv", "x,y,z,v", "1,2,few,4", "5,none at all,7,8", "9,1,2,3")
+    message = user_error(path)
+    assert_says(message, "column 'y', record 2: 'none at all' is not a number")
+    assert message.endswith("; other columns that cannot be learned: z")
 
 
 def test_records_that_all_have_too_many_cells_are_not_shifted_under_other_names(tmp_path):
@@ -1020,8 +1037,8 @@ def test_many_numbers_with_a_unit_are_said_to_be_that(tmp_path):
     path = write(tmp_path / "a.csv", "x,rtt", *(f"{i},{i} ms" for i in range(300)))
     assert_says(
         user_error(path),
-        "300 different texts in 300 records, which are hardly categories but times or numbers "
-        "with units, such as '0 ms'; write plain numbers, leave it out with 'data.drop=[rtt]', or",
+        "hardly categories: rtt (300 different texts in 300 records, times or numbers with units, "
+        "such as '0 ms': write plain numbers); leave them out with 'data.drop=[rtt]', or declare",
     )
 
 
