@@ -17,9 +17,10 @@ def columns_of(
     """The fields of records as columns; other fields are left out.
 
     Args:
-        records: A dict of columns, a pandas DataFrame, an array with named fields, or a list of
-            dicts. `None`, NaN and pandas's NA are missing values; so are words for nothing ("-",
-            "NA", ...) in numeric fields, and what a dict of the list lacks.
+        records: A dict of columns, a DataFrame of pandas or polars, a table of pyarrow, an array
+            with named fields, or a list of dicts. `None`, NaN and pandas's NA are missing values;
+            so are words for nothing ("-", "NA", ...) in numeric fields, and what a dict of the
+            list lacks.
         dtypes: The dtype of every field, "float32" or "string".
         categories: Numeric fields whose numbers are categories, of which text is none.
 
@@ -30,6 +31,7 @@ def columns_of(
         UserError: If a field is missing, a numeric one holds text or times, columns differ in
             length, or are no columns.
     """
+    records = as_pandas(records)
     if isinstance(records, np.ndarray) and records.dtype.names:
         records = {name: records[name] for name in records.dtype.names}
     if not isinstance(records, Mapping) and not hasattr(records, "columns"):
@@ -52,6 +54,11 @@ def columns_of(
     if len(set(lengths.values())) > 1:
         raise UserError(f"The columns are of different lengths. Received: lengths={lengths}")
     return columns
+
+
+def as_pandas(table: object) -> object:
+    """A table of polars, pyarrow, ... as pandas has it; anything else as it is."""
+    return table.to_pandas() if hasattr(table, "to_pandas") else table
 
 
 def _keys(given: Iterable, fields: Iterable[str]) -> dict[str, object]:

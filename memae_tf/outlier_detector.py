@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from memae_tf.columns import word
+from memae_tf.columns import as_pandas, word
 from memae_tf.config import DenseModel, MemoryConfig, TrainingConfig
 from memae_tf.config.data import RecordData
 from memae_tf.config.section import Section
@@ -34,8 +34,9 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
     """A memory-augmented autoencoder of tables, with the verbs of scikit-learn's outlier detectors.
 
     It learns what most samples look like; what it cannot rebuild from that is an outlier. Arrays
-    are numeric. Of a pandas DataFrame, columns of numbers are numeric, those of text and booleans
-    categorical; the dtype `category` declares them so. `RecordFeaturizer` says what missing values
+    are numeric. Of a DataFrame, columns of numbers are numeric, those of text and booleans
+    categorical; the dtype `category` declares them so; of polars and pyarrow, it is converted to
+    one of pandas. `RecordFeaturizer` says what missing values
     (NaN) mean, and categories that were not there in training. It trains on the machine's GPUs or
     CPU, on the TensorFlow backend of Keras; fits in several threads wait for each other.
 
@@ -234,6 +235,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             X: What a user has.
             reset: Whether to learn number and names of the columns, or to compare with them.
         """
+        X = as_pandas(X)  # noqa: N806
         if isinstance(X, pd.DataFrame):
             if not X.columns.is_unique:
                 repeated = X.columns[X.columns.duplicated()][0]

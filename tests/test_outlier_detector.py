@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import keras
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 import tensorflow as tf
 from sklearn.exceptions import NotFittedError
@@ -114,6 +115,15 @@ def test_tables_with_words_and_holes():
         detector.predict(train.astype({"bytes": object}).assign(bytes="many"))
     with pytest.raises(ValueError, match="'bytes' contains infinity"):
         detector.predict(train.assign(bytes=np.inf))
+
+
+def test_table_of_pyarrow_is_one_of_pandas():
+    train = table()
+    detector = small().fit(pyarrow.Table.from_pandas(train))
+    assert detector.detector_.featurizer.categorical["protocol"] == ["tcp", "udp"]
+    np.testing.assert_array_equal(
+        detector.score_samples(pyarrow.Table.from_pandas(train)), detector.score_samples(train)
+    )
 
 
 @pytest.mark.parametrize(

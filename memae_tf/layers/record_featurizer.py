@@ -255,9 +255,10 @@ class RecordFeaturizer(keras.layers.Layer):
         """What a user has as records, as columns of the dtypes that the layer takes.
 
         Args:
-            records: A dict of columns, a pandas DataFrame, an array with named fields, or a list of
-                dicts. `None` and NaN are missing values; so is text in a field whose categories
-                are numbers. Other fields than the layer's own are left out.
+            records: A dict of columns, a DataFrame of pandas or polars, a table of pyarrow, an
+                array with named fields, or a list of dicts. `None` and NaN are missing values; so
+                is text in a field whose categories are numbers. Other fields than the layer's own
+                are left out.
 
         Raises:
             UserError: If a field is missing or a numeric one holds text.

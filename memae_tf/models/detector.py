@@ -149,10 +149,11 @@ class Detector(keras.Model):
         """Answers for any number of samples, as NumPy arrays.
 
         Args:
-            x: Records: a dict of columns, a pandas DataFrame, an array with named fields, or a list
-                of dicts; `None` and NaN are missing values, other fields than the detector's own
-                are ignored. Images: a uint8 array (images, height, width[, channels]), or a list of
-                arrays (height, width[, channels]) of any sizes. Clips: a uint8 array (clips,
+            x: Records: a dict of columns, a DataFrame of pandas or polars, a table of pyarrow, an
+                array with named fields, or a list of dicts; `None` and NaN are missing values,
+                other fields than the detector's own are ignored. Images: a uint8 array (images,
+                height, width[, channels]), or a list of arrays (height, width[, channels]) of any
+                sizes. Clips: a uint8 array (clips,
                 frames, height, width[, channels]), or a list of arrays (frames, height, width[,
                 channels]) of any sizes.
             threshold: Replaces the detector's own.

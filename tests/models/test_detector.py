@@ -5,6 +5,7 @@ import zipfile
 import keras
 import numpy as np
 import pandas as pd
+import pyarrow
 import pytest
 from keras import ops
 
@@ -208,6 +209,14 @@ def test_a_threshold_that_is_assigned_is_saved(detector, tmp_path):
 def test_a_threshold_that_is_no_number_is_refused(detector, threshold):
     with pytest.raises(UserError, match="should be a number"):
         detector.detect(records(5), threshold)
+
+
+def test_tables_that_become_those_of_pandas(detector):
+    """Those of pyarrow; polars, which is not installed here, converts its own alike."""
+    x = records(5)
+    table = pyarrow.table(x)
+    for given in (table, table.to_batches()[0]):
+        np.testing.assert_array_equal(detector.score(given), detector.score(x))
 
 
 def test_blanks_around_names_are_no_part_of_them(detector):
