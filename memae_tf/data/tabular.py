@@ -211,9 +211,10 @@ def _feature_columns(config: TabularData, table: pd.DataFrame, files: Files) -> 
         except UserError as refusal:
             refusals[name] = refusal
     if refusals:
-        first, *others = refusals
-        more = f"; other columns that cannot be learned: {listed(others)}" if others else ""
-        raise UserError(f"{refusals[first]}{more}")
+        first, *others = [str(refusal) for refusal in refusals.values()]
+        names = [name for name, said in zip([*refusals][1:], others, strict=True) if said != first]
+        more = f"; other columns that cannot be learned: {listed(names)}" if names else ""
+        raise UserError(f"{first}{more}")
     inferred = [name for name in names if name not in declared and kinds[name] == "categorical"]
 
     def advise(found: Collection[str]) -> str:

@@ -155,7 +155,7 @@ def _names(
             if line.lstrip().startswith("{"):
                 raise UserError(
                     f"{name}: is JSON, and should be CSV or Parquet; pandas converts it: "
-                    "read_json(..., lines=True).to_csv(..., index=False)"
+                    "json_normalize([*map(json.loads, open(...))]).to_csv(..., index=False)"
                 )
             taken.append(line)
             yield line
@@ -240,6 +240,8 @@ def _rows(
                 continue
             if len(row) != num_cells:
                 hint = _open_quote(lines) or "; is it cut off, or a comma in a cell without quotes?"
+                if row == ["Summary"]:
+                    hint = "; it is nfdump's summary, and no record: delete it and what follows"
                 raise UserError(
                     f"{name}: line {lines.number} has {len(row)} cells and the header "
                     f"{num_cells}{hint}"

@@ -82,6 +82,9 @@ def not_a_number(
     row = stray.index[stray][0]
     path, record = source.place(row) if isinstance(source, Files) else (source, row + 1)
     text = str(column[row])
+    if text.strip() == str(column.name):
+        # As in files that were put together.
+        return UserError(f"{path}: record {record} is the header, again; delete all such lines")
     mend = "write it without commas, with a decimal point" if _has_commas(text) else "mend it"
     return UserError(
         f"{path}: column '{column.name}', record {record}: '{text}' is not a number; "

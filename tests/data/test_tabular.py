@@ -787,7 +787,9 @@ def test_a_comma_behind_every_record_is_no_cell(tmp_path, blank):
 @pytest.mark.parametrize("text", ['{"x": 1, "y": "tcp"}', '{"x":1}', ' {"x": [1, 2]}'])
 def test_lines_of_json_are_named_as_such(tmp_path, text):
     path = write(tmp_path / "a.jsonl", text, text)
-    assert_says(user_error(path), path, "is JSON, and should be CSV or Parquet; pandas converts it")
+    message = user_error(path)
+    # Objects within, which `read_json` would write as a text each.
+    assert_says(message, path, "is JSON, and should be CSV or Parquet; pandas", "json_normalize(")
     with pytest.raises(UserError, match="is JSON"):
         next(batches(path, {"x": "float32"}, 8))
 
@@ -1086,11 +1088,18 @@ def test_a_repeated_column_may_be_left_out(tmp_path):
         (["-0.1,80,tcp", "0.5,53,udp", "1,80,tcp"], "the first line looks like a record (-0.1, 80"),
         (["0,0,tcp", "1,2,udp"], "the first line should be a header"),
         (["#separator \\x09", "#fields\tts\tuid"], "is a log of Zeek"),
+        (["x,y,z", "1,2,a", "2,3,b", "x,y,z", "3,4,a"], "record 3 is the header, again; delete"),
+        (
+            ["x,y,z", "1,2,a", "Summary", "flows,bytes,packets,avg_bps", "1,2,1,8"],
+            "line 3 has 1 cells and the header 3; it is nfdump's summary, and no record: delete",
+        ),
     ],
 )
-def test_a_file_without_a_header_is_refused(tmp_path, lines, says):
+def test_lines_that_are_no_records_or_no_header_are_refused(tmp_path, lines, says):
     path = write(tmp_path / "a.csv", *lines)
-    assert_says(user_error(path), path, says)
+    message = user_error(path)
+    assert_says(message, path, says)
+    assert "other columns" not in message
 
 
 def test_names_that_are_whole_numbers_are_names(tmp_path):
