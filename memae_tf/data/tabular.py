@@ -43,6 +43,9 @@ MOST_LABELS = 10
 # A column of whole numbers in so many records that grows by 1 in this share of them counts them.
 MOST_UNCOUNTED = 256
 MOSTLY_COUNTED = 0.99
+# Seconds from 2001 to 2033, and the parts of one that times are counted in.
+UNIX_TIMES = 1e9, 2e9
+UNIX_UNITS = 1, 1e3, 1e6, 1e9
 # Above it float32 does not keep all whole numbers apart.
 LARGEST_CODE = 2**24
 
@@ -222,13 +225,14 @@ def _feature_columns(config: TabularData, table: pd.DataFrame, files: Files) -> 
 
     check_categories([table[name] for name in inferred], files, advise)
     numbers = [name for name in names if name not in declared and kinds[name] == "numeric"]
-    counting = [name for name in numbers if _counts_records(table[name])]
-    if counting:
-        warnings.warn(
-            f"{files}: learned as numbers, though they count the records: {', '.join(counting)}; "
-            f"leave them out with {_drop(config, *counting)}, or declare them in data.numeric",
-            stacklevel=4,
-        )
+    for what, is_so in NO_MEASURES.items():
+        found = [name for name in numbers if is_so(table[name])]
+        if found:
+            warnings.warn(
+                f"{files}: learned as numbers, though they {what}: {', '.join(found)}; leave them "
+                f"out with {_drop(config, *found)}, or declare them in data.numeric",
+                stacklevel=4,
+            )
     return kinds
 
 
@@ -237,6 +241,18 @@ def _counts_records(column: pd.Series) -> bool:
     if len(column) <= MOST_UNCOUNTED or not pd.api.types.is_integer_dtype(column):
         return False
     return bool((column.diff() == 1).mean() >= MOSTLY_COUNTED)
+
+
+def _are_unix_times(column: pd.Series) -> bool:
+    """Whether it has seconds since 1970, or thousandths, ..., of which all new ones are larger."""
+    if column.nunique() <= MOST_UNCOUNTED or not pd.api.types.is_numeric_dtype(column):
+        return False
+    first, last = UNIX_TIMES
+    return any(column.dropna().between(first * unit, last * unit).all() for unit in UNIX_UNITS)
+
+
+# What columns of numbers do that say nothing of new records.
+NO_MEASURES = {"count the records": _counts_records, "look like Unix times": _are_unix_times}
 
 
 def _records(

@@ -1157,3 +1157,19 @@ def test_row_numbers_are_warned_of(tmp_path):
             UserWarning, match=r"count the records: id; leave .* 'data\.drop=\[id\]'"
         ):
             load(files)
+
+
+@pytest.mark.parametrize("unit", [1, 1000, 10**9])
+def test_unix_times_are_warned_of(tmp_path, unit):
+    """All that comes after the training would be odder, the later the more."""
+    rng = np.random.default_rng(0)
+    times = (1_767_225_600 + rng.uniform(0, 3e6, 300)) * unit
+    path = tmp_path / "a.csv"
+    table = pd.DataFrame({"ts": times, "size": rng.lognormal(9, 9, 300)})
+    table.to_csv(path, index=False)
+    with pytest.warns(UserWarning, match=r"though they look like Unix times: ts; leave .*=\[ts\]'"):
+        load(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(path, drop=["ts"])
+        load(path, numeric=["ts"])
