@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import marshal
 import tracemalloc
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_gzip_that_is_cut_off():
 # Documents that are long enough for their lists to be read block by block.
 
 NUMBER = meta_graph_pb2.TensorInfo(dtype=types_pb2.DT_FLOAT)
-IMAGES = [[[[i % 256, 7]] * 5] * 4 for i in range(16_000)]
+IMAGES = [[[[i % 256, 7]] * 5] * 4 for i in range(8_000)]
 LISTS = {
     "numbers": [i / 7 if i % 3 else i for i in range(120_000)],
     "images": IMAGES,
@@ -112,11 +113,6 @@ def plain(value: object) -> object:
     return list(value) if isinstance(value, LongList) else value
 
 
-def kinds(value: object) -> object:
-    """The types in a value; 1, 1.0 and True are equal."""
-    return [kinds(v) for v in value] if isinstance(value, list) else type(value)
-
-
 @pytest.mark.parametrize("separators", [(",", ":"), (" , ", " : "), None])
 @pytest.mark.parametrize("values", LISTS.values(), ids=LISTS)
 def test_long_lists_are_read_as_short_ones(values, separators):
@@ -124,10 +120,12 @@ def test_long_lists_are_read_as_short_ones(values, separators):
     for document in ({"instances": values, "b": [1]}, {"a": 1, "inputs": {"b": [], "x": values}}):
         text = json.dumps(document, separators=separators, indent=indent, ensure_ascii=False)
         body = text.encode("utf-8", "surrogatepass") + b" and more"
+        assert len(body) > json_document.LONG_BYTES
         expected = json.loads(body[:-9].decode("utf-8", "surrogateescape"))
         read = plain(json_document.parse_object(body))
-        assert read == expected
-        assert str(kinds(list(read.values()))) == str(kinds(list(expected.values())))
+        # Also of the same types: 1, 1.0 and True are equal. Version 0 does not tell how often
+        # something is referred to.
+        assert marshal.dumps(read, 0) == marshal.dumps(expected, 0)
 
 
 @pytest.mark.parametrize("bad", ["1[]", "[,1]", "[1,]", "[1 2]", "[1", "01", "[1]]", "", "}", "'"])
