@@ -9,7 +9,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -218,7 +218,7 @@ class Registry:
                         wanted[config.name] = self._load_wanted(model, config)
                     else:
                         wanted[config.name] = self._settle(model, config, deadline)
-                self._check_labels(new, configs, old)
+                self._check_labels(new, configs, old, wanted)
             except BaseException:
                 for name, model in new.items():
                     if model is not old.get(name):
@@ -241,7 +241,7 @@ class Registry:
 
     def check_labels(self) -> None:
         """Refuses labels of the first configuration that name no AVAILABLE version."""
-        self._check_labels(self._models, [m.config for m in self._models.values()], {})
+        self._check_labels(self._models, [m.config for m in self._models.values()], {}, {})
 
     def serving(self) -> dict[str, list[int]]:
         """The versions that answer, by model."""
@@ -317,11 +317,18 @@ class Registry:
         return f"{len(versions)} servable(s) did not become available: {{{items}}}"
 
     def _check_labels(
-        self, models: dict[str, Model], configs: Sequence[ModelConfig], known: dict[str, Model]
+        self,
+        models: dict[str, Model],
+        configs: Sequence[ModelConfig],
+        known: dict[str, Model],
+        wanted: Mapping[str, set[int] | None],
     ) -> None:
         with self._lock:
             for config in configs:
-                available = models[config.name].available()
+                available = set(models[config.name].available())
+                if wanted.get(config.name) is not None:
+                    # The others are about to be unloaded.
+                    available &= wanted[config.name]
                 old = known[config.name].config.labels if config.name in known else {}
                 for label, number in config.labels.items():
                     moves = old.get(label, number) != number

@@ -283,6 +283,15 @@ def test_labels(serve, base):
     assert answer(server, ModelSpec("adder", label="stable")) == 20
 
 
+def test_label_of_a_version_that_the_same_reload_takes_out(serve, base):
+    publish(base, 2, 20)
+    server = serve(config(base, ALL, {"stable": 1}))
+    with pytest.raises(ServingError, match="assign label to version 1 of model adder"):
+        server.core.reload([config(base, labels={"stable": 1})])
+    assert server.registry.serving() == {"adder": [1, 2]}
+    assert answer(server, ModelSpec("adder", label="stable")) == 10
+
+
 def test_labels_of_versions_to_come(serve, base):
     labels = {"next": 2}
     with pytest.raises(UserError, match="which is not currently available"):
