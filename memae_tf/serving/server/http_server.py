@@ -20,6 +20,8 @@ from memae_tf.serving.server.rest_codec import Reply, Request, RestCodec, too_la
 CHUNK_BYTES = 1 << 18
 # How long the rest of a body that was refused is still taken in, so that the client sees why.
 LINGERING_SECONDS = 1.0
+# How long the first bytes of a request may take from who has connected when the server stops.
+ARRIVAL_SECONDS = 0.1
 # How long the last replies may take to be written when the server stops.
 WRITING_SECONDS = 5.0
 
@@ -58,7 +60,7 @@ class HttpServer:
         self._under_way = 0
         self._draining = False
         self._workers = ThreadPoolExecutor(threads, "rest")
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="http", daemon=True)
         self._thread.start()
         try:
@@ -82,28 +84,47 @@ class HttpServer:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def _listen(self, host: str, port: int) -> int:
-        server = web.Server(
+        self._server = web.Server(
             self._answer,
             auto_decompress=False,
             access_log=None,
             logger=_silent,
             lingering_time=LINGERING_SECONDS,
         )
-        self._runner = web.ServerRunner(server, shutdown_timeout=WRITING_SECONDS)
+        self._runner = web.ServerRunner(self._server, shutdown_timeout=WRITING_SECONDS)
         await self._runner.setup()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._site = web.TCPSite(self._runner, host, port, reuse_port=False)
-        await self._site.start()
-        return self._runner.addresses[0][1]
+        self._listening = await self._loop.create_server(self._server, host, port)
+        return self._listening.sockets[0].getsockname()[1]
 
     async def _drain(self) -> None:
         # aiohttp's own end would not take in the rest of a body that is on its way.
         self._draining = True
-        await self._site.stop()
+        await self._stop_listening()
+        if self._server.connections:
+            await asyncio.sleep(ARRIVAL_SECONDS)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._idle.wait(), self._drain_seconds)
         await self._runner.cleanup()
+
+    async def _stop_listening(self) -> None:
+        """Closes the port when all who have connected are let in.
+
+        asyncio's own end forgets those whom it is about to let in, and the system resets those who
+        wait for it.
+        """
+        for listener in self._listening.sockets:
+            self._loop.remove_reader(listener)
+        await asyncio.sleep(0)
+        late = []
+        for listener in self._listening.sockets:
+            with listener.dup() as waiting, contextlib.suppress(OSError):
+                while True:
+                    late.append(waiting.accept()[0])
+        self._listening.close()
+        for connection in late:
+            await self._loop.connect_accepted_socket(self._server, connection)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self._under_way += 1

@@ -331,3 +331,22 @@ def test_stop_answers_the_requests_under_way(serve, everything):
     for thread in threads:
         thread.join(60)
     assert answers == {"rest": (200, {"outputs": [300]}), "grpc": [300]}
+
+
+def test_stop_answers_all_who_have_connected(serve, everything):
+    server = serve(everything)
+    body = json.dumps(GOOD).encode()
+    is_stopping = threading.Event()
+    # Until then it lets nobody in.
+    server._http._loop.call_soon_threadsafe(is_stopping.wait)
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(connect(server)) for _ in range(50)]
+        for connection in connections:
+            connection.sendall(request(body, f"Content-Length: {len(body)}", last=False))
+        threading.Timer(0.2, is_stopping.set).start()
+        server.stop()
+        answers = [connection.makefile("rb").read() for connection in connections]
+    for answer in answers:
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert b"\r\nConnection: close\r\n" in answer
+        assert answer.endswith(b'{"predictions": [1.0, 2.0]}')
