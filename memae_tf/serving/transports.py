@@ -294,7 +294,8 @@ class RestTransport:
 
 def _chunks(response, deadline: float) -> Iterator[bytes]:
     """The body, unless it takes longer than the deadline to come."""
-    for chunk in response.stream(CHUNK_BYTES):
+    # As much as is there, where `stream` would wait for as many bytes as it is asked for.
+    while chunk := response.read1(CHUNK_BYTES):
         yield chunk
         if time.monotonic() > deadline:
             raise ServingError(Code.DEADLINE_EXCEEDED, "no whole answer in time")
@@ -312,7 +313,7 @@ def _content(status: int, content: bytes) -> dict:
     code = Code.OK if status == http.client.OK else HTTP_CODES.get(status, Code.UNKNOWN)
     try:
         answer = json.loads(content.decode("utf-8", "surrogateescape"))
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         # A proxy may say so of a server that is not there; else it is another kind of server.

@@ -5,6 +5,7 @@ import http.server
 import logging
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -516,7 +517,7 @@ def http_server(*answers: tuple[int, bytes]):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}", asked
         server.shutdown()
@@ -553,6 +554,7 @@ def test_retries_end_before_the_deadline():
         ((200, b'{"model_version_status": 7}'), ServerError, "INTERNAL", "cannot be read"),
         ((404, b"<html>"), RequestError, "UNIMPLEMENTED", "is this TensorFlow Serving's REST"),
         ((200, b"[]"), RequestError, "UNIMPLEMENTED", "is this TensorFlow Serving's REST"),
+        ((200, b"[" * 10**5), RequestError, "UNIMPLEMENTED", "is this TensorFlow Serving's REST"),
         ((401, b'{"error": "who?"}'), RequestError, "UNAUTHENTICATED", "UNAUTHENTICATED: who?"),
         ((418, b'{"error": "tea"}'), ServerError, "UNKNOWN", "UNKNOWN: tea"),
     ],
@@ -561,6 +563,33 @@ def test_other_answers_are_not_asked_for_again(answer, error, code, message):
     with http_server(answer) as (url, asked), Client(url, "m") as client:
         assert message in refused(error, code, client.status)
     assert len(asked) == 1
+
+
+def test_answer_that_comes_byte_by_byte():
+    body, sent = b" " * 500, []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with contextlib.suppress(ConnectionError):
+                for byte in body:
+                    self.wfile.write(bytes([byte]))
+                    sent.append(byte)
+                    time.sleep(0.02)
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.handle_request, daemon=True)
+        thread.start()
+        with Client(f"http://127.0.0.1:{server.server_port}", "m", timeout=0.2) as client:
+            assert "no whole answer" in refused(RequestError, "DEADLINE_EXCEEDED", client.status)
+        thread.join()
+    # The client did not wait for all of it.
+    assert len(sent) < len(body)
 
 
 def test_wrong_port(traffic):
