@@ -214,6 +214,11 @@ def test_saved_model_names_no_path_of_this_machine(exported):
             assert str(exported.directory).encode() not in content
 
 
+def test_no_fingerprint_of_another_graph_stays(exported):
+    assert (exported.directory / "saved_model.pb").exists()
+    assert not (exported.directory / "fingerprint.pb").exists()
+
+
 def test_warm_up_has_a_request_for_every_signature(exported):
     answers = warmup.replay(exported.directory)
     assert answers.keys() == saved_model.signature_definitions(exported.directory).keys()
