@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import numbers
+import os
 import random
 import re
 import threading
@@ -113,6 +114,7 @@ class Client:
         self.batch_size = batch_size
         transport = RestTransport if _is_rest(address) else GrpcTransport
         self._transport = transport(address, self.model)
+        self._process = os.getpid()
         self._known: dict[str, Signature] = {}
         self._closed = threading.Event()
 
@@ -370,6 +372,12 @@ class Client:
 
     def _call(self, ask: Callable, deadline: float, signature: str | None = None):
         """What `ask`, told the seconds that are left, gives, after as many attempts as it takes."""
+        if os.getpid() != self._process:
+            # On a connection that two processes share, one gets the other's answers.
+            raise UserError(
+                f"{self._where(signature)}: this client is of the process before the fork; make "
+                "one in each"
+            )
         for attempt in itertools.count():
             if self._closed.is_set():
                 raise self._told_closed(signature)

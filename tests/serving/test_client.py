@@ -4,6 +4,8 @@ import contextlib
 import http.server
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -563,6 +565,30 @@ def test_other_answers_are_not_asked_for_again(answer, error, code, message):
     with http_server(answer) as (url, asked), Client(url, "m") as client:
         assert message in refused(error, code, client.status)
     assert len(asked) == 1
+
+
+FORK = """
+import os, sys
+from memae_tf.serving import Client
+client = Client(sys.argv[1], "m")
+client.status()
+if os.fork() == 0:
+    client.status()
+else:
+    os.wait()
+    client.status()
+"""
+
+
+def test_forked_process_is_told_to_make_a_client_of_its_own():
+    with http_server(STATUS) as (url, asked):
+        done = subprocess.run(
+            [sys.executable, "-c", FORK, url], cwd=clients.ROOT, capture_output=True, text=True
+        )
+    assert done.returncode == 0
+    assert "is of the process before the fork; make one in each" in done.stderr
+    # The parent's is as good as before.
+    assert len(asked) == 2
 
 
 def test_answer_that_comes_byte_by_byte():
