@@ -5,7 +5,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from tensorflow.core.framework import types_pb2
@@ -312,8 +312,7 @@ def predictions(outputs: Mapping[str, np.ndarray]) -> bytes:
             )
         batch = len(array)
     columns = {alias: _row_texts(alias, array) for alias, array in outputs.items()}
-    rows = _rows(columns)
-    return _document("predictions", "[" + ", ".join(rows) + "]")
+    return _document("predictions", _list(_rows(columns)))
 
 
 def column_outputs(outputs: Mapping[str, np.ndarray]) -> bytes:
@@ -342,7 +341,14 @@ def _document(key: str, text: str) -> bytes:
     return json_document.to_bytes(f'{{"{key}": {text}}}')
 
 
-def _rows(columns: dict[str, list[str]]) -> list[str]:
+def _list(texts: Iterable[str]) -> str:
+    """A list of elements, whose texts are not all there at once."""
+    texts = iter(texts)
+    blocks = iter(lambda: ", ".join(itertools.islice(texts, BLOCK_ELEMENTS)), "")
+    return "[" + ", ".join(blocks) + "]"
+
+
+def _rows(columns: dict[str, Iterable[str]]) -> Iterable[str]:
     """Texts of the rows: of the values of one column, or of objects of several."""
     if not columns:
         raise invalid_argument("Cannot convert empty tensor map to JSON")
@@ -350,26 +356,24 @@ def _rows(columns: dict[str, list[str]]) -> list[str]:
         [texts] = columns.values()
         return texts
     keys = [_quoted(json_document.to_bytes(alias)) for alias in columns]
-    return [
+    return (
         "{" + ", ".join(f"{key}: {text}" for key, text in zip(keys, texts, strict=True)) + "}"
         for texts in zip(*columns.values(), strict=True)
-    ]
+    )
 
 
 def _text(alias: str, array: np.ndarray) -> str:
     if not array.ndim:
         return _texts(alias, array.reshape(1))[0]
-    return "[" + ", ".join(_row_texts(alias, array)) + "]"
+    return _list(_row_texts(alias, array))
 
 
-def _row_texts(alias: str, array: np.ndarray) -> list[str]:
+def _row_texts(alias: str, array: np.ndarray) -> Iterator[str]:
     """Texts of the parts of an array below its first dimension."""
     # Of a long one not all numbers are texts at once.
     step = max(1, BLOCK_ELEMENTS // max(1, math.prod(array.shape[1:])))
-    texts: list[str] = []
     for start in range(0, len(array), step):
-        texts += _nested(alias, array[start : start + step])
-    return texts
+        yield from _nested(alias, array[start : start + step])
 
 
 def _nested(alias: str, array: np.ndarray) -> list[str]:

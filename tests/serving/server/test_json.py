@@ -188,3 +188,13 @@ def test_rows_of_a_long_answer():
     answer = json.loads(json_tensors.predictions({"y": values}))
     assert answer == {"predictions": values.tolist()}
     assert json.loads(json_tensors.column_outputs({"y": values})) == {"outputs": values.tolist()}
+
+
+def test_memory_that_a_long_answer_takes():
+    outputs = {alias: np.random.default_rng(0).random(200_000) for alias in ("a", "b")}
+    tracemalloc.start()
+    answer = json_tensors.predictions(outputs)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # The texts of all rows and numbers would be nearly eight times the answer.
+    assert peak < 6 * len(answer)
