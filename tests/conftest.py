@@ -1,5 +1,6 @@
 """Shared by all tests."""
 
+import gc
 import os
 import signal
 import sys
@@ -20,6 +21,12 @@ sys.path.extend(str(TESTS / folder) for folder in SHARED)
 # A shell's background jobs ignore Ctrl-C, and so would the commands that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish():
+    # What was imported stays: garbage collection need not walk through it again and again.
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
