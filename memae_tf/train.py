@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{workdir} is finished already.")
         metrics = run.read_json(run.metrics)
     else:
-        from memae_tf.training.course import Progress
         from memae_tf.training.experiment import train
         from memae_tf.training.strategy import other_workers
+        from memae_tf.training.trainer import Progress
 
         if others := other_workers():
             print(f"waiting for {', '.join(others)}", file=sys.stderr, flush=True)

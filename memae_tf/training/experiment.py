@@ -28,13 +28,13 @@ from memae_tf.evaluation.report import write_report
 from memae_tf.files import whole_file
 from memae_tf.layers import ClipFeaturizer
 from memae_tf.models import Detector, load_detector
-from memae_tf.training.course import OnProgress
 from memae_tf.training.fit import featurize, fit, require_finite
 from memae_tf.training.monitoring.evaluation_summary import write_evaluation
 from memae_tf.training.monitoring.monitor import writing_results
 from memae_tf.training.run_directory import RunDirectory
 from memae_tf.training.run_metrics import outcome, summarize
 from memae_tf.training.strategy import everyones, is_chief, make_strategy, worker
+from memae_tf.training.trainer import OnProgress
 
 # What videos are ("ready", "scored"), how many of them, and how many there are.
 OnVideos = Callable[[str, int, int], None]

@@ -21,13 +21,13 @@ from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
 from memae_tf.models import Detector, MemAE, build_memae
 from memae_tf.training.checkpoints import Checkpoints
 from memae_tf.training.clip_samples import ClipSamples
-from memae_tf.training.course import Course, OnProgress
 from memae_tf.training.feed import MB
 from memae_tf.training.loop import TrainingDivergedError, TrainingLoop
 from memae_tf.training.monitoring.monitor import Monitor, writing_results
 from memae_tf.training.run_directory import RunDirectory
 from memae_tf.training.samples import ArraySamples, TrainingSamples
 from memae_tf.training.strategy import is_chief, make_strategy
+from memae_tf.training.trainer import OnProgress, Trainer
 
 
 def fit(
@@ -64,8 +64,7 @@ def fit(
     loop = TrainingLoop(model, samples, training, strategy)
     if is_chief(strategy):
         warn_of_warm_ups(architecture, training, loop.steps_per_epoch)
-    # What is validated, looked at and kept is a model of its own outside the distribution, with
-    # the weights that the run would end with.
+    # Outside the distribution strategy: what is validated, shown and kept, see `Trainer`.
     final = build_memae(architecture, samples.shape[1:], training.precision)
     validation = None
     if held_out is not None:
@@ -78,8 +77,8 @@ def fit(
                 monitor = Monitor(
                     run.tensorboard, final, samples, training.seed, dataset.featurizer
                 )
-    course = Course(training, loop, final, validation, checkpoints, monitor, on_progress)
-    history = course.run()
+    trainer = Trainer(training, loop, final, validation, checkpoints, monitor, on_progress)
+    history = trainer.run()
     return Detector(dataset.featurizer, final, threshold=0.0), history
 
 

@@ -12,10 +12,10 @@ from memae_tf.data import Dataset
 from memae_tf.data.dataset import count, take
 from memae_tf.evaluation.evaluate import Scores, measure
 from memae_tf.models import MemAE
-from memae_tf.training.course import kept_epoch
 from memae_tf.training.fit import featurize
 from memae_tf.training.monitoring.memory_health import diagnose
 from memae_tf.training.monitoring.monitor import affordable
+from memae_tf.training.trainer import kept_epoch
 from memae_tf.training.training_health import diagnose_training
 
 

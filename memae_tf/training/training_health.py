@@ -4,7 +4,7 @@ import numpy as np
 
 from memae_tf.config import TrainingConfig
 from memae_tf.models import MemAE
-from memae_tf.training.course import kept_epoch
+from memae_tf.training.trainer import kept_epoch
 
 # The losses of sound runs of docs/results end at a tenth of the first epoch's or less, and the
 # error is far below that of zeros. A learning rate that is much too high may have ruined the

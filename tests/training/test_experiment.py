@@ -13,9 +13,9 @@ from memae_tf.console import summary
 from memae_tf.errors import UserError
 from memae_tf.models import MemAE, load_detector
 from memae_tf.training import fit
-from memae_tf.training.course import Progress, best_epoch, is_over
 from memae_tf.training.experiment import train
 from memae_tf.training.run_directory import RunDirectory
+from memae_tf.training.trainer import Progress, best_epoch, is_over
 from memae_tf.training.training_health import diagnose_training
 
 

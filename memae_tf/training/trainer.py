@@ -1,8 +1,8 @@
-"""The course of a run: epoch after epoch, with what is kept, validated and shown of each."""
+"""The epochs of a run: training, validation, checkpoints, early stopping and monitoring."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,7 @@ from memae_tf.training.loop import Position, TrainingLoop
 from memae_tf.training.monitoring.monitor import Monitor, writing_results
 from memae_tf.training.strategy import agreed, everyones, is_chief, saying_who_is_gone
 
-# Of long epochs, no more than this is lost when the machine dies.
+# Within a long epoch, so that no more than this is lost when the machine dies.
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
 
 
@@ -35,24 +35,37 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
-class Course:
-    """The epochs of a run, from where they were left to where they end."""
+@dataclass
+class Trainer:
+    """Runs the epochs of a training, from where an earlier process left off.
 
-    def __init__(self, training, loop, final, validation, checkpoints, monitor, on_progress):
-        self.training: TrainingConfig = training
-        self.loop: TrainingLoop = loop
-        self.final: MemAE = final
-        self.validation: Callable[[], np.ndarray] | None = validation
-        self.checkpoints: Checkpoints | None = checkpoints
-        self.monitor: Monitor | None = monitor
-        self.on_progress: OnProgress = on_progress
-        self.chief = is_chief(loop.strategy)
-        self.position, self.history = Position(), []
-        # Of the best epoch, where it may be wanted in the end.
-        self.best: Checkpoint | None = None
+    Attributes:
+        training: The `training` section.
+        loop: Runs the steps; its model has the weights in training.
+        final: A second model of the same architecture, which gets the weights that the run would
+            end with now: it is validated, shown, and in the end kept.
+        validation: Gives the scores of the held-out samples by `final`; `None` without such.
+        checkpoints: Where to resume from and, on the chief, save to; `None` keeps nothing.
+        monitor: Writes TensorBoard's files; `None` on workers that are not the chief.
+        on_progress: Is told how far the training has come.
+        position: Where the run stands.
+        history: An entry for every complete epoch.
+        best: The checkpoint of the best epoch, with early stopping alone.
+    """
+
+    training: TrainingConfig
+    loop: TrainingLoop
+    final: MemAE
+    validation: Callable[[], np.ndarray] | None
+    checkpoints: Checkpoints | None
+    monitor: Monitor | None
+    on_progress: OnProgress
+    position: Position = field(default_factory=Position, init=False)
+    history: list[dict] = field(default_factory=list, init=False)
+    best: Checkpoint | None = field(default=None, init=False)
 
     def run(self) -> list[dict]:
-        """Leaves the weights of the run in `final`; returns the history."""
+        """Trains to the end: `final` gets the weights of the run. Returns the history."""
         self._restore()
         with saying_who_is_gone(self.loop.strategy), DeferredSignals() as signals:
             while not is_over(self.history, self.training):
@@ -73,7 +86,7 @@ class Course:
             self.loop.load_state(checkpoint.state)
             self.position, self.history = checkpoint.position, checkpoint.history
             best = best_epoch(self.history, self.training)
-            # None is the best as long as no loss was a finite number.
+            # `best` is 0 as long as no loss was a finite number.
             if self.training.early_stopping and best > 0:
                 self.best = self.checkpoints.after_epoch(best)
         _require_agreement(self.loop.strategy, self.position)
@@ -128,13 +141,14 @@ class Course:
 
     def _save(self) -> None:
         best = best_epoch(self.history, self.training)
-        wanted = self.training.early_stopping and best == len(self.history)
-        if not wanted and not (self.chief and self.checkpoints):
+        is_best = self.training.early_stopping and best == len(self.history)
+        is_kept = self.checkpoints and is_chief(self.loop.strategy)
+        if not (is_best or is_kept):
             return
         checkpoint = Checkpoint(self.position, list(self.history), self.loop.state())
-        if wanted and self.position.step == 0:
+        if is_best and self.position.step == 0:
             self.best = checkpoint
-        if self.chief and self.checkpoints:
+        if is_kept:
             self.checkpoints.save(checkpoint, best)
 
 
@@ -164,8 +178,8 @@ def best_epoch(history: list[dict], training: TrainingConfig) -> int:
 
 def kept_epoch(history: list[dict], training: TrainingConfig) -> dict:
     """The entry of the epoch that a finished run has its weights from."""
-    # Where none is the best, that is the last one, too.
     best = best_epoch(history, training) if training.early_stopping else 0
+    # Without a best epoch, 0 - 1 is the last one.
     return history[best - 1]
 
 
