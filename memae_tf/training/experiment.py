@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from memae_tf.baselines import build_baseline
@@ -33,7 +32,7 @@ from memae_tf.training.monitoring.evaluation_summary import write_evaluation
 from memae_tf.training.monitoring.monitor import writing_results
 from memae_tf.training.run_directory import RunDirectory
 from memae_tf.training.run_metrics import outcome, summarize
-from memae_tf.training.strategy import everyones, is_chief, make_strategy, worker
+from memae_tf.training.strategy import is_chief, is_same_on_workers, make_strategy, worker
 from memae_tf.training.trainer import OnProgress
 
 # What videos are ("ready", "scored"), how many of them, and how many there are.
@@ -90,7 +89,7 @@ def _require_one_experiment(
     if worker(strategy)[1] == 1:
         return
     about = json.dumps([essence(config), fingerprint(dataset)], sort_keys=True)
-    if np.ptp(everyones(strategy, zlib.crc32(about.encode()))) > 0:
+    if not is_same_on_workers(strategy, zlib.crc32(about.encode())):
         raise UserError(
             "the workers have different configurations or training data; start all of them with "
             "the same command, on the same data"

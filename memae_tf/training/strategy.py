@@ -101,7 +101,7 @@ def _multi_worker(replicas: int | None) -> tf.distribute.Strategy:
 
 
 def other_workers() -> list[str]:
-    """The addresses of those that this process waits for, by `TF_CONFIG`.
+    """The addresses of the other workers, which this process waits for, from `TF_CONFIG`.
 
     Raises:
         UserError: If it cannot be read.
@@ -146,11 +146,11 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 @contextlib.contextmanager
-def saying_who_is_gone(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Says what is the matter where the connection to another worker is lost.
+def worker_loss_explained(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Replaces TensorFlow's error for a lost connection to another worker by one that says so.
 
     Raises:
-        WorkerLostError: In place of TensorFlow's errors, with several workers.
+        WorkerLostError: In its place, with several workers.
     """
     try:
         yield
@@ -163,13 +163,18 @@ def saying_who_is_gone(strategy: tf.distribute.Strategy) -> Iterator[None]:
         ) from error
 
 
-def agreed(strategy: tf.distribute.Strategy, value: float) -> float:
-    """The mean of what the workers say, the same on all of them."""
-    return float(np.mean(everyones(strategy, value)))
+def mean_over_workers(strategy: tf.distribute.Strategy, value: float) -> float:
+    """The mean of the workers' values, the same on all of them."""
+    return float(np.mean(_gather(strategy, value)))
 
 
-def everyones(strategy: tf.distribute.Strategy, value: float) -> np.ndarray:
-    """What the workers say, the same array on all of them."""
+def is_same_on_workers(strategy: tf.distribute.Strategy, value: float) -> bool:
+    """Whether all workers have the same value."""
+    return bool(np.ptp(_gather(strategy, value)) == 0)
+
+
+def _gather(strategy: tf.distribute.Strategy, value: float) -> np.ndarray:
+    """The values of all replicas, each that of its worker: the same array on all workers."""
     if worker(strategy)[1] == 1:
         return np.array([value])
     count = strategy.num_replicas_in_sync

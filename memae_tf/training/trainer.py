@@ -15,7 +15,12 @@ from memae_tf.training.averaging import estimate_statistics
 from memae_tf.training.checkpoints import Checkpoint, Checkpoints
 from memae_tf.training.loop import Position, TrainingLoop
 from memae_tf.training.monitoring.monitor import Monitor, writing_results
-from memae_tf.training.strategy import agreed, everyones, is_chief, saying_who_is_gone
+from memae_tf.training.strategy import (
+    is_chief,
+    is_same_on_workers,
+    mean_over_workers,
+    worker_loss_explained,
+)
 
 # Within a long epoch, so that no more than this is lost when the machine dies.
 SECONDS_BETWEEN_CHECKPOINTS = 600.0
@@ -67,7 +72,7 @@ class Trainer:
     def run(self) -> list[dict]:
         """Trains to the end: `final` gets the weights of the run. Returns the history."""
         self._restore()
-        with saying_who_is_gone(self.loop.strategy), DeferredSignals() as signals:
+        with worker_loss_explained(self.loop.strategy), DeferredSignals() as signals:
             while not is_over(self.history, self.training):
                 self._run_epoch(signals)
             if signals.requested():
@@ -125,7 +130,7 @@ class Trainer:
             self._set_final()
         if self.validation is not None:
             loss = float(self.validation().mean())
-            entry["validation_loss"] = agreed(self.loop.strategy, loss)
+            entry["validation_loss"] = mean_over_workers(self.loop.strategy, loss)
         self.history.append(entry)
         self.position = Position(position.epoch + 1)
         self._save()
@@ -184,7 +189,7 @@ def kept_epoch(history: list[dict], training: TrainingConfig) -> dict:
 
 
 def _require_agreement(strategy: tf.distribute.Strategy, position: Position) -> None:
-    if np.ptp(everyones(strategy, position.epoch + position.step / 1e9)) > 0:
+    if not is_same_on_workers(strategy, position.epoch + position.step / 1e9):
         raise UserError(
             "--workdir: the workers see different checkpoints in it; it should be one folder that "
             "all of them share"
