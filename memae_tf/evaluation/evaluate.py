@@ -105,19 +105,15 @@ def threshold_name(dataset: Dataset, config: EvaluationConfig) -> str:
     return name
 
 
-def own_threshold(scores: Scores, dataset: Dataset, config: EvaluationConfig) -> tuple[str, float]:
-    """The name and value of the threshold that the detector gets."""
-    name = threshold_name(dataset, config)
-    return name, find_threshold(name, config, scores.test, scores.labels, scores.train)
-
-
 def measure(scores: Scores, dataset: Dataset, config: EvaluationConfig) -> dict:
     """The evaluation's part of metrics.json: every figure is `None` where nothing is labelled.
 
-    The figures at the top are those at the threshold of `own_threshold`; `thresholds` holds the
-    same for the others that `evaluation.thresholds` asks for. "best_f1" is an oracle and says so.
+    `threshold` is the one that the detector gets, and the figures at the top are those at it;
+    `thresholds` holds the same for the others that `evaluation.thresholds` asks for. "best_f1" is
+    an oracle and says so.
     """
-    name, threshold = own_threshold(scores, dataset, config)
+    name = threshold_name(dataset, config)
+    threshold = find_threshold(name, config, scores.test, scores.labels, scores.train)
     metrics = {
         "dataset": dataset.name,
         "simulated": dataset.simulated,

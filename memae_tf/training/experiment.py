@@ -19,7 +19,6 @@ from memae_tf.errors import UserError
 from memae_tf.evaluation.evaluate import (
     OnScored,
     Scores,
-    own_threshold,
     score_sets,
     threshold_name,
 )
@@ -69,6 +68,7 @@ def train(
         )
     strategy = _prepared(config.training)
     dataset = load(config.data, config.training.seed, partial(on_videos, "ready"))
+    # Refused before the training, not after it.
     threshold_name(dataset, config.evaluation)
     _require_one_experiment(strategy, config, dataset)
     keras.utils.set_random_seed(config.training.seed)
@@ -103,18 +103,6 @@ def _prepared(training: TrainingConfig) -> tf.distribute.Strategy:
     return make_strategy(training.replicas)
 
 
-def set_threshold(detector: Detector, scores: Scores, dataset: Dataset, config: Config) -> None:
-    """Gives the detector the threshold that the configuration or the protocol names."""
-    _, threshold = own_threshold(scores, dataset, config.evaluation)
-    detector.threshold.assign(threshold)
-
-
-def set_frame_scoring(detector: Detector, config: Config) -> None:
-    """Tells a detector of clips how frames are scored, before it scores any."""
-    if isinstance(detector.featurizer, ClipFeaturizer):
-        detector.featurizer.frame_scoring = config.evaluation.frames
-
-
 def finish(
     config: Config,
     run: RunDirectory,
@@ -125,9 +113,10 @@ def finish(
 ) -> dict:
     """Sets the threshold and writes detector, history, report and, last, metrics."""
     scores, metrics = _evaluated(config, detector, dataset, history, on_scored)
-    set_threshold(detector, scores, dataset, config)
+    detector.threshold = metrics["threshold"]
     with writing_results(run.path):
-        _write_detector(run, detector)
+        with whole_file(run.detector) as aside:
+            detector.save(aside)
         run.write_json(run.history, history)
         _write_results(config, run, detector, dataset, history, scores, metrics)
     return metrics
@@ -138,25 +127,15 @@ def _evaluated(
     detector: Detector,
     dataset: Dataset,
     history: list[dict],
-    on_scored: OnScored,
+    on_scored: OnScored = lambda *_: None,
 ) -> tuple[Scores, dict]:
-    """A detector's scores, and all of metrics.json; its threshold stays as it is."""
-    set_frame_scoring(detector, config)
+    """Scores the data by a detector, whose threshold stays as it is; gives all of metrics.json."""
+    if isinstance(detector.featurizer, ClipFeaturizer):
+        detector.featurizer.frame_scoring = config.evaluation.frames
     scores = score_sets(detector, dataset, config.evaluation, on_scored)
     require_finite(scores.train, config.training)
     found = outcome(detector.model, dataset, history, config)
     return scores, summarize(config, dataset, scores, history, **found)
-
-
-def _write_detector(run: RunDirectory, detector: Detector) -> None:
-    with whole_file(run.detector) as aside:
-        # Keras judges a file by its suffix.
-        saved = aside.with_suffix(".saving.keras")
-        try:
-            detector.save(saved)
-            saved.replace(aside)
-        finally:
-            saved.unlink(missing_ok=True)
 
 
 def _write_results(
@@ -230,17 +209,15 @@ def measure_system(config: Config) -> dict:
     """
     strategy = _prepared(config.training)
     dataset = load(config.data, config.training.seed)
+    # Refused before the training, not after it.
     threshold_name(dataset, config.evaluation)
     keras.utils.set_random_seed(config.training.seed)
     if isinstance(config.model, ModelSection):
         detector, history = fit(config.model, config.training, dataset, strategy=strategy)
-        set_frame_scoring(detector, config)
-        scores = score_sets(detector, dataset, config.evaluation)
-        own = outcome(detector.model, dataset, history, config)
-    else:
-        (scores, history), own = _run_baseline(config, dataset), {}
+        return _evaluated(config, detector, dataset, history)[1]
+    scores, history = _run_baseline(config, dataset)
     require_finite(scores.train, config.training)
-    return summarize(config, dataset, scores, history, **own)
+    return summarize(config, dataset, scores, history)
 
 
 def _run_baseline(config: Config, dataset: Dataset) -> tuple[Scores, list[dict]]:
