@@ -8,7 +8,7 @@ import numpy as np
 
 from memae_tf.data.clips import Clips
 from memae_tf.data.images import ImageFiles
-from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
+from memae_tf.layers import Featurizer
 
 # Columns of equal length by name: float32, or object arrays of str.
 Records = dict[str, np.ndarray]
@@ -40,7 +40,7 @@ class Dataset:
     name: str
     protocol: str
     simulated: bool
-    featurizer: RecordFeaturizer | ImageFeaturizer | ClipFeaturizer
+    featurizer: Featurizer
     train: Samples
     test: Samples | None
     labels: np.ndarray | None

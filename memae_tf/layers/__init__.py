@@ -12,10 +12,14 @@ from memae_tf.layers.memory_unit import MemoryUnit
 from memae_tf.layers.narrow_conv3d_transpose import NarrowConv3DTranspose
 from memae_tf.layers.record_featurizer import RecordFeaturizer
 
+# From raw input of one kind to features, with all that a `Detector` asks of it.
+Featurizer = RecordFeaturizer | ImageFeaturizer | ClipFeaturizer
+
 __all__ = [
     "BatchNormalization",
     "ClipFeaturizer",
     "Cropping3D",
+    "Featurizer",
     "Flip3D",
     "ImageFeaturizer",
     "MemoryUnit",

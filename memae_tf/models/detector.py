@@ -11,10 +11,8 @@ from keras import ops
 
 from memae_tf.errors import UserError
 from memae_tf.graphs import as_graph
+from memae_tf.layers import ClipFeaturizer, Featurizer
 from memae_tf.layers.arguments import positive_integer
-from memae_tf.layers.clip_featurizer import ClipFeaturizer
-from memae_tf.layers.image_featurizer import ImageFeaturizer
-from memae_tf.layers.record_featurizer import RecordFeaturizer
 from memae_tf.models.memae import MemAE
 from memae_tf.threshold import as_threshold
 
@@ -59,7 +57,7 @@ class Detector(keras.Model):
 
     def __init__(
         self,
-        featurizer: RecordFeaturizer | ImageFeaturizer,
+        featurizer: Featurizer,
         model: MemAE,
         threshold: float,
         **kwargs,

@@ -17,7 +17,7 @@ from memae_tf.data.clips import Clips
 from memae_tf.data.dataset import Samples, count, take
 from memae_tf.errors import UserError
 from memae_tf.files import written
-from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
+from memae_tf.layers import Featurizer
 from memae_tf.models import Detector, MemAE, build_memae
 from memae_tf.training.checkpoints import Checkpoints
 from memae_tf.training.clip_samples import ClipSamples
@@ -133,7 +133,7 @@ def hold_out(samples: Samples, share: float, seed: int) -> tuple[Samples, Sample
 
 
 def training_set(
-    featurizer: RecordFeaturizer | ImageFeaturizer | ClipFeaturizer,
+    featurizer: Featurizer,
     kept: Samples,
     training: TrainingConfig,
 ) -> TrainingSamples:
@@ -145,7 +145,7 @@ def training_set(
 
 def scorer(
     model: MemAE,
-    featurizer: RecordFeaturizer | ImageFeaturizer | ClipFeaturizer,
+    featurizer: Featurizer,
     samples: Samples,
     memory_mb: float,
 ) -> Callable[[], np.ndarray]:
@@ -170,7 +170,7 @@ def scorer(
 
 
 def featurize(
-    featurizer: RecordFeaturizer | ImageFeaturizer | ClipFeaturizer,
+    featurizer: Featurizer,
     samples: Samples,
     memory_mb: float = float("inf"),
 ) -> np.ndarray:
