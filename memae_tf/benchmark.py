@@ -43,20 +43,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     workdir = args.workdir or Path("runs") / "benchmarks" / path.stem
 
     console.import_tensorflow()
-    from memae_tf.files import whole_file, written
     from memae_tf.training.grid import GridProgress, cells, finished, run_grid, select
-    from memae_tf.training.grid_results import (
-        curves_figure,
-        mean_table,
-        provenance,
-        require_labels,
-        table,
-        to_json,
-    )
+    from memae_tf.training.grid_results import write_results
 
     grid = cells(benchmark, path, args.overrides)
     part = select(grid, args.only)
-    # A cell of another configuration is told of now, not after hours.
+    # Complains of finished cells of another configuration now, not after hours.
     finished(grid, workdir)
     with ProgressDisplay() as display:
 
@@ -69,24 +61,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
 
         run_grid(part, workdir, args.workers, show)
-    # Those of earlier calls, too, which may have run other parts.
+    # With those of earlier calls, which may have run other parts of the grid.
     results = finished(grid, workdir)
-    with written(workdir), whole_file(workdir / "results.json") as aside:
-        aside.write_text(to_json(results))
-    if benchmark.mean_of is not None or benchmark.curves_over is not None:
-        require_labels(results, "roc_auc")
-    if benchmark.mean_of is None:
-        text = table(results, benchmark.published)
-    else:
-        text = mean_table(results, benchmark.published, benchmark.mean_of, "roc_auc")
-    text = provenance(results) + text
-    with written(workdir), whole_file(workdir / "table.md") as aside:
-        aside.write_text(text)
-    if benchmark.curves_over is not None:
-        figure = curves_figure(results, benchmark.curves_over, benchmark.mean_of, "roc_auc")
-        with written(workdir), whole_file(workdir / "curves.png") as aside:
-            figure.savefig(aside, format="png", dpi=110)
-    print(text)
+    print(write_results(benchmark, results, workdir))
     print(f"Cells, results.json and table.md are in {workdir}/")
 
 

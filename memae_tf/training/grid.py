@@ -9,6 +9,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -27,7 +28,7 @@ from memae_tf.errors import UserError
 from memae_tf.files import whole_file, written
 from memae_tf.signals import DeferredSignals
 
-# Of so many cells a message says why they failed.
+# The cells of which a message says why they failed, at most; it only names the others.
 SHOWN_FAILURES = 5
 
 
@@ -45,7 +46,7 @@ class Cell:
 
 
 class FailedCellError(UserError):
-    """An experiment of a grid has failed, which is none of the others' affair."""
+    """An experiment of a grid has failed; the others go on."""
 
 
 @dataclass(frozen=True)
@@ -74,25 +75,14 @@ def cells(benchmark: BenchmarkConfig, path: Path, overrides: Sequence[str] = ())
         raise UserError("training.seed: each cell has its own; --only seed=N runs those of one")
     base = read_yaml(path.parent / benchmark.base)
     grid = []
-    axes = [
-        [(axis, choice, keys) for choice, keys in choices.items()]
-        for axis, choices in benchmark.axes.items()
-    ]
-    for seed in benchmark.seeds:
-        for combination in itertools.product(*axes):
-            raw, choices = base, []
-            for axis, choice, keys in combination:
-                choices.append((axis, choice))
-                for key, value in keys.items():
-                    raw = set_key(raw, key, value)
-            chosen = {choice for _, choice in choices}
-            for met, keys in benchmark.together.items():
-                if chosen.issuperset(met.split("/")):
-                    for key, value in keys.items():
-                        raw = set_key(raw, key, value)
-            raw = set_key(raw, "training.seed", seed)
-            source = f"{path} ({', '.join(choice for _, choice in choices)})"
-            grid.append(Cell(tuple(choices), seed, parse_config(raw, overrides, source)))
+    for seed, *names in itertools.product(benchmark.seeds, *benchmark.axes.values()):
+        choices = dict(zip(benchmark.axes, names, strict=True))
+        raw = base
+        for keys in (*_changes(benchmark, choices), {"training.seed": seed}):
+            for key, value in keys.items():
+                raw = set_key(raw, key, value)
+        source = f"{path} ({', '.join(names)})"
+        grid.append(Cell(tuple(choices.items()), seed, parse_config(raw, overrides, source)))
     if len({cell.config.training.replicas for cell in grid}) > 1:
         raise UserError(
             f"{path}: training.replicas: a process can have one number of them, and the cells have "
@@ -101,11 +91,24 @@ def cells(benchmark: BenchmarkConfig, path: Path, overrides: Sequence[str] = ())
     return grid
 
 
+def _changes(benchmark: BenchmarkConfig, choices: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """The dotted keys and values of each choice, then those of choices that meet."""
+    for axis, choice in choices.items():
+        yield benchmark.axes[axis][choice]
+    for names, keys in benchmark.together.items():
+        if set(choices.values()).issuperset(names.split("/")):
+            yield keys
+
+
 def select(grid: list[Cell], only: Sequence[str]) -> list[Cell]:
-    """The cells that have an `axis=choice` of `only` on every axis it names; "seed" is one, too.
+    """The cells that match `only`: on every axis named there, they have one of the choices named.
+
+    Args:
+        grid: From `cells`.
+        only: `axis=choice` each; "seed" is an axis, too.
 
     Raises:
-        UserError: If no cell has one of them; the message names the axes or choices there are.
+        UserError: If an axis or a choice does not exist; the message names those that do.
     """
     wanted: dict[str, set[str]] = {}
     for text in only:
@@ -120,7 +123,7 @@ def select(grid: list[Cell], only: Sequence[str]) -> list[Cell]:
 
 
 def _require_choice(grid: list[Cell], axis: str, choice: str, text: str) -> None:
-    # Dicts keep the order of the file, and each once.
+    # `dict.fromkeys` drops duplicates and, unlike a set, keeps the order of the file.
     axes = [*dict.fromkeys(name for cell in grid for name, _ in cell.choices), "seed"]
     if axis not in axes:
         raise UserError(f"--only {text}: no axis is named '{axis}'; there are {', '.join(axes)}")
@@ -183,7 +186,7 @@ def run_grid(
 
 
 def _failure(failed: dict[Cell, FailedCellError], total: int) -> UserError:
-    """What to say of cells that failed: why, of the first ones, and the names of the others."""
+    """An error that says why the first failed cells failed, and names the others."""
     reasons = "; ".join(map(str, list(failed.values())[:SHOWN_FAILURES]))
     others = ", ".join(cell.name for cell in list(failed)[SHOWN_FAILURES:])
     more = f"; and {others}" if others else ""
@@ -201,9 +204,9 @@ def finished(grid: list[Cell], workdir: Path) -> list[dict]:
 
 
 def seconds_left(open_cells: Sequence[Cell], seconds: dict[Cell, float]) -> float | None:
-    """How long cells will take, from how long those took that are most like each of them.
+    """How long the open cells will take, each as long as the finished cells most like it.
 
-    Two cells are the more alike the more choices they have in common: a cell of PixelCNN takes
+    The more choices two cells have in common, the more alike they are: a cell of PixelCNN takes
     as long as others of PixelCNN, not as those of an OC-SVM.
 
     Args:
@@ -227,7 +230,7 @@ def seconds_left(open_cells: Sequence[Cell], seconds: dict[Cell, float]) -> floa
 def _finish(
     open_cells: list[Cell], workdir: Path, workers: int
 ) -> Iterator[tuple[Cell, FailedCellError | None]]:
-    """Runs cells and gives each as it is done, with what it failed of."""
+    """Runs cells and yields each when it is done, with the error if it failed."""
     if workers == 1:
         for cell in open_cells:
             yield cell, _error_of(partial(run_cell, cell, workdir))
@@ -240,7 +243,7 @@ def _finish(
         initargs=(max(1, joblib.cpu_count() // workers),),
     )
     try:
-        # A process that is being started when this one ends complains of what it was to be told.
+        # A signal must not come while processes start: they would print tracebacks.
         with DeferredSignals() as signals:
             futures: dict[Future, Cell] = {
                 pool.submit(run_cell, cell, workdir): cell for cell in open_cells
@@ -250,7 +253,7 @@ def _finish(
         for future in as_completed(futures):
             yield futures[future], _error_of(future.result)
     except BaseException:
-        # Whoever told this process to end did not tell them.
+        # A signal to this process alone does not reach its workers.
         for process in multiprocessing.active_children():
             process.terminate()
         raise
@@ -298,7 +301,7 @@ def run_cell(cell: Cell, workdir: Path) -> None:
         keras.backend.clear_session()
     config = cell.config.model_dump(mode="json")
     if "cache" in config["data"]:
-        # A place on this machine, which says nothing of the result.
+        # The result does not depend on this path of one machine.
         config["data"]["cache"] = None
     result = {
         "choices": dict(cell.choices),
@@ -326,7 +329,7 @@ def _read(cell: Cell, workdir: Path) -> dict | None:
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path}: is damaged; delete it to have the cell run again") from None
     try:
-        # Through the schema: a key that the cell does not know yet has its default.
+        # Through the schema, so that a key that is newer than the file has its default.
         own = parse_config(stored)
         keys = differing_keys(own, cell.config)
         if is_the_data(own.data, "dir") and own.data.dir != cell.config.data.dir:

@@ -1,21 +1,54 @@
-"""What a benchmark's cells say together: JSON, tables, curves."""
+"""The results of a benchmark's cells together: JSON, tables, curves."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from memae_tf.config import BenchmarkConfig
 from memae_tf.errors import UserError
 from memae_tf.evaluation.figures import plain
+from memae_tf.files import whole_file, written
+from memae_tf.training.monitoring.record_tables import markdown_table
 
 SIMULATED = "SIMULATED data: these figures are no results."
 
 
-def require_labels(results: list[dict], metric: str) -> None:
-    """Refuses figures of what was not labelled.
+def write_results(benchmark: BenchmarkConfig, results: list[dict], workdir: Path) -> str:
+    """Writes results.json, table.md and, where asked for, curves.png; gives the text of the table.
+
+    Args:
+        benchmark: The grid.
+        results: From `run_grid` or `finished`.
+        workdir: The folder to write to.
 
     Raises:
-        UserError: If a cell lacks a metric.
+        UserError: If a file cannot be written, or the results do not go together.
+    """
+    with written(workdir), whole_file(workdir / "results.json") as aside:
+        aside.write_text(to_json(results))
+    if benchmark.mean_of is not None or benchmark.curves_over is not None:
+        require_labels(results, "roc_auc")
+    if benchmark.mean_of is None:
+        text = table(results, benchmark.published)
+    else:
+        text = mean_table(results, benchmark.published, benchmark.mean_of, "roc_auc")
+    text = provenance(results) + text
+    with written(workdir), whole_file(workdir / "table.md") as aside:
+        aside.write_text(text)
+    if benchmark.curves_over is not None:
+        figure = curves_figure(results, benchmark.curves_over, benchmark.mean_of, "roc_auc")
+        with written(workdir), whole_file(workdir / "curves.png") as aside:
+            figure.savefig(aside, format="png", dpi=110)
+    return text
+
+
+def require_labels(results: list[dict], metric: str) -> None:
+    """Refuses results without a metric, which only labelled data have.
+
+    Raises:
+        UserError: If a cell lacks it.
     """
     if any(result["metrics"][metric] is None for result in results):
         raise UserError(
@@ -34,7 +67,7 @@ def to_json(results: list[dict]) -> str:
 
 
 def provenance(results: list[dict]) -> str:
-    """What stands before the figures: of simulated data, that they are no results.
+    """The text to put before the figures: a warning if the data are simulated, else nothing.
 
     Raises:
         UserError: If some cells are of simulated data and others of real ones.
@@ -68,19 +101,18 @@ def table(results: list[dict], published: dict[str, dict[str, float]]) -> str:
         },
     }
     axes = list(results[0]["choices"])
-    lines = [[*axes, "runs", *columns, "seconds"]]
+    rows = [[*axes, "runs", *columns, "seconds"]]
     for name, figures in published.items():
         cells = [_fixed(figures.get(column)) for column in columns]
-        lines.append([f"{name}, published", *[""] * len(axes), *cells, ""])
+        rows.append([f"{name}, published", *[""] * len(axes), *cells, ""])
     groups: dict[tuple, list[dict]] = {}
     for result in results:
         groups.setdefault(tuple(result["choices"].values()), []).append(result["metrics"])
     for choices, runs in groups.items():
         cells = [_mean_std([column(run) for run in runs]) for column in columns.values()]
         seconds = f"{np.mean([run['train_seconds'] for run in runs]):.1f}"
-        lines.append([*choices, str(len(runs)), *cells, seconds])
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+        rows.append([*choices, str(len(runs)), *cells, seconds])
+    return markdown_table(rows) + "\n"
 
 
 def mean_table(
@@ -89,24 +121,24 @@ def mean_table(
     """Markdown: a metric as its mean over the choices of an axis, and for each of them.
 
     A row has the published figure, then the mean ± standard deviation over seeds of the mean over
-    the axis, then the mean over seeds for each choice. A seed that lacks a choice is no run, and
-    shows in the columns of choices alone.
+    the axis, then the mean over seeds for each choice. A seed that lacks a choice does not count as
+    a run: it only shows in the columns of the choices that it has.
 
     Args:
         results: From `run_grid`.
         published: By the names of the other axes' choices, joined with "/": {metric: value}.
-        axis: That the metric is averaged over, as the classes of a data set.
+        axis: The one that the metric is averaged over, such as the classes of a data set.
         metric: In the cells' metrics, such as "roc_auc".
     """
     choices = list(dict.fromkeys(r["choices"][axis] for r in results))
     others = [name for name in results[0]["choices"] if name != axis]
     # (choices of the other axes) -> seed -> choice of the axis -> metric
-    rows: dict[tuple, dict[int, dict[str, float]]] = {}
+    groups: dict[tuple, dict[int, dict[str, float]]] = {}
     for result in results:
-        row = rows.setdefault(tuple(result["choices"][name] for name in others), {})
-        row.setdefault(result["seed"], {})[result["choices"][axis]] = result["metrics"][metric]
-    lines = [[*others, "published", "runs", f"{metric}, mean of {axis}", *choices]]
-    for key, seeds in rows.items():
+        group = groups.setdefault(tuple(result["choices"][name] for name in others), {})
+        group.setdefault(result["seed"], {})[result["choices"][axis]] = result["metrics"][metric]
+    rows = [[*others, "published", "runs", f"{metric}, mean of {axis}", *choices]]
+    for key, seeds in groups.items():
         means = [np.mean(list(run.values())) for run in seeds.values() if len(run) == len(choices)]
         each = [
             f"{np.mean(values):.3f}" if values else ""
@@ -115,9 +147,8 @@ def mean_table(
         ]
         reported = _fixed(published.get("/".join(key), {}).get(metric))
         mean = _mean_std(means) if means else ""
-        lines.append([*key, reported, str(len(means)), mean, *each])
-    lines.insert(1, ["---"] * len(lines[0]))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+        rows.append([*key, reported, str(len(means)), mean, *each])
+    return markdown_table(rows) + "\n"
 
 
 def curves_figure(results: list[dict], over: str, mean_of: str | None, metric: str) -> Figure:
@@ -125,7 +156,7 @@ def curves_figure(results: list[dict], over: str, mean_of: str | None, metric: s
 
     A panel for each choice of the first of the other axes, a line for each combination of the
     rest. A point is the mean over `mean_of` and over seeds, its bar the standard deviation over
-    seeds; as in `mean_table`, a seed that lacks a choice of `mean_of` is none.
+    seeds; as in `mean_table`, a seed that lacks a choice of `mean_of` does not count.
 
     Args:
         results: From `run_grid`.
@@ -171,14 +202,14 @@ def curves_figure(results: list[dict], over: str, mean_of: str | None, metric: s
 
 
 def _scale(numbers: list[float]) -> dict:
-    """Of an axis with these numbers: logarithmic, around a 0 linear as far as the next of them."""
+    """Arguments of `set_xscale`: logarithmic; if there is a 0, linear up to the next number."""
     if min(numbers) > 0:
         return {"value": "log"}
     return {"value": "symlog", "linthresh": min((abs(n) for n in numbers if n), default=1.0)}
 
 
 def _lines(results: list[dict], over: str, mean_of: str | None, metric: str) -> dict:
-    """By the choices of the remaining axes: the axis' numbers, rising, with mean and spread."""
+    """By the choices of the other axes, a curve: numbers in rising order, means, deviations."""
     others = [name for name in results[0]["choices"] if name not in (over, mean_of)]
     whole = len({result["choices"].get(mean_of) for result in results})
     # (choices of the other axes) -> number -> seed -> metrics
@@ -203,10 +234,10 @@ def _lines(results: list[dict], over: str, mean_of: str | None, metric: str) -> 
 def _mean_std(values: list[float | None]) -> str:
     if None in values:
         return ""
-    # One run has no deviation.
+    # A single run has no deviation.
     if len(values) == 1:
         return _fixed(*values)
-    # Of the population: these runs, no guess at others.
+    # NumPy's default, over n: it describes these runs and does not estimate others.
     return f"{np.mean(values):.4f} ± {np.std(values):.4f}"
 
 
