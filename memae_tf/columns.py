@@ -1,4 +1,4 @@
-"""Records as people have them in Python, as columns of the dtypes that a detector takes."""
+"""Records as users have them in Python, to columns of the dtypes that a detector takes."""
 
 import math
 import reprlib
@@ -19,10 +19,10 @@ def columns_of(
     Args:
         records: A dict of columns, a DataFrame of pandas or polars, a table of pyarrow, an array
             with named fields, or a list of dicts. `None`, NaN and pandas's NA are missing values;
-            so are words for nothing ("-", "NA", ...) in numeric fields, and what a dict of the
+            so are words for nothing ("-", "NA", ...) in numeric fields, and keys that a dict of the
             list lacks.
         dtypes: The dtype of every field, "float32" or "string".
-        categories: Numeric fields whose numbers are categories, of which text is none.
+        categories: Numeric fields whose numbers are categories; text in them is a missing value.
 
     Returns:
         Arrays (records,) by field: float32, NaN where missing; or objects of str, "" where missing.
@@ -62,7 +62,7 @@ def as_pandas(table: object) -> object:
 
 
 def _keys(given: Iterable, fields: Iterable[str]) -> dict[str, object]:
-    """What fields are called in records: so, or with blanks around it, as files may have it."""
+    """The key of each field in records: its name, maybe with blanks around it, as in some files."""
     given = list(given)
     stripped = {key.strip(): key for key in given if isinstance(key, str)}
     exact = {name: name for name in fields if name in given}
@@ -71,8 +71,8 @@ def _keys(given: Iterable, fields: Iterable[str]) -> dict[str, object]:
 
 # Booleans are numbers to a detector, also as text.
 TRUTH = {"true": 1.0, "false": 0.0}
-# What columns of numbers have where there is none: Zeek, SQL, Python, R, ... Of categories these
-# are words like any other.
+# What Zeek, SQL, Python, R, ... write for a missing number. In a categorical field these are words
+# like any other.
 NOTHING = frozenset({"", "-", "?", "(empty)", "na", "n/a", "nan", "nil", "none", "null"})
 
 
@@ -92,7 +92,7 @@ def word(value: object) -> str:
 
 
 def is_nothing(value: object) -> bool:
-    """Whether a cell that should be a number is a word for none."""
+    """Whether a cell of a numeric column is a word for "no number"."""
     return isinstance(value, str) and value.strip().lower() in NOTHING
 
 
@@ -105,11 +105,11 @@ def _column(name: str, values, dtype: str, is_category: bool) -> np.ndarray:
             f"list of one dict. Received: shape={values.shape}"
         )
     if dtype == "float32" and values.dtype.kind in "biuf":
-        # What float32 cannot hold is infinite.
+        # Numbers beyond float32's range become infinite.
         with np.errstate(over="ignore"):
             return values.astype("float32")
     if dtype == "float32" and values.dtype.kind in "mM":
-        # Those in nanoseconds would be whole numbers as objects.
+        # As objects, times in nanoseconds would be whole numbers.
         raise UserError(f"The numeric field '{name}' holds times; it should hold numbers.")
     values = values.astype(object)
     if dtype == "string":
@@ -121,7 +121,7 @@ def _numbers(name: str, values: np.ndarray, is_category: bool) -> list[float]:
     """The values of one field as numbers.
 
     Raises:
-        UserError: If one is none, naming its record.
+        UserError: If one is not a number, naming its record.
     """
     numbers = []
     for record, value in enumerate(values, start=1):
@@ -149,13 +149,13 @@ def _number(value: object, is_category: bool) -> float:
 
 
 def _float(value: object) -> float:
-    """A number as files have it: 1_000 and the digits of other scripts are some to Python alone."""
+    """A number, without what only Python takes for one: 1_000, and digits of other scripts."""
     if isinstance(value, str) and ("_" in value or not value.isascii()):
         raise ValueError(f"could not convert string to float: {value!r}")
     try:
         return float(value)
     except OverflowError:
-        # A whole number of more than 308 digits.
+        # A Python integer of more than 308 digits.
         return math.inf if value > 0 else -math.inf
 
 
@@ -163,5 +163,5 @@ def _is_missing(value: object) -> bool:
     try:
         return value is None or bool(value != value)
     except TypeError:
-        # pandas's NA is neither equal nor not.
+        # pandas's NA compares to NA, which is neither true nor false.
         return True

@@ -1,4 +1,4 @@
-"""Operations that a Keras backend has in one piece, where `keras.ops` composes them."""
+"""Fused operations of a Keras backend, for what `keras.ops` composes of several."""
 
 import keras
 
@@ -6,20 +6,21 @@ HAS_FUSED_BATCH_NORM = keras.backend.backend() == "tensorflow"
 
 
 def fused_batch_norm(inputs, gamma, beta, epsilon: float):
-    """BatchNorm in training, where `HAS_FUSED_BATCH_NORM`.
+    """BatchNorm in training; only for backends with `HAS_FUSED_BATCH_NORM`.
 
     Args:
         inputs: (..., height, width, channels) in float32, bfloat16 or float16.
         gamma, beta: Scale and offset, float32 (channels,); `None` is 1 and 0.
-        epsilon: Is added to the variance.
+        epsilon: Added to the variance.
 
     Returns:
-        The outputs, as the inputs are, and their mean and (biased) variance, float32 (channels,).
+        The outputs, of the inputs' shape and dtype, and mean and (biased) variance of the inputs,
+        float32 (channels,).
     """
     import tensorflow as tf
 
     channels = inputs.shape[-1]
-    # The operation knows images only.
+    # The operation takes tensors of rank 4 only.
     images = tf.reshape(inputs, tf.concat([[-1], tf.shape(inputs)[-3:]], axis=0))
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
         x=images,
@@ -30,9 +31,9 @@ def fused_batch_norm(inputs, gamma, beta, epsilon: float):
         epsilon=epsilon,
         is_training=True,
     )
-    # The operation normalises by the variance of the batch, but gives the estimate of that of all
-    # data, by n - 1, which PyTorch has in its moving average and Keras has not.
-    # Beyond 2**31 elements, int32 would be negative.
+    # The operation normalises by the variance over n, but returns the one over n - 1, which
+    # PyTorch's moving average has; Keras's has the one over n. (In int64, as int32 overflows at
+    # 2**31 elements.)
     count = tf.cast(tf.size(inputs, tf.int64) // channels, "float32")
     variance *= tf.maximum(count - 1, 1) / count
     return tf.reshape(outputs, tf.shape(inputs)), mean, variance

@@ -1,4 +1,4 @@
-"""Functions of tensors as graphs, on the Keras backend that has them."""
+"""Functions compiled to graphs of TensorFlow, where Keras runs on it."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,9 @@ from memae_tf.errors import OtherBackendError
 
 
 def as_graph(function: Callable, specs) -> Callable:
-    """A function of raw input and a scalar, on TensorFlow compiled to a graph.
+    """Compiles a function of raw input and a scalar to a graph; on other backends, gives it back.
 
-    Operations one by one are slower there, and differ in the last bits from the graph that an
-    export has. On other backends it is the function itself.
+    Without a graph, TensorFlow is slower, and results differ in the last bits from an export's.
 
     Args:
         function: Takes a nest of tensors and a float32 scalar.
@@ -27,9 +26,9 @@ def as_graph(function: Callable, specs) -> Callable:
 
 
 def own_graph(function: Callable, **options) -> Callable:
-    """`tf.function` of what every model and every training has for itself.
+    """`tf.function` for a function that every model, or every training, has one of.
 
-    TensorFlow takes those of several models for one that is traced again and again, and warns.
+    Without TensorFlow's warning, which takes them for one function that is traced again and again.
     """
     import tensorflow as tf
 
@@ -39,10 +38,10 @@ def own_graph(function: Callable, **options) -> Callable:
 
 
 def require_tensorflow() -> None:
-    """Refuses to train or serve on another backend.
+    """Checks that Keras runs on TensorFlow.
 
     Raises:
-        OtherBackendError: Naming it.
+        OtherBackendError: If it does not, naming the backend.
     """
     backend = keras.backend.backend()
     if backend != "tensorflow":

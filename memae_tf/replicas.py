@@ -1,4 +1,4 @@
-"""What a replica of `tf.distribute` must tell apart from what is others'."""
+"""Losses of one replica of `tf.distribute` among those of all."""
 
 import re
 
@@ -6,11 +6,11 @@ import keras
 
 
 def own_losses(losses: list) -> list:
-    """Of losses that layers added within a step, those of the replica that asks.
+    """The losses that layers added within a step on the calling replica.
 
-    Layers keep them in one list. Replicas of one process take turns where they exchange something,
-    as synchronized BatchNorm does, and so each would find those of others in it, too. Other
-    backends than TensorFlow have no such replicas.
+    Layers keep the losses of all replicas of a process in one list. Where replicas take turns, as
+    in the exchanges of a synchronized BatchNorm, each would find the losses of others there, too.
+    Backends other than TensorFlow have no such replicas.
     """
     if keras.backend.backend() != "tensorflow":
         return losses
@@ -24,6 +24,6 @@ def own_losses(losses: list) -> list:
 
 
 def _replica_scope(name: str) -> str | None:
-    """`MirroredStrategy` puts operations of all replicas of a process but the first into one."""
+    """The scope "replica_N" in a name; `MirroredStrategy` has none for its first replica."""
     scopes = re.findall(r"(?:^|/)(replica_\d+)(?=/|$)", name)
     return scopes[-1] if scopes else None

@@ -1,4 +1,4 @@
-"""Thresholds that people give, without Keras: detectors and clients take the same."""
+"""Thresholds as users give them. Without Keras, as clients of a server take them, too."""
 
 import math
 
@@ -6,10 +6,10 @@ from memae_tf.errors import UserError
 
 
 def as_threshold(value: object) -> float:
-    """A threshold as a float; infinite where it is a number beyond what a float holds.
+    """A threshold as a float; infinite if it is a whole number beyond a float's range.
 
     Raises:
-        UserError: If it is no number.
+        UserError: If it is not a number.
     """
     try:
         number = float(value)
@@ -18,7 +18,7 @@ def as_threshold(value: object) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if math.isnan(number):
-        # Arrays are written in several lines.
+        # An array may be printed in several lines.
         received = " ".join(str(value).split())
-        raise UserError(f"threshold={received}: should be a number, above which scores are odd")
+        raise UserError(f"threshold={received}: should be a number; scores above are anomalies")
     return number

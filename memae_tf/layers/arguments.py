@@ -1,4 +1,4 @@
-"""What the layers ask of arguments that they are given."""
+"""Checks of arguments that several layers share."""
 
 import math
 from collections.abc import Iterable
@@ -6,10 +6,10 @@ from numbers import Integral, Real
 
 
 def positive_integer(name: str, value: object) -> int:
-    """`value`, which may be NumPy's.
+    """`value` as an int, after a check that it is a positive integer (NumPy's are fine).
 
     Raises:
-        ValueError: If it is none, naming the argument.
+        ValueError: If it is not, naming the argument.
     """
     if not _is_positive_integer(value):
         raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
@@ -17,10 +17,10 @@ def positive_integer(name: str, value: object) -> int:
 
 
 def positive_integers(name: str, values: object, count: int) -> tuple[int, ...]:
-    """`values`, so many of them.
+    """`values` as a tuple of ints, after a check that they are `count` positive integers.
 
     Raises:
-        ValueError: If it is none, naming the argument.
+        ValueError: If they are not, naming the argument.
     """
     given = tuple(values) if isinstance(values, Iterable) else ()
     if len(given) != count or not all(map(_is_positive_integer, given)):
@@ -29,7 +29,7 @@ def positive_integers(name: str, values: object, count: int) -> tuple[int, ...]:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a finite number, Python's or NumPy's; True and False are none."""
+    """Whether a value is a finite number of Python's or NumPy's; booleans do not count."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 

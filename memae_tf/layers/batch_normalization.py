@@ -1,4 +1,4 @@
-"""BatchNorm whose training step is one operation under TensorFlow."""
+"""BatchNorm that trains by one fused operation under TensorFlow."""
 
 import keras
 from keras import ops
@@ -10,21 +10,21 @@ from memae_tf.fused import HAS_FUSED_BATCH_NORM, fused_batch_norm
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` that trains faster under TensorFlow, with the same values.
 
-    Keras normalises by a dozen operations, each of which goes through all of the input or of its
-    gradient. What leaves the first convolution of a net is large, and on a CPU these passes take a
-    good part of a training step. TensorFlow has one operation for the whole, and one for its
-    gradient. It is taken in training where it says the same: for inputs of at least two axes
-    between batch and channels, the channels last, in float32, bfloat16 or float16, without mask,
-    renorm and synchronization. Everything else is Keras's.
+    Keras normalises in a dozen operations, each of them a pass over the input or its gradient. The
+    outputs of a network's first convolution are large, and on a CPU these passes take a good part
+    of a training step. TensorFlow has one fused operation for all of it, and one for its gradient.
+    They are used in training where they give the same values: for inputs with two or more axes
+    between batch and channels, channels last, in float32, bfloat16 or float16, without mask, renorm
+    or synchronization. Everything else is Keras's own code.
 
     Args:
-        **kwargs: As of `keras.layers.BatchNormalization`.
+        **kwargs: The arguments of `keras.layers.BatchNormalization`.
 
     Input shape:
-        `(batch, ..., channels)`, or as `axis` says
+        `(batch, ..., channels)`, or with the channels at `axis`.
 
     Output shape:
-        The same.
+        The same as the input's.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -36,7 +36,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return ops.cast(outputs, self.compute_dtype)
 
     def _is_fusible(self, inputs) -> bool:
-        """Whether TensorFlow's operation says the same as Keras's."""
+        """Whether the fused operation gives the same values as Keras's."""
         rank = len(inputs.shape)
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         return (

@@ -11,7 +11,7 @@ from memae_tf.layers.arguments import is_number, positive_integer
 from memae_tf.layers.image_featurizer import ImageFeaturizer
 
 SCALINGS = ("unit", "symmetric", "standard")
-# Numbers of a batch of `Detector.detect`: a 3-D net makes many more of each.
+# Elements in a batch of `Detector.detect`, at most: a 3-D network's activations are far larger.
 BATCH_NUMBERS = 2**21
 
 
@@ -19,8 +19,8 @@ BATCH_NUMBERS = 2**21
 class ClipFeaturizer(ImageFeaturizer):
     """Turns uint8 clips into float clips of one size, with one number of channels, normalised.
 
-    Every frame becomes what `ImageFeaturizer` makes of an image. It also knows how the scores of
-    frames follow from those of clips, as the threshold of a detector is one for frames.
+    Every frame is treated as `ImageFeaturizer` treats an image. The layer also holds how the scores
+    of frames follow from those of clips, since the threshold of a detector is one for frames.
 
     Examples:
         >>> featurizer = ClipFeaturizer(size=(64, 64), length=16)
@@ -29,13 +29,14 @@ class ClipFeaturizer(ImageFeaturizer):
 
     Args:
         size: (height, width) of the output.
-        length: Frames of a clip.
-        frame_stride: From one frame of a clip to its next, in the footage that clips are cut from.
-        channels: Of the output, 1 (grey) or 3 (colour).
+        length: Integer, frames of a clip.
+        frame_stride: Integer, the distance from one frame of a clip to the next, in frames of the
+            footage that clips are cut from.
+        channels: Channels of the output, 1 (grey) or 3 (colour).
         scaling: `"unit"`, `"symmetric"` (the paper's) or `"standard"`, as in `ImageFeaturizer`.
         frame_scoring: A `FrameScoring`, or a dict of its fields: how frames are scored.
-        frame_rate: Frames a second, where the footage that it learned from was brought to one
-            rate; footage to be scored is brought to the same.
+        frame_rate: Frames a second to which the training footage was brought, and to which footage
+            is brought before it is scored; `None` if all frames are taken.
 
     Input shape:
         `(batch, length, height, width, channels)` with 1, 3 or 4 channels, values 0 to 255.
@@ -86,7 +87,7 @@ class ClipFeaturizer(ImageFeaturizer):
 
     @property
     def batch_size(self) -> int:
-        """How many clips a batch may well have."""
+        """The number of clips in a batch, if nothing else is asked for."""
         return max(1, BATCH_NUMBERS // int(np.prod(self.feature_shape)))
 
     def resized(self, clips):
@@ -113,13 +114,13 @@ class ClipFeaturizer(ImageFeaturizer):
         return clips
 
     def as_input(self, clips):
-        """What a user has as clips, in a form that `batches` takes.
+        """Clips from a user, checked, in a form that `batches` takes.
 
         Args:
             clips: A uint8 array (clips, length, height, width), grey, or (clips, length, height,
                 width, channels); or a sequence of arrays (length, height, width) or (length,
-                height, width, channels), whose sizes may differ. Clips in a sequence are looked
-                at when they are needed.
+                height, width, channels), whose sizes may differ. Clips in a sequence are checked
+                when `batches` comes to them.
 
         Raises:
             ValueError: If it is another kind of array, or neither an array nor a sequence.
@@ -128,13 +129,12 @@ class ClipFeaturizer(ImageFeaturizer):
 
     def input_specs(self, batch):
         """The shape and dtype that a graph for batches like this one takes."""
-        # With the size of the frames: where it is the model's, nothing is resized.
+        # With the size of the frames, so that a graph for frames of the model's size has no resize.
         return keras.InputSpec(dtype="uint8", shape=(None, *batch.shape[1:]))
 
     def describe_features(self) -> dict:
-        """What features are, in JSON's types, see `ImageFeaturizer`; `length` frames of a clip,
-        `frame_stride` frames of the footage apart, which has `frame_rate` frames a second where
-        that matters; `frame_scoring`, how frames are scored."""
+        """How features follow from clips, in JSON's types: see `ImageFeaturizer`, and the
+        arguments `length`, `frame_stride`, `frame_rate` and `frame_scoring`."""
         own = {
             "length": self.length,
             "frame_stride": self.frame_stride,

@@ -1,4 +1,4 @@
-"""Cropping of clips whose gradient is a padding."""
+"""Cropping of clips with a fast gradient."""
 
 import keras
 from keras import ops
@@ -8,26 +8,26 @@ from keras import ops
 class Cropping3D(keras.layers.Cropping3D):
     """`keras.layers.Cropping3D` that trains faster on a CPU, with the same values and gradients.
 
-    Keras crops by a strided slice, whose gradient TensorFlow computes on one core, while
-    the others wait. That of a plain slice is a padding.
+    Keras crops by a strided slice, whose gradient TensorFlow computes on a single core. The
+    gradient of a plain slice is a padding, which all cores compute.
 
     Args:
-        cropping: As of `keras.layers.Cropping3D`: what to cut off before and after, for each of
+        cropping: As in `keras.layers.Cropping3D`: what to cut off before and after, for each of
             the three axes.
         data_format: `"channels_last"` (the default) or `"channels_first"`.
 
     Input shape:
-        `(batch, frames, height, width, channels)`, of any dtype
+        `(batch, frames, height, width, channels)`, of any dtype.
 
     Output shape:
-        The same, less what is cut off.
+        The same rank, with frames, height and width less what is cut off.
 
     Raises:
         ValueError: If nothing would be left of an axis.
     """
 
     def call(self, inputs):
-        # Raises where nothing would be left.
+        # Raises the ValueError if nothing would be left.
         self.compute_output_shape(inputs.shape)
         axes = slice(1, 4) if self.data_format == "channels_last" else slice(2, 5)
         start, shape = [0] * 5, list(ops.shape(inputs))

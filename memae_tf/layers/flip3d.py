@@ -1,4 +1,4 @@
-"""Clips back to front."""
+"""Reversal of clips along frames, height and width."""
 
 import math
 
@@ -8,25 +8,25 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="memae_tf")
 class Flip3D(keras.layers.Layer):
-    """The last frame first, and every frame upside down and mirrored.
+    """Reverses clips along frames, height and width.
 
-    A convolution with stride 2 and padding "same" pads behind the last element of an even axis, one
-    of PyTorch in front of the first. Between two of these layers, with its kernels back to front as
-    well, the first gives what the second does, and pads as it goes: no layer of its own writes
-    the padded clip, or crops what a transposed convolution gives.
+    With stride 2, a convolution of Keras with padding "same" pads an even axis after its last
+    element, the PyTorch code of the paper's authors before its first. Between two of these layers,
+    and with its kernels reversed, Keras's convolution gives what PyTorch's does. Unlike layers that
+    pad the input or crop the output, this writes no padded copy of a clip.
 
     Input shape:
-        `(batch, frames, height, width, channels)`
+        `(batch, frames, height, width, channels)`, of any dtype.
 
     Output shape:
-        The same.
+        The same as the input's.
     """
 
     def call(self, inputs):
         shape = inputs.shape[1:]
         if None in shape:
             return ops.flip(inputs, axis=(1, 2, 3))
-        # A row is turned around at the speed of a copy, three axes at a tenth of it.
+        # Reversing one merged axis is as fast as a copy, reversing three is ten times slower.
         *size, channels = shape
         row = (math.prod(size),) if channels == 1 else (math.prod(size), channels)
         flipped = ops.flip(ops.reshape(inputs, (-1, *row)), axis=1)

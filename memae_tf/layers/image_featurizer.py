@@ -9,19 +9,17 @@ from keras import ops
 
 from memae_tf.layers.arguments import positive_integers
 
-# Of a grey or a colour image, and of colours with an alpha channel.
+# Grey, colour, and colour with an alpha channel.
 CHANNELS = (1, 3, 4)
-# ITU-R 601, as in what most image libraries call luma or "L".
+# Weights of red, green and blue in ITU-R 601, which image libraries call luma or "L".
 LUMA = (0.299, 0.587, 0.114)
 SCALINGS = ("unit", "symmetric", "standard", "image")
-# Offset and spread of each pixel value 0 to 255.
+# (offset, spread) of pixel values 0 to 255, for scalings that learn nothing.
 FIXED = {"unit": (0.0, 255.0), "symmetric": (127.5, 127.5)}
-# Below it, an image is as good as even, and its noise is not blown up: one pixel value.
+# Smallest standard deviation to divide by, one pixel value: noise of even images stays small.
 LEAST_SPREAD = 1.0
-# Numbers of a batch of `Detector.detect` as the model takes them, and the most images.
-BATCH_NUMBERS, BATCH_IMAGES = 2**22, 1024
-# Of its images as they are.
-BATCH_BYTES = 2**25
+# Limits of a batch of `Detector.detect`: elements of its features, images, bytes of raw images.
+BATCH_NUMBERS, BATCH_IMAGES, BATCH_BYTES = 2**22, 1024, 2**25
 
 
 @keras.saving.register_keras_serializable(package="memae_tf")
@@ -29,8 +27,8 @@ class ImageFeaturizer(keras.layers.Layer):
     """Turns uint8 images into float images of one size, with one number of channels, normalised.
 
     Grey images become colour ones by repetition, colour ones grey by their luma; an alpha channel
-    is left out. Other sizes than `size` are resized bilinearly, with antialiasing; the ratio of
-    the sides is not kept.
+    is dropped. Images of other sizes than `size` are resized bilinearly, with antialiasing; the
+    aspect ratio is not kept.
 
     Examples:
         >>> featurizer = ImageFeaturizer(size=(32, 32), channels=3)
@@ -39,11 +37,11 @@ class ImageFeaturizer(keras.layers.Layer):
 
     Args:
         size: (height, width) of the output.
-        channels: Of the output, 1 (grey) or 3 (colour).
+        channels: Channels of the output, 1 (grey) or 3 (colour).
         scaling: `"unit"`, to [0, 1]; `"symmetric"`, to [-1, 1]; `"standard"`, a z-score for each
             channel, which `adapt` learns; `"image"`, a z-score within each image over all of its
             pixels and channels, so that neither brightness nor contrast, nor how much ink a digit
-            has, makes an error large. An even image becomes zeros.
+            has, makes an error large. An image of one colour becomes zeros.
 
     Input shape:
         `(batch, height, width, channels)` with 1, 3 or 4 channels, values 0 to 255.
@@ -56,7 +54,7 @@ class ImageFeaturizer(keras.layers.Layer):
             channels.
     """
 
-    # What is one sample, and its axes before those of channels.
+    # For messages: what a sample is called, and its axes before the channels.
     _item, _one = "image", "An image"
     _axes: tuple[str, ...] = ("height", "width")
 
@@ -69,8 +67,8 @@ class ImageFeaturizer(keras.layers.Layer):
             raise ValueError(f"`scaling` must be one of {SCALINGS}. Received: scaling={scaling}")
         self.channels = channels
         self.scaling = scaling
-        # feature = (pixel value - offset) / spread; with "image", those of a typical image, by
-        # which features are shown.
+        # feature = (pixel value - offset) / spread. With "image" each image has its own, and these,
+        # of a typical image, are for `inverse` alone.
         offset, spread = FIXED.get(scaling, FIXED["unit"])
         self.offset = self._statistic("offset", offset)
         self.spread = self._statistic("spread", spread)
@@ -92,7 +90,7 @@ class ImageFeaturizer(keras.layers.Layer):
 
     @property
     def batch_size(self) -> int:
-        """How many images a batch may well have."""
+        """The number of images in a batch, if nothing else is asked for."""
         return max(1, min(BATCH_IMAGES, BATCH_NUMBERS // int(np.prod(self.feature_shape))))
 
     def adapt(self, images) -> None:
@@ -105,7 +103,7 @@ class ImageFeaturizer(keras.layers.Layer):
             images: Training images, as `as_input` takes them.
 
         Raises:
-            ValueError: If there are none, or they are no images.
+            ValueError: If there are none, or they are not images.
         """
         images = self.as_input(images)
         if len(images) == 0:
@@ -126,7 +124,7 @@ class ImageFeaturizer(keras.layers.Layer):
         mean = total / count
         spread = np.sqrt(np.maximum(squares / count - mean**2, 0.0))
         self.offset.assign(mean)
-        # Images of one even colour have a spread of 0 but for rounding.
+        # The spread of images of one colour is 0, up to rounding.
         self.spread.assign(np.where(spread < 1e-3, 1.0, spread))
 
     def _adapt_typical(self, images) -> None:
@@ -160,7 +158,7 @@ class ImageFeaturizer(keras.layers.Layer):
             x = ops.image.resize(
                 x, self.size, interpolation="bilinear", antialias=True, data_format="channels_last"
             )
-            # Its weights add up to 1 but for rounding.
+            # Rounded weights may not sum to 1, so that values leave the range.
             x = ops.clip(x, 0.0, 255.0)
         return ops.repeat(x, 3, axis=-1) if self.channels == 3 and x.shape[-1] == 1 else x
 
@@ -179,17 +177,18 @@ class ImageFeaturizer(keras.layers.Layer):
     # What a detector asks of a featurizer.
 
     def as_input(self, images):
-        """What a user has as images, in a form that `batches` takes.
+        """Images from a user, checked, in a form that `batches` takes.
 
         Args:
             images: A uint8 array (images, height, width), grey, or (images, height, width,
                 channels); or a sequence of arrays (height, width) or (height, width, channels),
-                whose sizes may differ. Images in a sequence are looked at when they are needed.
+                whose sizes may differ. Images in a sequence are checked when `batches` comes to
+                them.
 
         Raises:
             ValueError: If it is another kind of array, or neither an array nor a sequence.
         """
-        if not _has_places(images):
+        if not _is_indexable(images):
             raise ValueError(
                 f"{self._item.title()}s must be an array or a list of arrays. "
                 f"Received: {type(images).__name__}"
@@ -210,9 +209,9 @@ class ImageFeaturizer(keras.layers.Layer):
         return len(images)
 
     def batches(self, images, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The images in batches of one size each, with the places (batch,) that they have.
+        """The images in batches of one size each, with their places (batch,) among all images.
 
-        Large ones in smaller batches: their pixels are 32 MiB at a time, or one image.
+        Batches of large images are smaller: 32 MiB of pixels at a time, or a single image.
         """
         if isinstance(images, np.ndarray) and images.dtype != object:
             fitting = BATCH_BYTES // max(1, math.prod(images.shape[1:]))
@@ -232,7 +231,7 @@ class ImageFeaturizer(keras.layers.Layer):
         yield from _stacked(groups)
 
     def empty(self) -> np.ndarray:
-        """One image that says nothing."""
+        """One black image, to find out what answers look like where there are no images."""
         return np.zeros((1, *self.feature_shape), "uint8")
 
     def input_specs(self, batch):
@@ -240,9 +239,10 @@ class ImageFeaturizer(keras.layers.Layer):
         return keras.InputSpec(dtype="uint8", shape=(None, None, None, batch.shape[-1]))
 
     def describe_features(self) -> dict:
-        """What features are, in JSON's types: (pixel value - `offset`) / `spread` for each of the
-        `channels`, of an image of `size` (height, width). With the `scaling` "image" there are no
-        such numbers: it is by the mean and the standard deviation, at least 1, of each image."""
+        """How features follow from images, in JSON's types: an image is resized to `size` (height,
+        width), and a feature is (pixel value - `offset`) / `spread`, with one of each for each of
+        the `channels`. With the `scaling` "image" both are missing, as they are the mean and the
+        standard deviation (at least 1) of each image."""
         about = {"size": list(self.size), "channels": self.channels, "scaling": self.scaling}
         if self.scaling == "image":
             return about
@@ -258,26 +258,26 @@ class ImageFeaturizer(keras.layers.Layer):
         return {"heat_map": ops.sum(feature_errors, axis=-1)}
 
     def _as_array(self, image) -> np.ndarray:
-        """One image, which may be in lists.
+        """One image, which may be nested lists, as an array.
 
         Raises:
-            ValueError: If its parts differ in size.
+            ValueError: If its rows differ in length.
         """
         try:
             return np.asarray(image)
         except ValueError:
-            # NumPy would speak of an inhomogeneous shape.
+            # NumPy's own message speaks of an inhomogeneous shape.
             raise ValueError(
                 f"{self._one} must be one array, all parts of which have the same size. Received: "
                 f"a {type(image).__name__} of parts whose sizes differ"
             ) from None
 
     def _with_channels(self, pixels: np.ndarray, what: str, axes: tuple[str, ...]) -> np.ndarray:
-        """Pixels with an axis of channels behind `axes`, which grey ones may lack.
+        """Pixels with an axis of channels after `axes`, which is added to grey ones without it.
 
         Raises:
             ValueError: If they are not uint8, have other axes or another number of channels, or
-                there are none.
+                there are no pixels.
         """
         if pixels.dtype != np.uint8:
             raise ValueError(
@@ -311,14 +311,15 @@ class ImageFeaturizer(keras.layers.Layer):
         }
 
 
-def _has_places(samples: object) -> bool:
+def _is_indexable(samples: object) -> bool:
     """Whether samples can be had by their place, as those of a list can.
 
-    What this package has in files is no `Sequence`; what has keys, as records may, is none either.
+    NumPy's arrays and this package's images in files can, though they are no `Sequence`; what has
+    keys, as records do, cannot.
     """
     is_text = isinstance(samples, (str, bytes))
-    has_places = hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
-    return has_places and not is_text and not hasattr(samples, "keys")
+    has_items = hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
+    return has_items and not is_text and not hasattr(samples, "keys")
 
 
 def _looks_like_one_image(array: np.ndarray) -> bool:
@@ -337,6 +338,6 @@ def _image_moments(x):
     each."""
     axes = (1, 2, 3)
     offset = ops.mean(x, axes, keepdims=True)
-    # Of the differences: a variance as mean square less squared mean loses float32's digits.
+    # From differences: the mean square minus the squared mean would lose digits in float32.
     variance = ops.mean(ops.square(x - offset), axes, keepdims=True)
     return offset, ops.maximum(ops.sqrt(variance), LEAST_SPREAD)

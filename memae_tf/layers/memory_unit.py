@@ -10,10 +10,10 @@ from keras import ops
 
 from memae_tf.layers.arguments import is_number, positive_integer
 
-# Inside norms, where 0 would give NaN values or gradients.
+# Least value to divide by or take the root of, as 0 would give NaN values or gradients.
 EPSILON = 1e-12
 
-# Addressing weights that inference computes at a time: 8 MB, which caches of a CPU still hold.
+# How many addressing weights inference computes at a time: 8 MB, which fit into a CPU's caches.
 BLOCK = 2**21
 
 SIMILARITIES = ("cosine", "dot")
@@ -24,8 +24,8 @@ class _Slots(NamedTuple):
     """The memory in the compute dtype.
 
     Attributes:
-        keys: (C, N), of which a product with scaled queries gives the logits.
-        values: (N, C), what is read.
+        keys: (C, N); the product of scaled queries and keys gives the logits.
+        values: (N, C), what queries read.
     """
 
     keys: Any
@@ -52,14 +52,14 @@ class MemoryUnit(keras.layers.Layer):
     `entropy_weight` times the mean entropy of `v` over all queries is added to the losses, which
     drives the addressing towards few slots (section 3.3.2).
 
-    Under mixed precision the products of queries and slots are in half precision, which moves
-    weights by some percent; softmax, shrinkage, entropy and the sums of reads are in float32, and
-    so they are under float64. A mask is handed on; the entropy is the mean over all queries, masked
-    ones too.
+    Under mixed precision the products of queries and slots are computed in half precision, which
+    changes weights by a few percent; softmax, shrinkage, entropy and the normalisation of reads are
+    in float32, as they are under float64. A mask is passed on; the entropy is the mean over all
+    queries, masked ones included.
 
-    Inference goes through the queries in blocks, so that its memory grows with the number of slots
-    or that of queries, not with their product: 100,000 slots are fine. Training, and
-    `return_addressing=True`, hold the weights of all queries.
+    Inference takes the queries block by block, so that its memory grows with the number of slots
+    or that of queries, not with their product: 100,000 slots are fine. Training and
+    `return_addressing=True` hold the weights of all queries at once.
 
     Examples:
         >>> memory = MemoryUnit(num_slots=50, scale=10.0)
@@ -73,23 +73,23 @@ class MemoryUnit(keras.layers.Layer):
     Args:
         num_slots: Integer, the number of slots N.
         similarity: `"cosine"`, as in the paper, or `"dot"`, as in its authors' code. The cosine is
-            that of vectors whose norms are from 1e-6 to 1e19; of shorter ones it falls to 0 with
-            the norm, of longer ones, whose squares float32 does not hold, it is 0.
+            right for vectors with norms from 1e-6 to 1e19. For shorter ones it falls to 0 with the
+            norm; for longer ones, whose squares overflow float32, it is 0.
         scale: Factor on the similarity (an inverse temperature): a positive float; `"learned"`
             for a trainable scale that starts at the default; or `None` for the default, 10 with
-            cosine and 1 with dot. The paper has 1, with which the softmax of a cosine
-            is nearly flat: with many slots hardly a weight exceeds 1.3/N, and a threshold of 2/N
-            removes all.
+            cosine and 1 with dot. In the paper it is 1, with which the softmax of a cosine is
+            nearly flat: with many slots hardly any weight exceeds 1.3/N, and a threshold of 2/N
+            cuts all of them.
         shrink: Non-negative float, the shrinkage threshold in units of 1/N. The paper recommends
             1 to 3. 0 switches shrinkage off ("MemAE-nonSpar").
         entropy_weight: Non-negative float, the weight of the entropy loss (0.0002 in the paper).
-        fallback: What a query reads whose weights are all at or below the threshold: `"softmax"`,
-            the read with its unshrunk weights, which keeps a gradient; or `"zero"`, a vector of
-            zeros, as the authors' code does (such a query stops learning).
-        warmup_steps: Non-negative integer. During so many training calls, threshold and entropy
+        fallback: What a query reads if all its weights are at or below the threshold: `"softmax"`,
+            the read with its weights before shrinkage, which keeps a gradient; or `"zero"`, a
+            vector of zeros, as in the authors' code (such a query stops learning).
+        warmup_steps: Non-negative integer. During this many training calls, threshold and entropy
             weight grow linearly from 0 to their values, so that every slot gets gradients before
-            shrinkage leaves most of them out. The layer counts its training calls in a weight;
-            inference uses what training has reached. 0 is no warm-up, and no such weight.
+            shrinkage cuts most of them. The layer counts its training calls in a weight; inference
+            uses what training has reached. With 0 there is no warm-up and no such weight.
         memory_initializer: Initializer of the slots. `None` is uniform within 1/sqrt(C), as in
             the authors' code.
         memory_regularizer: Regularizer of the slots.
@@ -109,7 +109,7 @@ class MemoryUnit(keras.layers.Layer):
         (float32 weights that sum to 1, or to 0 for a query that fell back to `"zero"`).
 
     Raises:
-        ValueError: If an argument is out of its range, or the last axis of the queries unknown.
+        ValueError: If an argument is out of its range, or the last axis of the queries is unknown.
 
     Reference:
         - [Gong et al., 2019](https://arxiv.org/abs/1904.02639), section 3.3
@@ -162,7 +162,7 @@ class MemoryUnit(keras.layers.Layer):
             )
         self.num_slots = num_slots
         self.similarity = similarity
-        # A configuration is JSON, which knows no numbers of NumPy.
+        # As Python's numbers: JSON, which configurations are saved as, has none of NumPy's.
         self.scale = scale if scale in (None, "learned") else float(scale)
         self.shrink = float(shrink)
         self.entropy_weight = float(entropy_weight)
@@ -204,7 +204,7 @@ class MemoryUnit(keras.layers.Layer):
         else:
             self.fixed_scale = default_scale if self.scale is None else self.scale
         if self.warmup_steps > 0:
-            # Without `aggregation` every replica counts for itself, and all count the same.
+            # Without `aggregation`, each replica has its own count, and all counts are the same.
             self.steps = self.add_weight(
                 name="steps",
                 shape=(),
@@ -217,7 +217,8 @@ class MemoryUnit(keras.layers.Layer):
 
     def call(self, queries, training=None, return_addressing=False):
         warmth = self._warmth(training)
-        # Weights are read here, once: what reads one is computed even where nobody asks for it.
+        # Variables are read here, once: a branch of a graph that reads one is never left out, even
+        # if its result is not used.
         slots = self._slots()
         scaled = self._scaled(queries)
         if return_addressing:
@@ -228,12 +229,12 @@ class MemoryUnit(keras.layers.Layer):
         else:
             read, entropy = self._recall_in_blocks(scaled, slots, warmth)
         if self.entropy_weight > 0:
-            # Keras's losses are in it; TensorFlow adds none up that differ.
+            # Like Keras's own losses: TensorFlow does not add up losses of different dtypes.
             self.add_loss(ops.cast(self._penalty(entropy, warmth), keras.config.floatx()))
         return (read, weights / total) if return_addressing else read
 
     def recall_columns(self, queries):
-        """What a call in training reads for queries in columns.
+        """A training call for queries in columns, as `training/columnwise.py` has them.
 
         Args:
             queries: Float tensor (C, queries), of a layer that is built.
@@ -251,7 +252,7 @@ class MemoryUnit(keras.layers.Layer):
         return self.entropy_weight * warmth * mean_or_zero(entropy)
 
     def _warmth(self, training):
-        """Share of the warm-up that is done; a training call counts as a step after its own."""
+        """The share of the warm-up before this call; a training call then counts as a step."""
         if self.warmup_steps == 0:
             return 1.0
         warmth = ops.cast(self.steps, "float32") / self.warmup_steps
@@ -260,9 +261,9 @@ class MemoryUnit(keras.layers.Layer):
         return warmth
 
     def _recall_in_blocks(self, queries, slots, warmth):
-        """`_recall`, of so many queries at a time that their weights fit `BLOCK`.
+        """`_recall` of as many queries at a time as have `BLOCK` addressing weights.
 
-        Without it, memory grows with queries x slots, several times over.
+        All queries at once would need several arrays of queries x slots.
         """
         shape = ops.shape(queries)
         queries = ops.reshape(queries, (-1, shape[-1]))
@@ -272,13 +273,13 @@ class MemoryUnit(keras.layers.Layer):
             return self._recall(block, slots, warmth)
 
         if not ops.is_tensor(num_blocks):
-            # JAX exports for any number of queries, which it can compare with none.
+            # It may also be symbolic, in an export of JAX, and then cannot be compared.
             several = isinstance(num_blocks, int) and num_blocks > 1
             read, entropy = _map_blocks(recall, queries, num_blocks) if several else recall(queries)
         else:
-            # TensorFlow learns the number of queries when the graph runs. A branch each for read
-            # and entropy: it leaves out the one for the entropy when nobody asks for the losses.
-            # XLA compiles both branches, also for an empty batch: not 0.
+            # In a graph of TensorFlow it is known when that runs. Read and entropy have a `cond`
+            # each, so that the one of the entropy is left out where losses are not used. XLA
+            # compiles both branches even for an empty batch, where a division by 0 would fail.
             at_least_one = ops.maximum(num_blocks, 1)
             read, entropy = (
                 ops.cond(
@@ -290,7 +291,7 @@ class MemoryUnit(keras.layers.Layer):
             )
         return ops.reshape(read, shape), entropy
 
-    # From here on queries may be rows, as the shapes have it, or columns, with `axis=0`.
+    # From here on, queries are rows (..., C) as the docstrings say or, with `axis=0`, columns.
 
     def _recall(self, queries, slots, warmth, axis=-1):
         """Reads of scaled queries (..., C), and the entropies (..., 1) of their addressing."""
@@ -299,7 +300,7 @@ class MemoryUnit(keras.layers.Layer):
 
     def _read(self, weights, total, slots, axis=-1):
         if self.compute_dtype == "float16":
-            # The sum over all slots may be beyond its range, 65,504.
+            # Normalised first: the sum over all slots may exceed float16's range, 65,504.
             return _product(ops.cast(weights / total, "float16"), slots.values, axis)
         # Normalising after the product costs (queries x C) instead of (queries x N).
         read = _product(ops.cast(weights, self.compute_dtype), slots.values, axis)
@@ -315,8 +316,8 @@ class MemoryUnit(keras.layers.Layer):
             Weights (..., N), their sum (..., 1), and the entropy (..., 1) of weights / sum.
         """
         logits = ops.cast(_product(queries, slots.keys, axis), "float32")
-        # Keras has no largest of an empty tensor without `initial`, and on PyTorch puts that onto
-        # the CPU, wherever the tensor is.
+        # `max` of an empty tensor needs `initial`. Others do without, as on PyTorch Keras puts
+        # `initial` onto the CPU, wherever the tensor is.
         initial = -math.inf if 0 in logits.shape else None
         largest = ops.max(logits, axis=axis, keepdims=True, initial=initial)
         logits = logits - ops.stop_gradient(largest)
@@ -325,7 +326,7 @@ class MemoryUnit(keras.layers.Layer):
             weights = self._shrink(weights, warmth, axis)
         total = ops.sum(weights, axis=axis, keepdims=True)
         if self.fallback == "zero":
-            # All weights are 0 where the total is: 0 / 1 reads zeros.
+            # Where the total is 0 all weights are, and 0 / 1 reads zeros.
             total = ops.where(total > 0, total, 1.0)
         # The logits are the logarithms of the weights.
         mean_logit = ops.sum(weights * logits, axis=axis, keepdims=True) / total
@@ -336,14 +337,14 @@ class MemoryUnit(keras.layers.Layer):
         threshold = warmth * (self.shrink / self.num_slots)
         threshold = threshold * ops.sum(weights, axis=axis, keepdims=True)
         if self.fallback == "softmax":
-            # -1 keeps every weight of a query whose largest one would go.
+            # A threshold of -1 keeps all weights of a query that would lose even its largest one.
             threshold = ops.where(threshold < 1.0, threshold, -1.0)
         return ops.where(weights > threshold, weights, 0.0)
 
     def _slots(self):
         values = ops.cast(self.memory, "float32")
         keys = _unit(values) if self.similarity == "cosine" else values
-        # The products are the bulk of the work: in the compute dtype where that is a smaller one.
+        # Normalised in float32; their products, the bulk of the work, are in the compute dtype.
         return _Slots(
             ops.transpose(ops.cast(keys, self.compute_dtype)),
             ops.cast(values, self.compute_dtype),
@@ -385,21 +386,22 @@ class MemoryUnit(keras.layers.Layer):
         }
 
     def health(self, addressing) -> dict[str, float]:
-        """Summarises whether the memory is alive.
+        """Figures that tell whether the memory is in use or has collapsed.
 
-        It goes by the full threshold, also during a warm-up.
+        The threshold is the full one, even during a warm-up.
 
         Args:
             addressing: Float array (..., N), what `return_addressing=True` gives.
 
         Returns:
-            A dict of `live_share` (share of the queries of which a weight exceeds the threshold;
-            the others fell back), `slots_per_query` (mean number of slots kept), `slots_used` and
-            `dead_slots` (slots that some query, or none, kept), `perplexity` (exponential of the
-            entropy of the mean use, from 1 to N) and `largest_weight` (mean over the queries).
+            A dict of `live_share` (share of the queries with a weight above the threshold; the
+            others fell back), `slots_per_query` (mean number of slots kept), `slots_used` and
+            `dead_slots` (number of slots kept by some query, and by none), `perplexity`
+            (exponential of the entropy of the mean use, from 1 to N) and `largest_weight` (of a
+            query, mean over the queries).
 
         Raises:
-            ValueError: If there is no query, or not a weight for each slot.
+            ValueError: If there is no query, or the last axis is not one weight a slot.
         """
         weights = ops.convert_to_numpy(addressing)
         if weights.size == 0 or weights.shape[-1:] != (self.num_slots,):
@@ -424,13 +426,13 @@ class MemoryUnit(keras.layers.Layer):
 
 
 def mean_or_zero(values):
-    """The mean of all elements; 0 where there are none, as on a replica that gets no sample."""
+    """The mean of all elements; 0 if there are none, as on a replica that gets no sample."""
     count = ops.cast(ops.maximum(ops.size(values), 1), values.dtype)
     return ops.sum(values) / count
 
 
 def _map_blocks(function, rows, num_blocks):
-    """`function` of (rows, C), computed in blocks of the same size, hardly any of it padding."""
+    """`function` of (rows, C), computed in blocks of one size, for which the rows are padded."""
     num_rows = ops.shape(rows)[0]
     size = _divide_up(num_rows, num_blocks)
     padded = ops.pad(rows, ((0, num_blocks * size - num_rows), (0, 0)))
@@ -445,17 +447,17 @@ def _divide_up(a, b):
 
 
 def _product(vectors, matrix, axis):
-    """`vectors @ matrix`, of vectors along an axis: the last, or 0, where they are columns."""
+    """`vectors @ matrix`, for vectors along the last axis or, as columns, along axis 0."""
     if axis == 0:
         return ops.matmul(ops.transpose(matrix), vectors)
     return ops.matmul(vectors, matrix)
 
 
 def _unit(vectors, axis=-1):
-    """Vectors along an axis at unit length; a zero vector, which has no direction, stays zero.
+    """Scales vectors along an axis to unit length; a zero vector, without a direction, stays zero.
 
-    It has no gradient either: the factor of the shortest vectors, 1e6, would make one of it that
-    drowns all others, in a network whose biases are still zero and that sees something black.
+    Its gradient is zero, too. Multiplied by the factor of the shortest vectors, 1e6, it would drown
+    all others: a network whose biases are still zero encodes a black image as zeros.
     """
     squares = ops.sum(ops.square(vectors), axis=axis, keepdims=True)
     factor = ops.where(squares > 0, ops.rsqrt(ops.maximum(squares, EPSILON)), 0.0)

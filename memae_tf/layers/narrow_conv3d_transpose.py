@@ -1,4 +1,4 @@
-"""A transposed 3-D convolution to few channels, as one product and sums."""
+"""A transposed 3-D convolution to few channels, as one matrix product and sums."""
 
 import math
 
@@ -10,18 +10,18 @@ from memae_tf.layers.arguments import positive_integer, positive_integers
 
 @keras.saving.register_keras_serializable(package="memae_tf")
 class NarrowConv3DTranspose(keras.layers.Layer):
-    """`keras.layers.Conv3DTranspose` with padding "same", to few channels, and faster.
+    """`keras.layers.Conv3DTranspose` with padding "same", faster for few output channels.
 
-    It has the same weights and gives the same, but for rounding. To few channels it is several
-    times faster on a CPU, where a transposed convolution is taken for the gradient of a
-    convolution, whose code is made for many channels on both sides. This layer takes the product
-    of all elements of the input with all taps of the kernel, planes of the size of the input, and
-    adds those up, shifted, that belong to the same element of the output.
+    It has the same weights and, up to rounding, the same outputs. For few channels it is several
+    times faster on a CPU, where a transposed convolution is computed as the gradient of a
+    convolution, by code that is made for many channels on both sides. This layer multiplies all
+    elements of the input with all taps of the kernel, which gives a plane of the input's size for
+    each tap; then it shifts these planes and sums those that belong to the same output elements.
 
     Args:
-        filters: Channels of the output.
-        kernel_size: Three numbers.
-        strides: Three numbers.
+        filters: Integer, the number of output channels.
+        kernel_size: Three integers.
+        strides: Three integers.
 
     Input shape:
         `(batch, frames, height, width, channels)`
@@ -30,8 +30,8 @@ class NarrowConv3DTranspose(keras.layers.Layer):
         `(batch, frames * strides[0], height * strides[1], width * strides[2], filters)`
 
     Raises:
-        ValueError: If an argument is not positive; if frames, height, width or channels of the
-            input are not known.
+        ValueError: If an argument is not positive, or frames, height, width or channels of the
+            input are unknown.
     """
 
     def __init__(self, filters: int, kernel_size, strides, **kwargs):
@@ -74,54 +74,54 @@ def narrow_conv3d_transpose(inputs, kernel, strides):
 
     Args:
         inputs: (batch, frames, height, width, channels)
-        kernel: (3-D taps, filters, channels), of the same dtype, which the outputs have, too.
-        strides: Three numbers.
+        kernel: (*kernel_size, filters, channels), of the inputs' dtype, which the outputs have,
+            too.
+        strides: Three integers.
 
     Returns:
         (batch, frames * strides[0], height * strides[1], width * strides[2], filters)
     """
     *taps, filters, channels = kernel.shape
     size = inputs.shape[1:4]
-    # Planes first: neighbours in memory are neighbours in a frame.
-    given = ops.einsum(
+    # Taps first, so that neighbours in a frame are neighbours in memory.
+    products = ops.einsum(
         "nc,kc->kn", ops.reshape(inputs, (-1, channels)), ops.reshape(kernel, (-1, channels))
     )
-    # So many terms are not to be added in half precision.
-    given = ops.cast(given, keras.backend.result_type(kernel.dtype, "float32"))
-    outputs = [given]
+    # These are too many terms for sums in half precision.
+    products = ops.cast(products, keras.backend.result_type(kernel.dtype, "float32"))
+    outputs = [products]
     for axis, (count, stride) in enumerate(zip(taps, strides, strict=True)):
-        behind = math.prod(size[axis + 1 :])
-        shape = (count, -1, size[axis], behind)
-        outputs = [y for given in outputs for y in _added(ops.reshape(given, shape), stride)]
+        after = math.prod(size[axis + 1 :])
+        shape = (count, -1, size[axis], after)
+        outputs = [phase for x in outputs for phase in _phases(ops.reshape(x, shape), stride)]
     outputs = ops.reshape(ops.stack(outputs), (*strides, filters, -1, *size))
     outputs = ops.transpose(outputs, (4, 5, 0, 6, 1, 7, 2, 3))
     whole = [n * s for n, s in zip(size, strides, strict=True)]
     return ops.cast(ops.reshape(outputs, (-1, *whole, filters)), kernel.dtype)
 
 
-def _added(given, stride: int) -> list:
-    """What elements get along an axis, (before, elements, behind) for each of `stride` places.
+def _phases(products, stride: int) -> list:
+    """The sums along one axis, for each phase of the stride a tensor (before, elements, after).
 
-    Element q gets tap t of the kernel from element i of the input where q = i stride + t - cut,
-    with what is cut off in front. With q = m stride + place, t - cut - place is a multiple d of
-    the stride, and i = m - d.
+    Output element q gets tap t of input element i where q = i * stride + t - cut; `cut` elements
+    are cut off in front. With t - cut = d * stride + phase, that is element i + d of the phase.
 
     Args:
-        given: What the taps of the axis give, (taps, before, elements, behind).
+        products: The products with the taps of the axis, (taps, before, elements, after).
         stride: From one element of the input to the next, in elements of the output.
     """
-    cut = max(given.shape[0] - stride, 0) // 2
-    # The gradient of a split is one array; that of as many slices, a sum of as many arrays.
-    taps = [ops.squeeze(tap, 0) for tap in ops.split(given, given.shape[0])]
-    places = [ops.zeros_like(taps[0])] * stride
+    cut = max(products.shape[0] - stride, 0) // 2
+    # Split, not sliced: the gradient of a split is one array, that of slices a sum of as many.
+    taps = [ops.squeeze(tap, 0) for tap in ops.split(products, products.shape[0])]
+    phases = [ops.zeros_like(taps[0])] * stride
     for t, tap in enumerate(taps):
-        d, place = divmod(t - cut, stride)
-        places[place] = places[place] + _shifted(tap, d)
-    return places
+        d, phase = divmod(t - cut, stride)
+        phases[phase] = phases[phase] + _shifted(tap, d)
+    return phases
 
 
 def _shifted(x, by: int):
-    """`x` with element i - `by` of its second axis in place i, and zeros where there is none."""
+    """`x` with its second axis shifted by `by` places, and zeros in those that become free."""
     count = x.shape[1]
     by = max(-count, min(by, count))
     if by > 0:

@@ -11,15 +11,15 @@ from memae_tf.columns import columns_of, word
 from memae_tf.layers.arguments import positive_integer
 
 SCALINGS = ("log", "standard", "minmax")
-# What `inverse` calls a field without a category; a word that `call` takes for an unseen one.
+# What `inverse` gives for a field without a category; to `call` it is an unseen category.
 NO_CATEGORY = "(none)"
 BATCH_SIZE = 8192
-# Of the size of a number, several times what float32 tells apart.
+# Smallest spread in units of the largest number: several times the resolution of float32.
 SMALLEST_SPREAD = 1e-6
-# Below it float32 has fewer digits, or none; above it differences or inverses are no numbers in it.
+# Between these, float32 has all its digits, and differences and inverses stay finite.
 SMALLEST_NUMBER = 1e-30
 LARGEST_NUMBER = 4e37
-# What a look-up calls an unseen category; Keras's own "[UNK]" may well be somebody's.
+# The look-ups' token for unseen categories; Keras's own, "[UNK]", may be a category in the data.
 UNSEEN = "\0unseen"
 
 
@@ -33,8 +33,8 @@ class RecordFeaturizer(keras.layers.Layer):
     - A **numeric** field is transformed (`scaling`), then clipped to [-clip, clip], so that no
       number, however far out of the range seen by `adapt`, gives more than `clip`; infinities
       become plus or minus `clip`. A missing number (NaN) becomes the field's mean feature.
-      A field that `adapt` saw constant has scale 1. So has one that varies by less than float32
-      tells apart, or, where its numbers are large, the scale of that.
+      A field that was constant in `adapt` has scale 1. So has one that varies by less than float32
+      resolves; where its numbers are so large that this is more than 1, it has that as its scale.
     - A **categorical** field has a 1 at its category. A category that `adapt` did not see, or a
       missing one (NaN; "" unless `adapt` saw it), gives all zeros.
 
@@ -55,7 +55,7 @@ class RecordFeaturizer(keras.layers.Layer):
             counts and sizes with long tails; `"standard"`, a z-score; `"minmax"`, to [0, 1].
         clip: Positive float, the largest absolute value of a feature.
         max_categories: Largest size of a vocabulary; `adapt` keeps the most frequent categories
-            and the others count as unseen.
+            and treats the others as unseen.
 
     Input shape:
         A dict of name to tensor (batch,) or (batch, 1): float32 for numeric fields and for
@@ -65,8 +65,8 @@ class RecordFeaturizer(keras.layers.Layer):
         `(batch, num_features)`, float32.
 
     Raises:
-        ValueError: If an argument is out of its range, a field is missing from the input, or the
-            layer is used before `adapt`, or a field of the input has another shape.
+        ValueError: If an argument is out of its range, the layer is used before `adapt`, or a field
+            is missing from the input or has another shape.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class RecordFeaturizer(keras.layers.Layer):
         self.scaling = scaling
         self.clip = clip
         self.max_categories = positive_integer("max_categories", max_categories)
-        # Strings are no tensors on the JAX and PyTorch backends: they reach `call` as they are.
+        # JAX and PyTorch have no tensors of strings, so inputs reach `call` as they are.
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True
         # The string look-up is a TensorFlow hash table, which XLA cannot compile.
@@ -136,6 +136,7 @@ class RecordFeaturizer(keras.layers.Layer):
 
     @property
     def is_adapted(self) -> bool:
+        """Whether the vocabularies are known: from `adapt`, or as they were given."""
         return all(vocabulary is not None for vocabulary in self.categorical.values())
 
     @property
@@ -155,6 +156,7 @@ class RecordFeaturizer(keras.layers.Layer):
 
     @property
     def num_features(self) -> int:
+        """The length of a feature vector."""
         return len(self.numeric) + sum(len(words) for words in self.categorical.values())
 
     @property
@@ -164,7 +166,7 @@ class RecordFeaturizer(keras.layers.Layer):
 
     @property
     def batch_size(self) -> int:
-        """How many records a batch may well have."""
+        """The number of records in a batch, if nothing else is asked for."""
         return BATCH_SIZE
 
     def input_dtypes(self) -> dict[str, str]:
@@ -210,10 +212,10 @@ class RecordFeaturizer(keras.layers.Layer):
         if self.scaling == "minmax":
             offset, spread = values.min(), np.ptp(values)
         else:
-            # Of numbers beyond float32 the squares may be beyond float64.
+            # Squares of numbers beyond float32's range may overflow float64.
             with np.errstate(over="ignore"):
                 offset, spread = values.mean(), values.std()
-        # What varies by less than `call` can tell apart, in float32, is constant.
+        # Variation that is too small for float32, in which `call` computes, counts as none.
         smallest = max(SMALLEST_SPREAD * np.abs(values).max(), SMALLEST_NUMBER)
         if spread <= smallest:
             spread = max(1.0, smallest)
@@ -243,7 +245,7 @@ class RecordFeaturizer(keras.layers.Layer):
     def _one_hot(self, name, values):
         vocabulary = self.categorical[name]
         if self._is_text(name):
-            # Index 0 is the unseen category, which `one_hot` turns from -1 into zeros.
+            # The look-up gives 0 for an unseen category, and `one_hot` gives zeros for -1.
             index = ops.cast(self.lookups[name](_words(values)), "int32") - 1
             return ops.one_hot(index, len(vocabulary), dtype="float32")
         values = ops.expand_dims(ops.cast(values, "float32"), -1)
@@ -252,7 +254,7 @@ class RecordFeaturizer(keras.layers.Layer):
     # What a detector asks of a featurizer.
 
     def as_input(self, records: Mapping[str, Iterable] | Iterable[Mapping]) -> dict:
-        """What a user has as records, as columns of the dtypes that the layer takes.
+        """Records from a user as columns of the dtypes that the layer takes.
 
         Args:
             records: A dict of columns, a DataFrame of pandas or polars, a table of pyarrow, an
@@ -274,13 +276,13 @@ class RecordFeaturizer(keras.layers.Layer):
     def batches(
         self, records: Mapping[str, np.ndarray], batch_size: int
     ) -> Iterator[tuple[slice, dict]]:
-        """Columns in batches, with the places that they have."""
+        """The records in batches, with their places among all records."""
         for start in range(0, self.count(records), batch_size):
             places = slice(start, start + batch_size)
             yield places, {name: column[places] for name, column in records.items()}
 
     def empty(self) -> dict[str, np.ndarray]:
-        """One record that says nothing: all its values are missing."""
+        """One record without values, to find out what answers look like where there are none."""
         return self.as_input([{}])
 
     def input_specs(self, batch: Mapping[str, np.ndarray]) -> dict[str, keras.InputSpec]:
@@ -291,7 +293,7 @@ class RecordFeaturizer(keras.layers.Layer):
         }
 
     def describe_features(self) -> dict:
-        """What a feature vector is, in JSON's types: the `feature_names`, in order."""
+        """What the features are, in JSON's types: the `feature_names`, in their order."""
         return {"feature_names": self.feature_names}
 
     def explain(self, feature_errors):
@@ -394,7 +396,7 @@ def _as_column(name: str, values):
     """The values (batch,) of a field that may have come as (batch, 1)."""
     shape = getattr(values, "shape", None)
     if shape is None or getattr(shape, "rank", 1) is None:
-        # A list, or a tensor of which TensorFlow learns the shape when the graph runs.
+        # A list, or a tensor whose rank TensorFlow does not know until the graph runs.
         return values
     shape = tuple(shape)
     if len(shape) == 2 and shape[1] == 1:
@@ -407,12 +409,12 @@ def _as_column(name: str, values):
 
 
 def _digits(number: float) -> str:
-    """A category that is a number, with as many digits as tell it from others in float32."""
+    """A category that is a number as text, with as many digits as float32 needs."""
     return np.format_float_positional(np.float32(number), trim="-")
 
 
 def _words(values):
-    """Texts as look-ups take them: in columns of NumPy or pandas, missing ones are empty."""
+    """Texts as look-ups take them: missing ones in columns of NumPy or pandas become empty."""
     if hasattr(values, "to_numpy"):
         values = values.to_numpy()
     if isinstance(values, np.ndarray) and values.dtype == object:
@@ -429,6 +431,6 @@ def _vocabulary(values: np.ndarray, limit: int) -> list:
     else:
         cells = values.astype(str).tolist()
     counts = Counter(cells)
-    # Of as frequent ones the first, in their order.
+    # Sorting is stable: of equally frequent categories the first ones in their order are kept.
     frequent = sorted(sorted(counts), key=counts.get, reverse=True)[:limit]
     return sorted(frequent)

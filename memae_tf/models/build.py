@@ -12,8 +12,8 @@ from memae_tf.models.memae import MemAE
 def build_memae(config: ModelSection, input_shape: tuple[int, ...], dtype=None) -> MemAE:
     """Builds the model that a configuration describes, weights included.
 
-    The variant "ae" has no memory; "memae-nonspar" has one without shrinkage and without entropy
-    loss, as the paper's tables have it; "memae" has what the configuration says.
+    The variant "ae" has no memory; "memae-nonspar", which is the paper's name, has one without
+    shrinkage and entropy loss; "memae" has the memory that the configuration describes.
 
     Args:
         config: A `DenseModel`, `Conv2DModel` or `Conv3DModel`.
@@ -66,7 +66,7 @@ def _autoencoder(config: ModelSection, input_shape: tuple[int, ...], dtype):
 
 
 def _advice(rank: int) -> str:
-    """Which network takes samples of so many axes, if one does."""
+    """A hint at the network that takes samples with so many axes; empty if there is none."""
     kinds = {1: ("records", "dense"), 3: ("images", "conv2d"), 4: ("clips", "conv3d")}
     if rank not in kinds:
         return ""

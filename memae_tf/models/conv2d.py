@@ -21,18 +21,18 @@ def conv2d(
     """Strided convolutions and their mirror, BatchNorm and ReLU after each but the last.
 
     With the defaults, the network of the paper for MNIST; filters (64, 128, 128, 256), kernels
-    (3, 3, 3, 3) and strides (2, 2, 2, 2) give the one for CIFAR-10. The paper's code on MNIST,
-    4 x 4 x 64, is larger than the image, and an autoencoder with it copies anything; `code` puts
-    a dense bottleneck around the memory.
+    (3, 3, 3, 3) and strides (2, 2, 2, 2) give the one for CIFAR-10. The paper's encoding of MNIST,
+    4 x 4 x 64, is larger than the image, and an autoencoder with it copies anything; `code` puts a
+    dense bottleneck around the memory.
 
     Args:
         input_shape: (height, width, channels) of the images.
         filters: Filters of the encoder's layers.
-        kernels: Side of their square kernels.
+        kernels: Sizes of their square kernels.
         strides: Their strides.
         code: Size of a dense bottleneck, or `None` for the feature map as it is.
-        queries: `"sample"`, the whole encoding is one query, or `"position"`, each position of
-            the feature map is one (only without `code`).
+        queries: `"sample"`: the whole encoding is one query; or `"position"`: each position of the
+            feature map is one (only without `code`).
         dtype: Keras dtype policy of the layers.
 
     Returns:
@@ -40,7 +40,7 @@ def conv2d(
         (batch, C), or with `queries="position"` (batch, height', width', C).
 
     Raises:
-        ValueError: If `input_shape` is of other axes, the lists differ in length, or `queries` and
+        ValueError: If `input_shape` has other axes, the lists differ in length, or `queries` and
             `code` do not go together.
     """
     if queries not in ("sample", "position") or (queries == "position" and code is not None):

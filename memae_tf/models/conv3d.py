@@ -9,7 +9,7 @@ from memae_tf.layers import Cropping3D, Flip3D, NarrowConv3DTranspose
 from memae_tf.layers.arguments import positive_integers
 from memae_tf.models.convolution import LAST, norm_and_activation
 
-# To so few channels, the last layer is not Keras's.
+# Up to this number of output channels, the last layer is a `NarrowConv3DTranspose`.
 FEW_CHANNELS = 4
 
 
@@ -22,8 +22,8 @@ def conv3d(
 
     The first convolution has stride (1, 2, 2), the others (2, 2, 2). With the defaults and clips
     of 16 x 256 x 256 x 1, the network of the paper: 6.5 million parameters, codes of
-    2 x 16 x 16 x 256, each position one query. Kernels run back to front, each half between two
-    `Flip3D`: with those of the authors' code, turned around, it gives what that does.
+    2 x 16 x 16 x 256, each position one query. Encoder and decoder begin and end with a `Flip3D`:
+    with the kernels of the authors' code reversed, they give what that code gives.
 
     Args:
         input_shape: (frames, height, width, channels) of the clips.
@@ -35,7 +35,7 @@ def conv3d(
         (batch, frames', height', width', filters[-1]) and back.
 
     Raises:
-        ValueError: If `input_shape` is of other axes.
+        ValueError: If `input_shape` has other axes.
     """
     input_shape = positive_integers("input_shape", input_shape, 4)
     *size, channels = input_shape
@@ -60,7 +60,7 @@ def conv3d(
             decoder.append(
                 keras.layers.Conv3DTranspose(width, kernel, stride, "same", LAST, dtype=dtype)
             )
-        # One too many, of an odd axis.
+        # An odd axis becomes one element too long.
         margins = [n * s - m for n, s, m in zip(reached, stride, wanted, strict=True)]
         if any(margins):
             decoder.append(Cropping3D(tuple((margin, 0) for margin in margins), LAST, dtype=dtype))

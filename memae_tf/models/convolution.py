@@ -1,7 +1,7 @@
 """Strided 2-D convolutions and their exact mirrors.
 
-Padding is symmetric, k // 2 on both sides, as in PyTorch: TensorFlow's "same" pads only at the
-end when the stride is 2, with which the weights of the authors' code would not be usable.
+Padding is symmetric, k // 2 on both sides, as in PyTorch, so that the weights of the authors' code
+can be used. TensorFlow's "same" pads only at the end where the stride is 2.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,11 +10,11 @@ import keras
 
 from memae_tf.layers import BatchNormalization
 
-# What PyTorch has. With Keras's defaults (0.99, 1e-3) the moving averages lag behind what leaves
-# the memory, and errors at inference are many times those in training.
+# PyTorch's defaults. With Keras's (0.99, 1e-3), the moving averages lag behind the reads of the
+# memory, and errors at inference are many times those in training.
 BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
 
-# Of the axes, whatever Keras's configuration has.
+# Where the channels are, whatever default Keras is configured to have.
 LAST = "channels_last"
 
 Size = tuple[int, int]
@@ -59,14 +59,14 @@ def transposed_layers(
     dtype,
 ) -> list[keras.layers.Layer]:
     """The mirror of `conv_layers`: from spatial `size` to exactly `target`."""
-    own = tuple(max(s - k, 0) for k, s in zip(kernel, stride, strict=True))
+    default = tuple(max(s - k, 0) for k, s in zip(kernel, stride, strict=True))
     extra, margins = [], []
-    for n, k, s, wanted, least in zip(size, kernel, stride, target, own, strict=True):
+    for n, k, s, wanted, least in zip(size, kernel, stride, target, default, strict=True):
         reached = (n - 1) * s + k
         extra.append(max(least, k // 2 + wanted - reached))
         margins.append((k // 2, reached + extra[-1] - k // 2 - wanted))
-    # What Keras adds by itself does not suffice where a wide stride leaves a rest.
-    padding = None if tuple(extra) == own else tuple(extra)
+    # Keras's default is too small where a wide stride does not divide the size.
+    padding = None if tuple(extra) == default else tuple(extra)
     layers = [
         keras.layers.Conv2DTranspose(
             filters, kernel, stride, output_padding=padding, data_format=LAST, dtype=dtype
@@ -78,7 +78,7 @@ def transposed_layers(
 
 
 def norm_and_activation(activation: Callable | None, dtype) -> list[keras.layers.Layer]:
-    """What follows a convolution, but for the last one, which has no `activation`."""
+    """What follows a convolution; nothing where `activation` is `None`, as after the last one."""
     if activation is None:
         return []
     return [BatchNormalization(**BATCH_NORM, dtype=dtype), activation(dtype=dtype)]

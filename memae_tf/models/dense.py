@@ -19,8 +19,8 @@ def dense(
     Args:
         num_features: Size of a record's feature vector.
         hidden: Units of the encoder's hidden layers, outermost first.
-        code: Size of the encoding, which is one query.
-        activation: Of the hidden layers.
+        code: Size of the encoding, which is one query to the memory.
+        activation: Name of the hidden layers' activation.
         dtype: Keras dtype policy of the layers.
 
     Returns:

@@ -16,19 +16,18 @@ from memae_tf.layers.arguments import positive_integer
 from memae_tf.models.memae import MemAE
 from memae_tf.threshold import as_threshold
 
-# JAX has no 64-bit integers unless told to.
+# JAX has 64-bit integers only if it is configured to.
 DECISION_DTYPE = "int32" if keras.backend.backend() == "jax" else "int64"
-# Characters of what Keras says of a file that it cannot load.
-MOST_SAID = 300
+# Characters that are quoted of Keras's message about a file that it cannot load.
+MAX_QUOTED = 300
 
 
 @keras.saving.register_keras_serializable(package="memae_tf")
 class Detector(keras.Model):
     """Featurizer, MemAE, score and threshold: what is saved, exported and served.
 
-    Called on raw input it answers, for every sample, `score` (float32), `is_anomaly` (int64, on JAX
-    int32; 1 where the score exceeds the threshold) and `threshold` (float32), each (batch,). Of
-    clips it also says `frame_score` (batch, frames), which the threshold holds for as well.
+    It goes from raw input to scores and decisions. `detect` takes what a user has (a DataFrame, a
+    list of images, ...) and gives NumPy arrays; as a Keras model, it takes and gives tensors.
 
     Examples:
         >>> detector = load_detector("runs/kddcup/detector.keras")
@@ -50,6 +49,14 @@ class Detector(keras.Model):
         model: A built `MemAE`.
         threshold: Float; scores above it are anomalies.
 
+    Input shape:
+        What the featurizer takes.
+
+    Output shape:
+        A dict of `score` (float32), `is_anomaly` (int64, on JAX int32; 1 where the score exceeds
+        the threshold) and `threshold` (float32), each `(batch,)`. For clips also `frame_score`,
+        float32 `(batch, frames)`, to which the threshold applies as well.
+
     Reference:
         - [Gong et al., 2019](https://arxiv.org/abs/1904.02639), section 3: the score is the
           reconstruction error
@@ -63,7 +70,7 @@ class Detector(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        # As in RecordFeaturizer: strings pass as they are, and XLA has no hash tables.
+        # As in RecordFeaturizer: strings are not converted to tensors, and XLA has no hash tables.
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True
         self.supports_jit = False
@@ -80,32 +87,32 @@ class Detector(keras.Model):
         self.built = True
 
     def call(self, x, threshold=None):
-        """Scores and decisions; a `threshold` (scalar, or one value a sample) replaces the own."""
+        """Scores and decisions; a `threshold` (scalar, or one a sample) replaces the own one."""
         return self.score_features(self.featurizer(x), threshold)
 
     def explain(self, x, threshold=None):
-        """What `call` gives, and what in a sample is to blame for its squared error.
+        """What `call` gives, and the parts of each sample that its squared error is made of.
 
-        Of records, `field_error` (batch, fields): the share of each field, in the order of
-        `field_names`. Of images, `heat_map` (batch, height, width): the share of each pixel, at the
-        size at which the model sees them. Of clips, `heat_map` (batch, frames, height, width), and
-        `frame_score` (batch, frames). All float32.
+        For records `field_error` (batch, fields), the part of each field, in the order of
+        `field_names`. For images `heat_map` (batch, height, width), the part of each pixel, at the
+        size at which the model sees them; for clips `heat_map` (batch, frames, height, width). All
+        are float32.
         """
         return self.explain_features(self.featurizer(x), threshold)
 
     def score_features(self, features, threshold=None):
-        """What `call` gives, of what the featurizer makes of raw input."""
+        """What `call` gives, from features: the outputs of the featurizer."""
         return self._judge(features, self.model(features, training=False), threshold)
 
     def explain_features(self, features, threshold=None):
-        """What `explain` gives, of what the featurizer makes of raw input."""
+        """What `explain` gives, from features: the outputs of the featurizer."""
         reconstruction = self.model(features, training=False)
         error = self.model.element_error(features, reconstruction)
         answer = self._judge(features, reconstruction, threshold)
         return {**answer, **self.featurizer.explain(error)}
 
     def _judge(self, features, reconstruction, threshold):
-        """Score and decision; of clips, also the score of each frame, whose mean it is."""
+        """Scores and decisions; for clips also the scores of frames, whose mean is the clip's."""
         if not isinstance(self.featurizer, ClipFeaturizer):
             return self.decide(self.model.sample_error(features, reconstruction), threshold)
         error = self.featurizer.frame_scoring.error
@@ -114,7 +121,7 @@ class Detector(keras.Model):
         return {**answer, "frame_score": frame_score}
 
     def decide(self, score, threshold=None):
-        """`score`, `is_anomaly` and `threshold` of scores (batch,), as `call` gives them."""
+        """The decisions on scores (batch,): `score`, `is_anomaly` and `threshold` as in `call`."""
         threshold = ops.convert_to_tensor(self.threshold if threshold is None else threshold)
         threshold = ops.cast(threshold, "float32") + ops.zeros_like(score)
         return {
@@ -125,7 +132,7 @@ class Detector(keras.Model):
 
     @property
     def threshold(self) -> keras.Variable:
-        """Scores above it are anomalies, float32 (). A number may be assigned, and is saved."""
+        """Scores above it are anomalies: a float32 scalar, to which a number may be assigned."""
         return self._threshold
 
     @threshold.setter
@@ -144,7 +151,7 @@ class Detector(keras.Model):
         explain: bool = False,
         batch_size: int | None = None,
     ) -> dict[str, np.ndarray]:
-        """Answers for any number of samples, as NumPy arrays.
+        """Scores and decisions for any number of samples, as NumPy arrays.
 
         Args:
             x: Records: a dict of columns, a DataFrame of pandas or polars, a table of pyarrow, an
@@ -156,7 +163,7 @@ class Detector(keras.Model):
                 channels]) of any sizes.
             threshold: Replaces the detector's own.
             explain: Whether to add `field_error` or `heat_map`.
-            batch_size: Samples a step; `None` is what suits the kind of input.
+            batch_size: Samples in a batch; `None` is what suits the kind of input.
 
         Returns:
             A dict of `score`, `is_anomaly`, `threshold` (samples,) and, where asked for,
@@ -165,8 +172,10 @@ class Detector(keras.Model):
             the clip's score; their `heat_map` is (clips, frames, height, width).
 
         Raises:
-            UserError: If a field is missing, a numeric one holds text, or `threshold` is no number.
-            ValueError: If an image or a clip is none, or `batch_size` no positive integer.
+            UserError: If a field is missing, a numeric one holds text, or `threshold` is not a
+                number.
+            ValueError: If `x` has something that is no image or clip, or `batch_size` is not a
+                positive integer.
         """
         threshold = self.threshold if threshold is None else _number(threshold)
         if batch_size is None:
@@ -175,7 +184,7 @@ class Detector(keras.Model):
         x = self.featurizer.as_input(x)
         total = self.featurizer.count(x)
         if total == 0:
-            # Reductions have no answer for no samples: score an empty one and leave it out.
+            # The graphs need a sample: score an empty one, and drop it.
             nothing = self.detect(self.featurizer.empty(), threshold, explain)
             return {name: values[:0] for name, values in nothing.items()}
         answers: dict[str, np.ndarray] = {}
@@ -187,8 +196,8 @@ class Detector(keras.Model):
         return answers
 
     def _graph(self, explain: bool, batch):
-        """`call` or `explain`, compiled where that is to be had."""
-        # Kept outside Keras's tracking, as they refer to the detector.
+        """`call` or `explain`, as a compiled graph on backends that have those."""
+        # Not an attribute, as Keras would track it, and the graphs refer to the detector.
         graphs = self.__dict__.setdefault("_graphs", {})
         specs = self.featurizer.input_specs(batch)
         key = explain, str(specs), self.model.revision
@@ -199,7 +208,7 @@ class Detector(keras.Model):
     def quantize(self, *args, **kwargs):
         """Quantizes the model, as `keras.Model.quantize` does; raw input is encoded as before."""
         self.model.quantize(*args, **kwargs)
-        # Keras makes anew those of the inner model alone.
+        # Keras resets these of the inner model alone.
         self.predict_function = self.test_function = None
 
     def score(self, x, batch_size: int | None = None) -> np.ndarray:
@@ -225,7 +234,7 @@ class Detector(keras.Model):
 
 
 def _number(threshold: object) -> float | keras.Variable:
-    """A threshold as `as_threshold` gives it; the own one of a detector stays a variable."""
+    """A threshold as a float; a detector's own one stays the variable that it is."""
     return threshold if isinstance(threshold, keras.Variable) else as_threshold(threshold)
 
 
@@ -255,7 +264,7 @@ def load_detector(path: str | Path) -> Detector:
 
 
 def _why(path: Path, error: Exception) -> str:
-    """Why Keras cannot load a file: that it is of a newer one, or what Keras says, in short."""
+    """Why Keras cannot load a file: a newer version saved it, or what Keras says, cut short."""
     try:
         with zipfile.ZipFile(path) as archive:
             version = json.loads(archive.read("metadata.json"))["keras_version"]
@@ -263,8 +272,8 @@ def _why(path: Path, error: Exception) -> str:
             return f"it was saved by Keras {version}, and this is {keras.__version__}"
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):
         pass
-    # Of an error within another, in front of which the whole configuration stands.
-    return str(error).rpartition("Exception encountered: ")[2][:MOST_SAID]
+    # The inner error, without the whole configuration that Keras puts in front of it.
+    return str(error).rpartition("Exception encountered: ")[2][:MAX_QUOTED]
 
 
 def _release(version: str) -> tuple[int, ...]:

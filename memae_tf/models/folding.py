@@ -1,9 +1,9 @@
-"""BatchNorm as a part of the convolution before it, at inference.
+"""BatchNorm folded into the convolution before it, at inference.
 
-A convolution is bound by its products, a normalisation by the memory that it goes through, and what
-leaves the first layers is large: without a pass of its own, the paper's 3-D net needs 6% less time
-for a clip on a CPU. The numbers are the same, to rounding. Kernels are folded in every call, which
-costs a pass over the weights, so that they are never out of date.
+A convolution is limited by arithmetic, a normalisation by the speed of memory, and the outputs of
+the first layers are large: without passes of their own for BatchNorm, the paper's 3-D network needs
+6% less time for a clip on a CPU. Outputs are the same, up to rounding. Kernels are folded in every
+call, a pass over the weights, so that they are never out of date.
 """
 
 import keras
@@ -18,13 +18,16 @@ NORMS = (keras.layers.BatchNormalization, BatchNormalization)
 
 
 def call_folded(layer: keras.layers.Layer, x):
-    """What `layer(x, training=False)` gives; of a `Sequential`, with BatchNorms folded.
+    """Calls a layer at inference; in a `Sequential`, BatchNorms are folded into convolutions.
 
     Args:
         layer: Keras layer or model.
         x: Its inputs, channels last.
+
+    Returns:
+        What `layer(x, training=False)` returns, up to rounding.
     """
-    # What subclasses do in their own `call` is not known.
+    # Not subclasses, whose `call` may do anything.
     if type(layer) is not keras.Sequential:
         return layer(x, training=False)
     rest = list(layer.layers)
@@ -42,7 +45,7 @@ def call_folded(layer: keras.layers.Layer, x):
 
 
 def _foldable(layers: list[keras.layers.Layer]) -> int:
-    """How many of the first layers are a convolution, what crops it, and its BatchNorm; or 0."""
+    """How many layers, from the first on, are a convolution, croppings and a BatchNorm; or 0."""
     first, *others = layers
     if (
         type(first) not in CONVOLUTIONS + TRANSPOSED
@@ -62,7 +65,7 @@ def _foldable(layers: list[keras.layers.Layer]) -> int:
 
 
 def _convolve(convolution, norm, x):
-    """The convolution of `x` with what `norm` makes of kernel and bias."""
+    """The convolution of `x` with kernel and bias as scaled and shifted by `norm`."""
     scale = ops.rsqrt(norm.moving_variance + norm.epsilon)
     if norm.gamma is not None:
         scale = scale * norm.gamma
@@ -73,7 +76,7 @@ def _convolve(convolution, norm, x):
         shift = shift + convolution.bias * scale
     x, kernel = ops.cast(x, convolution.compute_dtype), convolution.kernel
     if isinstance(convolution, TRANSPOSED):
-        # (..., out, in)
+        # The kernel is (..., out, in).
         y = ops.conv_transpose(
             x,
             ops.cast(kernel * scale[:, None], x.dtype),

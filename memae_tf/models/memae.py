@@ -16,8 +16,8 @@ ERRORS = ("squared", "absolute")
 class MemAE(keras.Model):
     """An autoencoder that decodes what its memory holds, instead of the encoding itself.
 
-    Trained on normal data, the memory holds normal encodings; an anomaly is rebuilt from them,
-    badly, and its reconstruction error is its anomaly score.
+    Trained on normal data, the memory holds normal encodings. An anomaly is rebuilt from these, so
+    it is rebuilt badly, and its reconstruction error is its anomaly score.
 
     `compile(optimizer)` and `fit(x)` train it to reconstruct `x`: no loss and no target are
     needed. With a target, `fit(x, y)`, it reconstructs `y` (for instance from a noisy `x`).
@@ -39,9 +39,15 @@ class MemAE(keras.Model):
             `"sum"`, as the paper writes (equation 9), or `"mean"`, as its authors' code does. The
             same `entropy_weight` weighs more beside a mean.
 
+    Input shape:
+        `(batch, ...)`, what the encoder takes.
+
+    Output shape:
+        The same as the input's: reconstructions.
+
     Raises:
-        ValueError: If `reduction` is not one of the two; when it is built, if the decoder gives
-            another shape than that of the inputs; in `fit`, if `compile` was given a loss.
+        ValueError: If `reduction` is not one of the two; in `build`, if the decoder's outputs have
+            another shape than the inputs; in `fit`, if `compile` was given a loss.
 
     Reference:
         - [Gong et al., 2019](https://arxiv.org/abs/1904.02639)
@@ -82,18 +88,18 @@ class MemAE(keras.Model):
         """Reconstructions of `inputs`, same shape."""
         code = self.encode(inputs, training)
         if self.memory is not None:
-            # Said, as Keras's JAX trainer tells layers within layers nothing.
+            # Passed on here, as Keras's JAX trainer does not tell nested layers.
             code = self.memory(code, training=training)
         return self.decode(code, training)
 
     def encode(self, inputs, training=None):
-        """What the memory is asked: inputs (batch, ...) to encodings (batch, ..., C)."""
+        """The queries to the memory: inputs (batch, ...) to encodings (batch, ..., C)."""
         if training:
             return self.encoder(inputs, training=True)
         return call_folded(self.encoder, inputs)
 
     def decode(self, reads, training=None):
-        """Reconstructions (batch, ...) from what the memory answers, (batch, ..., C)."""
+        """Reconstructions (batch, ...) from the memory's reads (batch, ..., C)."""
         if training:
             return self.decoder(reads, training=True)
         return call_folded(self.decoder, reads)
@@ -114,14 +120,14 @@ class MemAE(keras.Model):
         return ops.sum(error, axes) if self.reduction == "sum" else ops.mean(error, axes)
 
     def frame_error(self, x, reconstruction, error: str = "squared"):
-        """Of clips, the error of every frame, float32 (batch, frames); its mean is the clip's.
+        """The error of every frame of clips, float32 (batch, frames); their mean is the clip's.
 
         Args:
             x: Clips (batch, frames, height, width, channels).
             reconstruction: Of the same shape.
-            error: `"squared"` is that of training, and what the paper prints; `"absolute"`, as in
-                its authors' code, gives more to what is wrong in many pixels than to what is
-                very wrong in few.
+            error: `"squared"`, as in training and in the paper's text; or `"absolute"`, as in its
+                authors' code, in which small errors of many pixels count for more beside large
+                errors of a few.
 
         Raises:
             ValueError: If `error` is not one of the two.
@@ -133,25 +139,25 @@ class MemAE(keras.Model):
             errors = ops.sqrt(errors)
         errors = ops.mean(errors, axis=(2, 3, 4))
         if self.reduction == "sum":
-            # As if all of the clip were like this.
+            # The sum over a clip all of whose frames were like this one.
             return errors * float(np.prod(x.shape[1:]))
         return errors
 
     def loss_terms(self, x, reconstruction, sample_weight=None):
-        """The terms of the loss after a call, float32 scalars that are to be added.
+        """The terms of the loss after a call, float32 scalars; the loss is their sum.
 
         Args:
-            x: What the reconstructions should be.
+            x: Targets of the reconstructions.
             reconstruction: Of the same shape.
             sample_weight: One for each sample; `None` is 1.
 
         Returns:
-            A dict of `reconstruction`, the mean error of the samples, and `penalty`, all that
-            layers added: the weighted entropy of the addressing and regularizers.
+            A dict of `reconstruction`, the mean error of the samples, and `penalty`, the sum of
+            the losses that layers added: the weighted entropy of the addressing, and regularizers.
         """
         error = self.sample_error(x, reconstruction)
         if sample_weight is not None:
-            # Keras hands weights over as (batch, 1).
+            # Keras passes weights as (batch, 1).
             error = error * ops.reshape(ops.cast(sample_weight, "float32"), ops.shape(error))
         penalty = ops.convert_to_tensor(0.0, "float32")
         for loss in own_losses(self.losses):
@@ -159,7 +165,7 @@ class MemAE(keras.Model):
         return {"reconstruction": mean_or_zero(error), "penalty": penalty}
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        # Where `fit` gets no targets, the inputs are.
+        # Without targets, the inputs are the targets.
         return super().compute_metrics(x, x if y is None else y, y_pred, sample_weight)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -172,26 +178,26 @@ class MemAE(keras.Model):
         for name, tracker in self.trackers.items():
             # Weighted, as Keras weighs the loss, so that a partial last batch counts as it should.
             tracker.update_state(terms[name], sample_weight=ops.shape(y_pred)[0])
-        # Under `tf.distribute`, Keras adds up what the replicas give.
+        # Under `tf.distribute`, Keras sums the losses of the replicas; this scales for that.
         return self._aggregate_additional_loss(terms["reconstruction"] + terms["penalty"])
 
     @property
     def revision(self) -> tuple[int, ...]:
-        """Another one where layers have got other weights, as by `quantize` and `enable_lora`.
+        """Changes when layers get other variables, as by `quantize` and `enable_lora`.
 
-        What was compiled for another one is of the model as it was.
+        Functions that were compiled before such a change still compute the former model.
         """
         return tuple(id(weight) for weight in self.weights)
 
-    # What a trained model says of arrays.
+    # Inference for arrays.
 
     def score(self, x, batch_size: int = 1024) -> np.ndarray:
         """Anomaly scores: the reconstruction error of every sample.
 
         Args:
             x: Array (samples, ...).
-            batch_size: Samples a batch. What the layers of a convolutional network give is large:
-                some dozens of images are enough, and a few clips.
+            batch_size: Samples in a batch. Outputs of convolutional layers are large: take a few
+                dozen images, or a few clips.
 
         Returns:
             Float32 array (samples,); higher is less normal.
@@ -213,17 +219,17 @@ class MemAE(keras.Model):
         return self._predict("addressing", x, batch_size)
 
     def code_shape(self, sample_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the encoding of one sample of a shape, (..., C)."""
+        """The shape (..., C) of one sample's encoding, for samples of a shape."""
         return tuple(self.encoder.compute_output_shape((None, *sample_shape)))[1:]
 
     def slot_reads(self, slots, sample_shape: tuple[int, ...]) -> np.ndarray:
-        """What the decoder gets when a sample reads one slot alone, at each of its positions.
+        """Inputs of the decoder that are one slot alone, at every position.
 
         `decode(slot_reads(slots, shape))` shows what slots have memorised.
 
         Args:
-            slots: Integers (slots,).
-            sample_shape: Of one input, without the batch axis.
+            slots: Numbers of slots, integers (slots,).
+            sample_shape: Shape of one input, without the batch axis.
 
         Returns:
             Float32 array (slots, ..., C).
@@ -241,13 +247,13 @@ class MemAE(keras.Model):
         return np.broadcast_to(spread, (len(memory), *shape))
 
     def _predict(self, output: str, x, batch_size: int) -> np.ndarray:
-        # Kept outside Keras's tracking: a sub-model that holds its parent would have no end.
+        # Not an attribute, as Keras would track it, and never end: a view holds this model.
         views = self.__dict__.setdefault("_views", {})
         view = output, self.revision
         if view not in views:
             views[view] = _View(self, output)
         if len(x) == 0:
-            # Keras has no answer to it; that to one sample has the shape.
+            # Keras's `predict` needs a sample.
             one = np.zeros((1, *np.shape(x)[1:]), "float32")
             return self._predict(output, one, batch_size)[:0]
         return views[view].predict(x, batch_size=batch_size, verbose=0)
@@ -289,13 +295,13 @@ class _View(keras.Model):
 
 
 def _xla_would_hurt(model: keras.Model) -> bool:
-    """Whether Keras would, by itself, choose an XLA that makes this model slower.
+    """Whether XLA would make this model slower, where it is used by default.
 
-    TensorFlow's XLA compiles convolutions for CPUs to code that is many times slower: the training
-    of the 2-D net for MNIST takes five times as long, a forward pass of the 3-D net seventy. The
-    custom loop takes XLA for long runs of whatever supports it, and so do, for all, the versions of
-    Keras that do not avoid it on CPUs, also in `predict` without `compile`. (The JAX backend has
-    nothing but XLA, and with PyTorch Keras does not compile by itself.)
+    For CPUs, TensorFlow's XLA compiles convolutions to code that is many times slower: training the
+    2-D network for MNIST takes 5 times as long, a forward pass of the 3-D network 70 times. The
+    custom loop uses XLA in long runs of any model that supports it; versions of Keras that do not
+    avoid it on CPUs use it for any such model, even in `predict` without `compile`. (JAX has
+    nothing but XLA, and on PyTorch Keras does not compile by default.)
     """
     convolutions = (
         keras.layers.Conv2D,
