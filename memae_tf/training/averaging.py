@@ -1,4 +1,4 @@
-"""What else a network needs to work with averaged weights."""
+"""BatchNorm statistics for averaged weights."""
 
 import keras
 from keras import ops
@@ -7,20 +7,20 @@ from memae_tf.config import TrainingConfig
 from memae_tf.training.feed import shuffled
 from memae_tf.training.samples import TrainingSamples
 
-# From so many batches come the statistics of BatchNorm.
+# The number of batches that the statistics are estimated from.
 BATCHES = 32
 
 
 def estimate_statistics(
     model: keras.Model, samples: TrainingSamples, config: TrainingConfig
 ) -> None:
-    """Gives BatchNorm the statistics that go with averaged weights.
+    """Estimates the statistics of BatchNorm layers anew, for averaged weights.
 
-    Its moving ones are those of the weights that were trained. These are the means over some
-    batches, the same ones every time.
+    The moving statistics belong to the weights in training. The new ones are means over some
+    batches of training samples, always the same ones.
 
     Args:
-        model: With averaged weights; nothing else of it changes.
+        model: A model with averaged weights; only the statistics change.
         samples: The training set.
         config: The `training` section.
 
@@ -39,15 +39,16 @@ def estimate_statistics(
     size = min(config.batch_size, len(samples))
     order = shuffled(len(samples), config.seed, 0)[: BATCHES * size]
     plan = samples.plan(order, config.seed, 0)
-    # Whole batches: a small one would count as much as the others.
+    # Whole batches only, as a small one would count as much as the others.
     for number, start in enumerate(range(0, len(order) - size + 1, size)):
         for norm in norms:
+            # With this momentum, the moving average is the mean over the batches so far.
             norm.momentum = number / (number + 1)
         part = {name: values[start : start + size] for name, values in plan.items()}
         batch = {n: ops.convert_to_tensor(v) for n, v in samples.read(part).items()}
         model(samples.prepare(batch)[0], training=True)
     statistics = [(norm.moving_mean + 0.0, norm.moving_variance + 0.0) for norm in norms]
-    # A memory counts the steps of its warm-up.
+    # The calls above changed other state, too: a memory counts the steps of its warm-up.
     model.set_weights(weights)
     for norm, momentum, (mean, variance) in zip(norms, momenta, statistics, strict=True):
         norm.momentum = momentum

@@ -1,4 +1,4 @@
-"""What a run needs to go on, in files that are complete or not there at all."""
+"""Checkpoints to resume a run from, in files that are whole or not there at all."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from memae_tf.files import whole_file
 from memae_tf.training.loop import Position
 
 NAME = re.compile(r"epoch-(\d+)-step-(\d+)\.npz")
-# TypeError: of another version, whose positions have other fields.
+# TypeError: a checkpoint of another version, in which `Position` had other fields.
 DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -25,8 +25,8 @@ class Checkpoint:
     """A moment of a run.
 
     Attributes:
-        position: Where it stands.
-        history: An entry for every epoch that is complete.
+        position: Where the run stands.
+        history: An entry for every complete epoch.
         state: From `TrainingLoop.state`.
     """
 
@@ -38,12 +38,12 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of a run: `epoch-<complete>-step-<steps of the next>.npz`.
 
-    Each is a NumPy archive of the state, with position and history as a JSON text, written aside
-    and renamed; the archive's checksums are tested when it is read.
+    Each is a NumPy archive of the state, with position and history as JSON text. The archive's
+    checksums are checked when it is read.
 
     Args:
-        directory: Where they are; it is made when the first is saved.
-        keep: How many of the latest stay. The one of the best epoch stays as well.
+        directory: Their folder; it is made when the first one is saved.
+        keep: How many of the latest to keep. The one of the best epoch is kept as well.
     """
 
     def __init__(self, directory: Path, keep: int):
@@ -54,15 +54,15 @@ class Checkpoints:
         """Saves a checkpoint and removes those that are no longer wanted.
 
         Args:
-            checkpoint: A moment later than all that were saved.
-            best_epoch: How many epochs were complete when the best was; 0 if none is.
+            checkpoint: It must be later than all that were saved.
+            best_epoch: The number of the best epoch, from 1; 0 if there is none.
 
         Raises:
-            UserError: If it cannot be written, as on a full disk. Those before it stay.
+            UserError: If it cannot be written, as on a full disk. Earlier ones stay.
         """
         path = self._path(checkpoint.position.epoch, checkpoint.position.step)
         about = {"position": asdict(checkpoint.position), "history": checkpoint.history}
-        # An archive that meets a full disk halfway would complain once more when it is closed.
+        # In memory first: on a full disk, NumPy's archive would raise a second time when it closes.
         archive = io.BytesIO()
         np.savez(archive, about=json.dumps(about), **checkpoint.state)
         try:
@@ -76,7 +76,7 @@ class Checkpoints:
             ) from None
         paths = self._paths()
         for damaged in paths[paths.index(path) + 1 :]:
-            # Or the run would have gone on from it.
+            # The run was not resumed from these later ones, so they cannot be read.
             damaged.unlink(missing_ok=True)
         for old in self._paths()[: -self.keep]:
             if old != self._path(best_epoch, 0):

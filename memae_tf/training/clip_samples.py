@@ -1,7 +1,7 @@
-"""Clips over prepared footage as training samples, augmented, some of them made abnormal.
+"""Clips over prepared footage as training samples, with augmentation and pseudo-anomalies.
 
-A plan names frames and draws; clips are put together from the frames on the device, or read for a
-batch. All that is random is drawn with the plan.
+The plan of an epoch has the numbers of the frames and everything that is drawn at random. Clips are
+then gathered from frames on the device, or read batch by batch.
 """
 
 from collections.abc import Sequence
@@ -14,25 +14,25 @@ from memae_tf.data.clips import Clips, span
 from memae_tf.layers import ClipFeaturizer
 from memae_tf.training.samples import Arrays, Spec, Tensor, Tensors, TrainingSamples
 
-# Sides of a patch are at least this share of a frame's, 10 of 256 pixels in LNRA.
+# The least side of a patch, as a share of the frame's; in LNRA it is 10 of 256 pixels.
 SMALLEST_PATCH = 0.04
-# The border of a patch fades over this share of its half side.
+# The share of half a patch's side over which its border fades.
 PATCH_BORDER = 0.1
-# Patches show a part of another frame, of sides drawn from this to 1.
+# The least side of what a patch shows of another frame, as a share of that frame's.
 SMALLEST_SOURCE = 0.25
 
 
 class ClipSamples(TrainingSamples):
-    """Clips as feeds and loop take them.
+    """Clips as the feeds and the loop take them.
 
-    With `config.pseudo_anomalies` some are made abnormal: with skipped frames, so that what moves
-    moves too fast, or with a patch from another frame that wanders over them. With its loss
-    "restore" the model should give what was there before; with "repel" their reconstruction error
-    counts negatively, by a weight of -1.
+    With `config.pseudo_anomalies`, some clips are made abnormal: by skipped frames, so that motion
+    is too fast, or by a patch from another frame that moves over the clip. With its loss "restore",
+    the target is the normal clip that it was made from; with "repel", the clip's reconstruction
+    error has the weight -1.
 
     Args:
         clips: Normal clips.
-        featurizer: Normalises them; its size and channels are those of the frames.
+        featurizer: Normalises the clips; its size and channels are those of the frames.
         config: The `training` section.
 
     Reference:
@@ -50,11 +50,11 @@ class ClipSamples(TrainingSamples):
         self.pseudo = config.pseudo_anomalies or PseudoAnomalies()
         self.shape = (len(clips), *featurizer.feature_shape)
         self.videos = [video.frames for video in clips.videos]
-        # The numbers of each video's first frame and of the one behind its last, in all of them.
+        # Video i has the frames `bounds[i]` to `bounds[i + 1]` of the frames of all videos.
         self.bounds = np.cumsum([0, *(len(frames) for frames in self.videos)])
         self.nbytes = sum(frames.nbytes for frames in self.videos)
         self.sample_nbytes = sum(spec.nbytes for spec in self.specs().values())
-        # As constants: the layer's weights are not those of a replica.
+        # Constants, as the layer's weights are not distributed over the replicas.
         self._offset, self._spread = (
             ops.convert_to_numpy(value) for value in (featurizer.offset, featurizer.spread)
         )
@@ -102,7 +102,10 @@ class ClipSamples(TrainingSamples):
         return plan
 
     def _boxes(self, rng: np.random.Generator, count: int) -> np.ndarray:
-        """Parts of frames, (clips, 4): top, left, height, width, as shares; mirrored below 0."""
+        """Parts of frames to train on, as shares (clips, 4): top, left, height, width.
+
+        A mirrored part begins at its right side and has a negative width.
+        """
         sides = 1 - self.augmentation.crop * rng.random((count, 2))
         corner = rng.random((count, 2)) * (1 - sides)
         mirrored = rng.random(count) < self.augmentation.flip
@@ -111,9 +114,9 @@ class ClipSamples(TrainingSamples):
         return np.concatenate([corner, sides], axis=1).astype("float32")
 
     def _gaps(self, rng: np.random.Generator, skips: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """From one frame of each clip to its next: more where frames are skipped.
+        """The distance from one frame of each clip to the next, larger where frames are skipped.
 
-        In a video that is too short for it, fewer or none are.
+        A video that is too short limits it.
         """
         own = self.clips.frame_stride
         factor = np.where(skips, rng.choice(self.pseudo.skips, len(skips)), 1)
@@ -121,7 +124,7 @@ class ClipSamples(TrainingSamples):
         return own * np.maximum(1, np.minimum(factor, longest))
 
     def _patches(self, rng: np.random.Generator, patches: np.ndarray) -> Arrays:
-        """Where patches come from, how large they are and where they are in each frame."""
+        """The sources of patches, their sizes, and their centers in each frame of the clips."""
         count, length = len(patches), self.clips.length
         half = rng.uniform(SMALLEST_PATCH, max(SMALLEST_PATCH, self.pseudo.patch_size), (count, 2))
         half = np.where(patches[:, None], half / 2, 0)
@@ -174,13 +177,13 @@ class ClipSamples(TrainingSamples):
         )
 
     def _frames(self, first: int, stop: int, step: int) -> np.ndarray:
-        """Frames by their numbers in all videos, all of one video."""
+        """Frames of one video, by their numbers among the frames of all videos."""
         video = np.searchsorted(self.bounds, first, "right") - 1
         start = self.bounds[video]
         return self.videos[video][first - start : stop - start : step]
 
     def _drawn(self, plan: dict) -> dict:
-        """What of a plan `prepare` needs."""
+        """The entries of a plan that `prepare` needs."""
         names = ("box", "weight", "patch_source", "patch_half", "patch_centers")
         return {name: plan[name] for name in names if name in plan}
 
@@ -223,14 +226,14 @@ class ClipSamples(TrainingSamples):
 
 
 def part_of_frames(clips: Tensor, boxes: Tensor) -> Tensor:
-    """A part of every frame of each clip, in the size of the frame, bilinearly.
+    """Crops the frames of each clip to a part, and resizes that to the frame's size, bilinearly.
 
-    Two products with matrices, as batches of such parts have no kernel that XLA compiles.
+    By two matrix products, as XLA compiles no operation that crops and resizes.
 
     Args:
         clips: Float tensor (batch, frames, height, width, channels).
-        boxes: Float tensor (batch, 4): top, left, height, width of the parts, as shares of the
-            frame's; with a negative width from right to left.
+        boxes: Float tensor (batch, 4): top, left, height and width of the parts, as shares of the
+            frame's; a negative width goes from right to left, which mirrors.
     """
     height, width = clips.shape[2:4]
     rows = _resampling(boxes[:, 0], boxes[:, 2], height)
@@ -240,7 +243,7 @@ def part_of_frames(clips: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _resampling(start: Tensor, length: Tensor, size: int) -> Tensor:
-    """What each pixel of an axis takes of each pixel before, (batch, size, size)."""
+    """The weights of old pixels in new ones along an axis, (batch, new size, old size)."""
     pixels = ops.arange(size, dtype="float32")
     places = (start[:, None] + length[:, None] * (pixels + 0.5) / size) * size - 0.5
     places = ops.clip(places, 0.0, size - 1.0)
@@ -248,11 +251,11 @@ def _resampling(start: Tensor, length: Tensor, size: int) -> Tensor:
 
 
 def patch_masks(centers: Tensor, half: Tensor, size: tuple[int, int]) -> Tensor:
-    """What patches cover, 1 inside, fading to 0 at a soft border: (batch, frames, height, width).
+    """Masks of patches (batch, frames, height, width): 1 inside, fading to 0 at a soft border.
 
     Args:
-        centers: Float tensor (batch, frames, 2) of places as shares of height and width.
-        half: Float tensor (batch, 2), half of their sides, in the same units; 0 is no patch.
+        centers: Float tensor (batch, frames, 2): centers, as shares of height and width.
+        half: Float tensor (batch, 2): half of the sides, in the same units; 0 is no patch.
         size: (height, width) of the frames.
     """
     masks = []

@@ -1,8 +1,8 @@
 """Training of dense networks with samples in columns: activations are (units, samples).
 
-What XLA compiles for CPUs works along the last axis. In rows that is one of 3, 10 or 50 units, in
-columns one of all samples of a batch: the KDD net trains 1.3 times as fast. The numbers are the
-same, to rounding.
+XLA vectorises for CPUs along the last axis. With samples in rows that axis is 3, 10 or 50 units
+long, with samples in columns as long as the batch: the KDD network trains 1.3 times as fast. The
+numbers are the same, up to rounding.
 """
 
 import keras
@@ -18,10 +18,10 @@ ELEMENTWISE = tuple(
 
 
 def suits(model: MemAE) -> bool:
-    """Whether a model is nothing but float32 `Dense` layers about a `MemoryUnit`, or without."""
+    """Whether a model has nothing but float32 `Dense` layers and, maybe, a `MemoryUnit`."""
     layers = []
     for network in (model.encoder, model.decoder):
-        # What subclasses do in their own `call` is not known.
+        # Not subclasses, whose `call` may do anything.
         if type(network) is not keras.Sequential:
             return False
         layers += network.layers
@@ -37,18 +37,18 @@ def suits(model: MemAE) -> bool:
 
 
 def _is_plain(layer: keras.layers.Layer) -> bool:
-    """Whether it is of float32, and adds nothing to the losses but what `loss_terms` counts."""
+    """Whether a layer computes in float32 and has no regularizers, which are not counted here."""
     regular = all(variable.regularizer is None for variable in layer.variables)
     return layer.dtype_policy.name == "float32" and regular and not layer.activity_regularizer
 
 
 def loss_terms(model: MemAE, x: Tensor, target: Tensor, weights: Tensor | None) -> dict:
-    """What `MemAE.loss_terms` gives after a call in training, of a model that this suits.
+    """Calls a model in training, and gives what `MemAE.loss_terms` would.
 
     Args:
-        model: Built.
+        model: A built model for which `suits` holds.
         x: Inputs (samples, features).
-        target: What they should become, of the same shape.
+        target: Targets of the reconstructions, of the same shape.
         weights: One for each sample; `None` is 1.
     """
     columns = _through(model.encoder, tf.transpose(x))
@@ -58,7 +58,7 @@ def loss_terms(model: MemAE, x: Tensor, target: Tensor, weights: Tensor | None) 
     columns = _through(model.decoder, columns)
     errors = model.element_error(tf.transpose(target), columns)
     num_features, num_samples = errors.shape
-    # Weighted, and not as the mean of sums, of which XLA would make one long sum.
+    # A weighted sum: of a mean of sums, XLA would make a single long sum.
     share = 1.0 / num_samples if model.reduction == "sum" else 1.0 / (num_samples * num_features)
     shares = share if weights is None else share * weights
     return {
@@ -68,11 +68,11 @@ def loss_terms(model: MemAE, x: Tensor, target: Tensor, weights: Tensor | None) 
 
 
 def _through(network: keras.Sequential, columns: Tensor) -> Tensor:
-    """What a stack of `Dense` layers makes of columns, in columns."""
+    """Calls a stack of `Dense` layers on columns; the outputs are columns, too."""
     for layer in network.layers:
         columns = tf.matmul(layer.kernel, columns, transpose_a=True)
         if layer.use_bias:
-            # As a product: so is its gradient then, for which XLA has better code than for sums.
+            # As a product, so that its gradient is one: XLA has better code for it than for a sum.
             ones = tf.ones((1, columns.shape[1]))
             columns += tf.matmul(tf.expand_dims(layer.bias, 1), ones)
         columns = layer.activation(columns)

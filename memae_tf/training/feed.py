@@ -1,12 +1,12 @@
 """How training samples reach the steps: from the device, or streamed.
 
 Both feeds give the samples of an epoch in the same order, so a run ends with the same weights
-either way. The order is a function of the seed and the epoch alone: a run that goes on in the
+either way. The order is a function of the seed and the epoch alone: a run that is resumed in the
 middle of an epoch sees the rest of what it would have seen.
 
-A feed has four parts. `begin` makes the source of an epoch, `end` lets go of it. `batches` takes
-the next global batches from it, inside the graph, once a stretch of steps. `rows` picks a replica's
-part of them, inside the replica.
+A feed has four methods. `begin` makes the source of an epoch, and `end` releases it. `batches`
+takes the next global batches from the source, inside the graph, once for each stretch of steps.
+`rows` takes a replica's part of them, inside the replica.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ MB = 2**20
 
 @dataclass(frozen=True)
 class Part:
-    """Rows `start` to `stop` of a global batch, which are `share` of it."""
+    """Rows `start` to `stop` of a global batch, and the share of the batch that they are."""
 
     start: int
     stop: int
@@ -30,10 +30,10 @@ class Part:
 
 
 def part_of(size: int, rank: int, count: int) -> Part:
-    """The part that replica `rank` of `count` has in a batch; parts differ by one row at most.
+    """The part of a batch for replica `rank` of `count`; sizes of parts differ by one row at most.
 
-    With fewer rows than replicas some have none of their own: they compute along with another's
-    row, which counts for nothing but in the statistics of a synchronized BatchNorm.
+    With fewer rows than replicas, some get none. They compute with a row of another replica and a
+    share of 0, so that it counts only in the statistics of a synchronized BatchNorm.
     """
     start, stop = size * rank // count, size * (rank + 1) // count
     if start == stop:
@@ -56,8 +56,8 @@ def make_feed(
     Args:
         samples: The training set.
         batch_size: Samples of a global batch.
-        resident_mb: Largest size, in MiB, that is kept on every device.
-        strategy: What the replicas belong to.
+        resident_mb: Largest size, in MiB, of a training set that is kept on every device.
+        strategy: The strategy of the replicas.
     """
     if samples.nbytes <= resident_mb * MB:
         return ResidentFeed(samples, batch_size, strategy)
@@ -67,10 +67,10 @@ def make_feed(
 def gather_on(
     devices: Sequence[str], samples: TrainingSamples
 ) -> Callable[[Tensor, Tensors], Tensors]:
-    """`samples.gather`, such that devices do it themselves, with the same bits.
+    """`samples.gather`, in a form that runs on the devices themselves, with the same bits.
 
-    TensorFlow has no kernel that gathers uint8 on a GPU. It would do that on the host, with a copy
-    of all that is resident for every stretch of steps; what XLA compiles stays on the device.
+    TensorFlow has no kernel that gathers uint8 on a GPU: it would do so on the host, and copy all
+    resident data there for every stretch of steps. Compiled by XLA, it runs on the device.
 
     Args:
         devices: Their names, as a strategy has them.
@@ -83,7 +83,7 @@ def gather_on(
 
 
 class ResidentFeed:
-    """The whole set as one tensor on each device; a batch is a gather there."""
+    """Keeps the whole training set on each device; batches are gathered there."""
 
     def __init__(self, samples: TrainingSamples, batch_size: int, strategy: tf.distribute.Strategy):
         self.samples = samples
@@ -102,14 +102,14 @@ class ResidentFeed:
         return {name: tf.constant(values) for name, values in plan.items()}
 
     def end(self) -> None:
-        """Nothing of an epoch is kept."""
+        """Does nothing, as nothing is kept of an epoch."""
 
     def batches(self, source: Tensors, step, count, shape: tuple[int, int]) -> Tensors:
-        """The plan (steps, size, ...) of the batches from `step` on, of which `count` are meant."""
+        """The plan (steps, size, ...) of the batches from `step` on; only `count` are used."""
         first, number = step * self.batch_size, shape[0] * shape[1]
 
         def some(values):
-            # The static shape is what XLA compiles for. Past the end of the epoch nobody looks.
+            # Padded to a static shape, which XLA needs; rows past the end of the epoch are unused.
             rows = values[first : first + number]
             missing = [[0, number - tf.shape(rows)[0]]] + [[0, 0]] * (values.shape.rank - 1)
             return tf.reshape(tf.pad(rows, missing), (*shape, *values.shape[1:]))
@@ -122,10 +122,9 @@ class ResidentFeed:
 
 
 class StreamedFeed:
-    """Batches that tf.data gathers from the host ahead of the steps, several at a time.
+    """Batches that tf.data reads ahead of the steps, several at a time.
 
-    Of data in files only what a batch needs is read, and of several workers each reads its own part
-    of a batch alone.
+    A batch reads only the data that it needs, and only the part that this worker has of it.
     """
 
     data = None
@@ -134,8 +133,8 @@ class StreamedFeed:
         self.samples = samples
         self.batch_size = batch_size
         self.count = strategy.num_replicas_in_sync
-        # What the epoch is read by. TensorFlow keeps the functions that a graph calls for ever, and
-        # what they hold with them.
+        # What `begin`'s functions refer to, emptied by `end`: TensorFlow keeps for ever the Python
+        # functions that a graph calls.
         self._reading: dict[str, object] = {}
         self.ranks: list[int] = []
         strategy.experimental_distribute_values_from_function(
@@ -169,7 +168,7 @@ class StreamedFeed:
         return iter(batches.prefetch(tf.data.AUTOTUNE))
 
     def end(self) -> None:
-        """Lets go of the epoch."""
+        """Releases the epoch's plan."""
         self._reading.clear()
 
     def _gather(self, plan: Arrays, start: np.int64) -> list[np.ndarray]:
@@ -179,7 +178,7 @@ class StreamedFeed:
         return [rows[name] for name in self.samples.specs()]
 
     def batches(self, source: Iterator, step, count, shape: tuple[int, int]) -> Tensors:
-        """The next `count` batches, (steps, size, ...), of which the rest are zeros."""
+        """The next `count` batches, (steps, size, ...); further ones are zeros."""
         steps, size = shape
         local = self._local(size)
         shapes = {

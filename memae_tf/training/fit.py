@@ -40,21 +40,21 @@ def fit(
 ) -> tuple[Detector, list[dict]]:
     """Trains a detector; with a run directory, resumable and monitored.
 
-    The initial weights are drawn from Keras's generators, as they were seeded; all else that is
-    random follows from `training.seed`.
+    Initial weights come from Keras's random generators, which the caller seeds; everything else
+    that is random follows from `training.seed`.
 
     Args:
         architecture: The `model` section.
         training: The `training` section.
-        dataset: Its training samples are learned.
-        run: Keeps checkpoints and TensorBoard's files.
-        strategy: From `make_strategy`, which the `training` section describes.
+        dataset: Trains on its training samples.
+        run: The directory for checkpoints and TensorBoard's files; `None` keeps nothing.
+        strategy: From `make_strategy`; `None` makes the one that `training` asks for.
         on_progress: Is told how far the training has come.
 
     Returns:
-        The detector, its threshold not set yet, and an entry of history for each epoch: `epoch`,
-        `loss`, `reconstruction`, `penalty`, `learning_rate`, `seconds`, `samples_per_second`,
-        and `validation_loss` if samples are held out.
+        The detector, whose threshold is not set yet, and the history, an entry for each epoch:
+        `epoch`, `loss`, `reconstruction`, `penalty`, `learning_rate`, `seconds`,
+        `samples_per_second`, and `validation_loss` if samples are held out.
     """
     strategy = strategy or make_strategy(training.replicas)
     kept, held_out = hold_out(dataset.train, training.validation_share, training.seed)
@@ -85,7 +85,7 @@ def fit(
 def warn_of_warm_ups(
     architecture: ModelSection, training: TrainingConfig, steps_per_epoch: int
 ) -> None:
-    """Warns of what is still warming up when the last epoch is over, a line each."""
+    """Warns of warm-ups that last longer than the run, a line each."""
     epochs = f"the run has {training.epochs} epoch{'s' if training.epochs > 1 else ''}"
     if training.warmup_epochs >= training.epochs:
         warnings.warn(
@@ -105,12 +105,12 @@ def warn_of_warm_ups(
 
 
 def hold_out(samples: Samples, share: float, seed: int) -> tuple[Samples, Samples | None]:
-    """A random share of the samples apart from the others; `None` for a share of 0.
+    """Splits samples at random into those to train on and a share to validate on, `None` for 0.
 
-    Clips overlap: of these it is whole videos.
+    As clips overlap, whole videos are held out.
 
     Raises:
-        UserError: If the one video that there is cannot be cut in two.
+        UserError: If there is one sample, or one video that cannot be cut in two.
     """
     if share == 0:
         return samples, None
@@ -137,7 +137,7 @@ def training_set(
     kept: Samples,
     training: TrainingConfig,
 ) -> TrainingSamples:
-    """The samples to train on as the loop takes them."""
+    """Training samples in the form that the loop takes."""
     if isinstance(kept, Clips):
         return ClipSamples(kept, featurizer, training)
     return ArraySamples(featurize(featurizer, kept, training.resident_mb))
@@ -149,10 +149,10 @@ def scorer(
     samples: Samples,
     memory_mb: float,
 ) -> Callable[[], np.ndarray]:
-    """A function that gives the scores of samples with the weights that a model has then.
+    """A function that scores samples with the weights that the model has at the time of the call.
 
-    Features are kept, more than `memory_mb` MiB of them in a file, but for those of clips, which
-    would be many times their footage.
+    Features are computed once and kept, in a file if they are more than `memory_mb` MiB; those of
+    clips, many times the size of the footage, are computed in every call.
     """
     size = featurizer.batch_size
     if isinstance(samples, Clips):
@@ -165,7 +165,7 @@ def scorer(
         def batches() -> Iterator:
             return (features[start : start + size] for start in range(0, len(features), size))
 
-    # One by one, as Keras copies all that it is given at once, also what is in a file.
+    # Batch by batch, as Keras would copy all of the features into memory.
     return lambda: np.concatenate([model.score(batch, size) for batch in batches()])
 
 
@@ -183,11 +183,11 @@ def featurize(
         features = np.empty(shape, "float32")
     else:
         with written(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
-            # Where the disk is too small for it, now, and not by a signal that kills the process
-            # when a page of it is written.
+            # Reserves the space, so that a full disk raises an error here. Later, it would kill the
+            # process by a signal when a page is written.
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, 4 * math.prod(shape))
-            # The mapping stays when the file is closed, and is the last that holds it.
+            # The mapping outlives the open file, and the file is gone with the mapping.
             features = np.memmap(file, "float32", "w+", shape=shape)
     for places, batch in featurizer.batches(samples, featurizer.batch_size):
         features[places] = keras.ops.convert_to_numpy(featurizer(batch))
@@ -195,7 +195,7 @@ def featurize(
 
 
 def require_finite(scores: np.ndarray, training: TrainingConfig) -> None:
-    """Refuses a detector that has no scores for what it was trained on.
+    """Checks that all training samples have finite scores.
 
     Raises:
         TrainingDivergedError: If one of these scores is not finite.

@@ -19,19 +19,19 @@ from memae_tf.training.feed import Part, make_feed, part_of, shuffled
 from memae_tf.training.optimizer import make_optimizer
 from memae_tf.training.samples import ArraySamples, Tensors, TrainingSamples
 
-# A graph call takes as many steps as fit into this, so that progress, signals and NaN are noticed
-# soon, yet calls cost nothing.
+# A graph call has as many steps as fit into this time: progress, signals and NaN are noticed soon,
+# yet the cost of calls is negligible.
 SECONDS_PER_CALL = 0.25
 MOST_STEPS_PER_CALL = 1024
-# Bytes of samples that are gathered at a time for a stretch of steps. Launching what XLA compiled
-# for one takes 0.6 ms, which is most of a step of the KDD net.
+# Bytes of samples that are gathered at a time, for a stretch of steps. With XLA, stretches are
+# longer: launching a program takes 0.6 ms, which is most of a step of the KDD network.
 STRETCH, COMPILED_STRETCH = 2**25, 2**27
-# Floating-point operations a second, at which such a stretch should fit into a call.
+# The speed, in floating-point operations a second, at which a stretch should fit into a call.
 MODEST_FLOPS = 1e11
-# Samples, below which computing slices beside each other costs more than it saves.
+# The least samples in a slice: computing smaller ones in parallel costs more than it saves.
 SMALLEST_SLICE = 128
-# Steps of a whole run, below which XLA takes longer to compile than it saves: 2.7 s for the KDD net
-# on a core, and 1.3 ms a step.
+# The least steps of a run with XLA. For the KDD network on one core it takes 2.7 s to compile, and
+# saves 1.3 ms a step.
 XLA_PAYS_FROM = 2000
 
 
@@ -71,9 +71,9 @@ class TrainingLoop:
     """Trains a MemAE under a distribution strategy.
 
     Every epoch visits each sample once, in an order that depends on the seed and the epoch alone.
-    The last batch is as small as it comes out. A global batch is divided over the replicas, and
-    the loss is the mean over the global batch whatever their number: losses, gradients, clipping
-    and, if synchronized, BatchNorm are those of one replica up to rounding.
+    The last batch has what is left, and may be smaller. A global batch is divided over the
+    replicas, and the loss is the mean over the global batch whatever their number: losses,
+    gradients, clipping and, if synchronized, BatchNorm are those of one replica, up to rounding.
 
     Args:
         model: A MemAE made under `strategy.scope()`. It belongs to the loop: its BatchNorm layers
@@ -111,8 +111,8 @@ class TrainingLoop:
         self._whole_gradient = replicas > 1 and (
             config.clip_norm is not None or config.precision == "mixed_float16"
         )
-        # XLA takes whole stretches of steps as one program, but cannot talk to other replicas: with
-        # several, it takes the gradients, and those of a model with state (BatchNorm) not even.
+        # XLA compiles whole stretches of steps to a program in which replicas cannot communicate.
+        # With several it compiles the gradients only, unless the model has state (BatchNorm).
         xla = model.supports_jit and self.steps_per_epoch * config.epochs >= XLA_PAYS_FROM
         stateless = not model.non_trainable_variables
         self._compiled = xla and replicas == 1
@@ -131,11 +131,12 @@ class TrainingLoop:
         self._seconds_per_step = 0.0
 
     def _most_steps(self) -> int:
-        """How many a stretch may have."""
+        """The most steps of a stretch."""
         step_nbytes = self.samples.sample_nbytes * self.config.batch_size
         if not self._compiled:
             return STRETCH // step_nbytes
-        # Forward once, backward twice, two for each weight: what is compiled has dense layers.
+        # For dense layers, which compiled models have: 2 operations a weight and sample in the
+        # forward pass, and twice as many in the backward pass.
         flops = 6 * self.model.count_params() * self.config.batch_size
         in_time = int(SECONDS_PER_CALL * MODEST_FLOPS / flops)
         return min(COMPILED_STRETCH // step_nbytes, max(STRETCH // step_nbytes, in_time))
@@ -170,7 +171,7 @@ class TrainingLoop:
                 position, stop = self._call(source, position, stop_requested())
                 yield position
         finally:
-            # First what reads ahead.
+            # Before the feed's end, as it may be reading ahead.
             del source
             self.feed.end()
 
@@ -181,13 +182,13 @@ class TrainingLoop:
         run, size = self._full_batches, self.config.batch_size
         if count == 0:
             run, size, count = self._partial_batch, self.last_batch, 1
-        # Workers tell each other how long a step took them, to agree on the number of steps.
+        # Workers exchange how long a step takes them, to agree on the number of steps in a call.
         signals = tf.constant([float(stop), self._seconds_per_step])
         terms, signals = run(source, tf.constant(position.step), tf.constant(count), signals)
         stop, seconds_per_step = signals.numpy() / self.strategy.num_replicas_in_sync
         if seconds_per_step > 0:
             wanted = int(np.clip(SECONDS_PER_CALL / seconds_per_step, 1, MOST_STEPS_PER_CALL))
-            # Whole stretches, as a part of one takes as much to gather.
+            # Whole stretches, as gathering a part of one takes as long.
             self._steps_per_call = wanted - wanted % self._stretch or wanted
         reconstruction, penalty = terms.numpy().astype("float64").T * size
         seconds = time.perf_counter() - start
@@ -207,7 +208,7 @@ class TrainingLoop:
     def _require_finite(self, position: Position) -> None:
         finite = np.isfinite([position.reconstruction, position.penalty]).all()
         if finite and position.step == self.steps_per_epoch:
-            # The loss of a step is taken before its update: the last one shows in the weights.
+            # Losses are computed before the update, so that of the last step shows in weights only.
             finite = self._weights_are_finite()
         if not finite:
             raise TrainingDivergedError(
@@ -217,7 +218,7 @@ class TrainingLoop:
             )
 
     def _steps_of(self, size: int, length: int) -> Callable:
-        """The graph of several steps with batches of one size, in stretches of some length."""
+        """The function of several steps with batches of one size, in stretches of one length."""
 
         def run_steps(source, first, count, signals):
             """Loss terms (count, 2) of the steps from `first` on, and the sum of all signals."""
@@ -240,7 +241,7 @@ class TrainingLoop:
             """Loss terms (length, 2) of the first `count` steps."""
             terms = tf.TensorArray(tf.float32, size=length, element_shape=(2,))
             i = tf.constant(0)
-            # Over a range, XLA would compile anew for every `count`.
+            # Not `for i in tf.range(count)`, which XLA would compile for every `count`.
             while i < count:
                 terms = terms.write(i, self._sum(self.strategy.run(step, args=(rows, i))))
                 i += 1
@@ -270,8 +271,7 @@ class TrainingLoop:
     def _sliced_gradients(self, samples: Tensors, share: float):
         """Loss terms and gradients of a replica's samples, in as many slices as there are cores.
 
-        On a CPU most of what XLA compiles runs on one core; what does not depend on each other runs
-        beside each other.
+        On a CPU, most operations that XLA compiles use one core; independent ones run in parallel.
         """
         size = next(iter(samples.values())).shape[0]
         count = max(1, min(self._slices, size // SMALLEST_SLICE))
@@ -300,11 +300,11 @@ class TrainingLoop:
             loss = self.optimizer.scale_loss(tf.reduce_sum(terms))
         return terms, tape.gradient(loss, self.model.trainable_variables)
 
-    # What a run keeps.
+    # State and weights.
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """The learning rate of the next step."""
         return float(self.optimizer.learning_rate.numpy())
 
     def state(self) -> dict[str, np.ndarray]:
@@ -312,10 +312,10 @@ class TrainingLoop:
         return {name: variable.numpy() for name, variable in self._variables().items()}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Takes a state back.
+        """Restores what `state` gave.
 
         Raises:
-            ValueError: If it is not that of such a model and optimizer.
+            ValueError: If it is of another model or optimizer.
         """
         variables = self._variables()
         shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
@@ -351,32 +351,32 @@ def _has_gpu() -> bool:
 
 
 def _cpu_threads() -> int:
-    """As many as TensorFlow works with."""
+    """The number of threads that TensorFlow uses."""
     return tf.config.threading.get_inter_op_parallelism_threads() or joblib.cpu_count()
 
 
 def _own_part(size: int) -> Part:
-    """What this replica has of a batch."""
+    """The part of a batch that the calling replica gets."""
     replica = tf.distribute.get_replica_context()
     rank = int(tf.get_static_value(replica.replica_id_in_sync_group))
     return part_of(size, rank, replica.num_replicas_in_sync)
 
 
 def _stretch_length(steps: int, most: int) -> int:
-    """Steps of one program, so that an epoch of `steps` comes out even, or nearly so."""
+    """The steps of a stretch, `most` at most, so that an epoch is divided evenly or nearly so."""
     most = int(np.clip(most, 1, MOST_STEPS_PER_CALL))
     programs = max(1, -(-steps // most))
     return max(1, -(-steps // programs))
 
 
 def _are_finite(variables: list[keras.Variable]) -> tf.Tensor:
-    """Whether all numbers of the variables are; counters always are."""
+    """Whether all numbers in the variables are finite; integers always are."""
     values = [variable.value for variable in variables if "float" in variable.dtype]
     return tf.reduce_all(tf.stack([tf.reduce_all(tf.math.is_finite(value)) for value in values]))
 
 
 def _add_in_order(total: float, terms: np.ndarray) -> float:
-    """The same bits however the terms come in groups."""
+    """A sum whose bits do not depend on how the terms are split over several calls."""
     return float(np.cumsum([total, *terms])[-1])
 
 

@@ -13,9 +13,9 @@ def make_optimizer(
 
     Args:
         config: The `training` section.
-        steps_per_epoch: What turns epochs into steps.
-        replicas: Every replica hands over its share, 1 / `replicas`, of the whole gradient; the
-            optimizer clips the shares, then adds them.
+        steps_per_epoch: Converts epochs to steps.
+        replicas: Each replica passes its share of the gradient, and the optimizer sums the shares
+            only after clipping: every share is clipped to 1 / `replicas` of the norm.
     """
     optimizer = AveragingAdam(
         learning_rate_schedule(config, steps_per_epoch),
@@ -31,7 +31,7 @@ def make_optimizer(
 def learning_rate_schedule(
     config: TrainingConfig, steps_per_epoch: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """The learning rate, or its course over the steps."""
+    """The learning rate, or its schedule over the steps."""
     warmup_steps = round(config.warmup_epochs * steps_per_epoch)
     if config.schedule == "constant" and not warmup_steps:
         return config.learning_rate
@@ -58,11 +58,10 @@ class AveragingAdam(keras.optimizers.Adam):
     """
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
-        # Keras asks on this backend alone, and others have no TensorFlow.
+        # Imported here, as other backends never call this, and may be without TensorFlow.
         import tensorflow as tf
 
-        # On one replica there is nothing to add up, and TensorFlow keeps every graph that an
-        # all-reduce was traced into for ever.
+        # One replica has nothing to sum, and TensorFlow keeps graphs with an all-reduce for ever.
         if tf.distribute.get_strategy().num_replicas_in_sync == 1:
             return grads_and_vars
         return super()._all_reduce_sum_gradients(grads_and_vars)
@@ -70,13 +69,13 @@ class AveragingAdam(keras.optimizers.Adam):
     def _update_model_variables_moving_average(self, trainable_variables):
         steps = ops.cast(self.iterations, "float32")
         decay = ops.minimum(self.ema_momentum, (1.0 + steps) / (10.0 + steps))
-        # The first one has nothing to keep.
+        # At the first step there is no average yet.
         decay = ops.where(self.iterations == 0, 0.0, decay)
         for variable, average in zip(
             trainable_variables, self._model_variables_moving_average, strict=True
         ):
             if average is None:
-                # Of a variable that is overwritten as a whole.
+                # Keras has none for variables with `overwrite_with_gradient`.
                 continue
             share = ops.cast(decay, average.dtype)
             average.assign(share * average + (1.0 - share) * variable)

@@ -1,4 +1,4 @@
-"""What a run leaves on disk, and how it comes back to it."""
+"""The files of a run, and checks before they are used again."""
 
 import contextlib
 import json
@@ -13,7 +13,7 @@ from memae_tf.files import PARTIAL, whole_file, written
 try:
     import fcntl
 except ImportError:
-    # Windows locks no folders.
+    # Windows has no locks on folders.
     fcntl = None
 
 
@@ -22,12 +22,12 @@ class RunDirectory:
 
     Attributes:
         config: `config.yaml`, the resolved configuration.
-        data: `data.json`, by what the training data are known again.
-        checkpoints: `checkpoints/`, what is needed to go on: after the last epochs and the best.
+        data: `data.json`, a fingerprint of the training data.
+        checkpoints: `checkpoints/`, those of the last epochs and of the best.
         tensorboard: `tensorboard/`, event files.
         history: `history.json`, losses and seconds of every epoch.
         detector: `detector.keras`.
-        metrics: `metrics.json`; it is written last: a run that has it is finished.
+        metrics: `metrics.json`, written last: a run that has it is finished.
         report: `report.html`.
     """
 
@@ -43,10 +43,10 @@ class RunDirectory:
         self.report = self.path / "report.html"
 
     def check(self, config: Config) -> None:
-        """Whether a run of this configuration may start or go on here. Touches nothing.
+        """Checks that a run of this configuration may start or go on here. Writes nothing.
 
         Raises:
-            UserError: If the path is not a folder, is not empty and no run, or holds a run with
+            UserError: If the path is a file, a folder with something else in it, or a run with
                 another configuration.
         """
         if self.path.exists() and not self.path.is_dir():
@@ -59,20 +59,20 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def begun(self, config: Config) -> Iterator[None]:
-        """Makes the directory and `config.yaml`, or comes back to those of the same configuration.
+        """Makes the directory and `config.yaml`, or reuses those of the same configuration.
 
-        Where a run ended before it kept anything of what it learned, another takes its place.
-        While this is entered no other process may do so.
+        A run that ended before its first checkpoint is replaced, whatever its configuration. Until
+        the context ends, the directory is locked for other processes.
 
         Raises:
-            UserError: As `check` does, if it cannot be written, and if another process is at it.
+            UserError: As in `check`; if it cannot be written; if another process has locked it.
         """
         self.check(config)
         with written(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
         with self._locked() as alone:
             self._remove_partial_files()
-            # Without a lock another process may be in the first epoch of an untrained run.
+            # Without a lock, another process may be in the first epoch of what seems untrained.
             if alone and self._is_untrained():
                 self._write_config(config)
                 self.data.unlink()
@@ -87,9 +87,9 @@ class RunDirectory:
             aside.write_text(config.to_yaml())
 
     def _is_untrained(self) -> bool:
-        """Whether this holds what a run leaves that kept no checkpoint, and nothing else.
+        """Whether the files are exactly those of a run that ended before its first checkpoint.
 
-        A `config.yaml` without `data.json` may be one that somebody wrote.
+        A `config.yaml` without `data.json` may be one that a user wrote.
         """
         if not (self.config.exists() and self.data.exists()):
             return False
@@ -100,9 +100,9 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[bool]:
-        """The operating system takes the lock back from a process that is killed.
+        """Locks the directory; yields `False` where that is not supported.
 
-        It is `False` where there are no locks.
+        The operating system removes the lock of a process that is killed.
         """
         if fcntl is None:
             yield False
@@ -118,7 +118,7 @@ class RunDirectory:
                 "--workdir"
             ) from None
         except OSError:
-            # Some network file systems have none.
+            # Some network file systems have no locks.
             alone = False
         try:
             yield alone
@@ -126,13 +126,13 @@ class RunDirectory:
             os.close(descriptor)
 
     def require_same_data(self, fingerprint: dict[str, object]) -> None:
-        """Refuses to go on with other training data than the run was begun with.
+        """Checks that the training data are those that the run was begun with; keeps them if new.
 
         Args:
             fingerprint: From `memae_tf.data.dataset.fingerprint`.
 
         Raises:
-            UserError: Naming what is different, or if it cannot be written.
+            UserError: If they differ, naming in what, or if `data.json` cannot be written.
         """
         if not self.data.exists():
             with written(self.data):
@@ -151,7 +151,7 @@ class RunDirectory:
             )
 
     def _remove_partial_files(self) -> None:
-        """What a process that was killed was writing."""
+        """Removes what a killed process left half-written."""
         for partial in self.path.rglob(f"{PARTIAL}*"):
             partial.unlink(missing_ok=True)
 
@@ -197,5 +197,5 @@ class RunDirectory:
 
 
 def _whole_files(folder: Path) -> list[Path]:
-    """What is in a folder, but for what a process that was killed was writing."""
+    """The files and folders in a folder, without half-written ones of killed processes."""
     return [file for file in folder.iterdir() if not file.name.startswith(PARTIAL)]

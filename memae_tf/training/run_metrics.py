@@ -1,4 +1,4 @@
-"""What metrics.json says of an experiment."""
+"""The contents of metrics.json."""
 
 import platform
 
@@ -29,7 +29,7 @@ def summarize(
 ) -> dict:
     """All of metrics.json; `diagnosis` and `memory` are from `outcome`, which baselines lack."""
     seconds = sum(epoch["seconds"] for epoch in history)
-    # Baselines know no early stopping.
+    # Baselines have no early stopping.
     is_baseline = not isinstance(config.model, ModelSection)
     kept = history[-1] if is_baseline else kept_epoch(history, config.training)
     return {
@@ -50,7 +50,7 @@ def summarize(
 
 
 def _trained(dataset: Dataset, history: list[dict]) -> float:
-    """Samples of all epochs; without those that are held out, of which baselines have none."""
+    """The samples that were trained on, summed over epochs; baselines train on all of them."""
     everything = count(dataset.train)
     return sum(
         entry["samples_per_second"] * entry["seconds"]
@@ -61,11 +61,11 @@ def _trained(dataset: Dataset, history: list[dict]) -> float:
 
 
 def outcome(model: MemAE, dataset: Dataset, history: list[dict], config: Config) -> dict:
-    """What training and memory came to, by a part of the training data.
+    """How training and memory turned out, measured on a part of the training data.
 
     Returns:
-        `diagnosis`, what is wrong with the training in words, and `memory`, see `memory_health`;
-        both are `None` where there is nothing to say.
+        A dict of `diagnosis`, in words what is wrong with the training, or `None`; and `memory`,
+        see `memory_health`.
     """
     features = some_features(model, dataset)
     return {
@@ -77,17 +77,17 @@ def outcome(model: MemAE, dataset: Dataset, history: list[dict], config: Config)
 
 
 def some_features(model: MemAE, dataset: Dataset) -> np.ndarray:
-    """Features of a part of the training data, of all kinds of them."""
+    """Features of a part of the training data, spread evenly over all of them."""
     most = affordable(model, dataset.featurizer.feature_shape)
-    # The first ones would all be of the first video, or of one kind where a file is sorted.
+    # The first samples may all be of one video or, in a sorted file, of one kind.
     part = slice(None, None, -(-count(dataset.train) // most))
     return featurize(dataset.featurizer, take(dataset.train, part))
 
 
 def memory_health(model: MemAE, features: np.ndarray, batch_size: int) -> dict | None:
-    """`MemoryUnit.health` over features; `None` without a memory.
+    """`MemoryUnit.health` over features, and its `diagnosis` in words (`None` if all is well).
 
-    Its `diagnosis` says in words what is wrong; it is `None` where nothing is.
+    It is `None` for a model without a memory.
     """
     if model.memory is None:
         return None
@@ -96,7 +96,7 @@ def memory_health(model: MemAE, features: np.ndarray, batch_size: int) -> dict |
 
 
 def versions() -> dict[str, str]:
-    """Versions of what figures depend on."""
+    """Versions of the software that the results depend on."""
     return {
         "memae_tf": __version__,
         "python": platform.python_version(),

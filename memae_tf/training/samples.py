@@ -1,8 +1,8 @@
-"""What the training loop learns from: arrays of features, or clips over prepared footage.
+"""Training samples for the loop: the base class, and features in an array.
 
 Everything random about the samples of an epoch is in its plan, which follows from the seed and the
-epoch alone: a run that goes on in the middle of an epoch, streams, or has another number of
-replicas sees the same samples.
+epoch alone: a run sees the same samples whether or not it is resumed in the middle of an epoch,
+streams its data, or has several replicas.
 """
 
 import math
@@ -12,14 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-# Of the backend.
+# A tensor of the backend.
 Tensor = Any
 Tensors = dict[str, Tensor]
 Arrays = dict[str, np.ndarray]
 
 
 class Spec(NamedTuple):
-    """Of one sample."""
+    """Shape and dtype of one sample."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -30,12 +30,12 @@ class Spec(NamedTuple):
 
 
 class TrainingSamples(ABC):
-    """A training set as feeds and loop take it.
+    """A training set as the feeds and the loop take it.
 
     Attributes:
-        shape: (samples, ...), of the features.
-        nbytes: What is kept on a device, where all of it is.
-        sample_nbytes: Bytes of one sample as it reaches a step.
+        shape: Shape of all features, (samples, ...).
+        nbytes: Bytes of `resident()`.
+        sample_nbytes: Bytes of one sample as `read` and `gather` give it.
     """
 
     shape: tuple[int, ...]
@@ -47,35 +47,38 @@ class TrainingSamples(ABC):
 
     @abstractmethod
     def __getitem__(self, index: np.ndarray) -> np.ndarray:
-        """The features of the samples at places, float32."""
+        """The features of the samples at an index, float32."""
 
     @abstractmethod
     def resident(self) -> np.ndarray:
-        """What is put on a device."""
+        """The data to keep on each device, from which `gather` takes samples."""
 
     @abstractmethod
     def plan(self, order: np.ndarray, seed: int, epoch: int) -> Arrays:
-        """All that says what the samples of an epoch are, in their order: arrays (samples, ...)."""
+        """What determines the samples of an epoch: arrays (samples, ...) in the given order."""
 
     @abstractmethod
     def gather(self, resident: Tensor, plan: Tensors) -> Tensors:
-        """The samples of a part of a plan, tensors (..., ) of its leading axes, on the device."""
+        """The samples of a part of a plan, from `resident()` on the device.
+
+        They have the leading axes of the plan's tensors.
+        """
 
     @abstractmethod
     def read(self, plan: Arrays) -> Arrays:
-        """The same from host memory or disk."""
+        """The samples of a part of a plan, from the host's memory or disk."""
 
     @abstractmethod
     def specs(self) -> dict[str, Spec]:
-        """Of one sample as `read` and `gather` give it."""
+        """Shape and dtype of one sample as `read` and `gather` give it, by name."""
 
     @abstractmethod
     def prepare(self, samples: Tensors) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the model gets, what it should give, and weights (batch,), of a batch."""
+        """Inputs, targets and weights (batch,) of a batch; weights of `None` are 1."""
 
 
 class ArraySamples(TrainingSamples):
-    """Features in an array, which may be mapped into memory.
+    """Features in an array, which may be memory-mapped.
 
     Args:
         x: Float32 array (samples, ...).

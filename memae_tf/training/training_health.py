@@ -1,4 +1,4 @@
-"""Whether a training came to anything, in words."""
+"""Signs of a training that failed although its numbers are finite, in words."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from memae_tf.config import TrainingConfig
 from memae_tf.models import MemAE
 from memae_tf.training.trainer import kept_epoch
 
-# The losses of sound runs of docs/results end at a tenth of the first epoch's or less, and the
-# error is far below that of zeros. A learning rate that is much too high may have ruined the
-# weights before the first epoch is over, and the loss of the epochs then falls.
+# In the sound runs of docs/results, the loss ends at a tenth of the first epoch's or less, and the
+# error is far below that of zeros. A learning rate that is much too high may ruin the weights
+# within the first epoch, and then the loss falls from epoch to epoch: hence both rules.
 LARGEST_RISE = 2.0
 LARGEST_ERROR = 2.0
 
@@ -20,22 +20,22 @@ def diagnose_training(
     training: TrainingConfig,
     batch_size: int,
 ) -> str | None:
-    """Says that a training has diverged, although all its numbers are finite: one line.
+    """Finds out whether a training has diverged although all its numbers are finite.
 
     Args:
-        model: As it was trained.
-        features: Of training data, (samples, ...).
+        model: The trained model.
+        features: Features of training data, (samples, ...).
         history: An entry for each epoch.
         training: The `training` section.
         batch_size: Samples that are scored at a time.
 
     Returns:
-        `None` where nothing is wrong. Otherwise that the loss has risen, or that zeros would be a
-        better reconstruction, with both figures and what to try.
+        A line saying that the loss rose, or that zeros would be a better reconstruction, with both
+        figures and what to try; `None` if nothing is wrong.
     """
     kept = kept_epoch(history, training)
     pseudo = training.pseudo_anomalies
-    # A loss that repels is negative for some samples, and may be anything.
+    # With "repel" some samples have negative losses, so a rise says nothing.
     repels = pseudo is not None and pseudo.loss == "repel"
     if not repels and kept["loss"] > LARGEST_RISE * history[0]["loss"]:
         return (

@@ -1,4 +1,4 @@
-"""What an evaluation shows of itself in TensorBoard."""
+"""An evaluation in TensorBoard: hyperparameters, metrics, curves."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from memae_tf.evaluation.evaluate import Scores
 from memae_tf.evaluation.figures import curves_figure, score_figure
 from memae_tf.training.monitoring.pictures import pixels
 
-# A folder, and so a "run", of its own: TensorBoard's table of hyperparameters has a column for
-# every scalar beside them, and the losses and figures of memory would bury these.
+# A folder of its own, which TensorBoard takes for a run of its own: its table of hyperparameters
+# has a column for every scalar of a run, and losses and memory figures would bury the metrics.
 FOLDER = "evaluation"
 METRICS = (
     "roc_auc",
@@ -36,11 +36,11 @@ def write_evaluation(
     An earlier evaluation is replaced.
 
     Args:
-        directory: Of the run's event files.
+        directory: The folder of the run's event files.
         config: The run's configuration; `model` and `training` are its hyperparameters.
         metrics: As in metrics.json.
-        scores: Of training and test data.
-        dataset: Says what the scores are of.
+        scores: The scores of training and test data.
+        dataset: The data that were scored.
     """
     directory = Path(directory) / FOLDER
     for old in directory.glob("events.out.tfevents.*"):
@@ -62,7 +62,7 @@ def write_evaluation(
 
 
 def hyperparameters(config: Config, dataset: Dataset) -> dict[str, bool | float | str]:
-    """The dotted keys of `model` and `training`, and what data they were for.
+    """The dotted keys of `model` and `training`, and name, protocol and kind of the data.
 
     Keys without a value are left out, lists are written as text.
     """
@@ -80,9 +80,9 @@ def hyperparameters(config: Config, dataset: Dataset) -> dict[str, bool | float 
 def _write_pr_curve(scores: np.ndarray, labels: np.ndarray, step: int) -> None:
     """Precision against recall for TensorBoard's own tab, which compares the curves of runs.
 
-    That plugin takes thresholds at even distances in [0, 1]. Scores have no such bounds and long
-    tails; so each is replaced by the share of the anomalies that score less, which keeps the order
-    and spreads the points evenly over the recall.
+    The plugin uses evenly spaced thresholds in [0, 1], but scores have no bounds and long tails. So
+    each score is replaced by the share of the anomalies that score less: this keeps the order, and
+    spreads the points evenly over the recall.
     """
     anomalies = np.sort(scores[labels == 1])
     shares = np.searchsorted(anomalies, scores) / len(anomalies)

@@ -1,34 +1,34 @@
-"""What the figures of `MemoryUnit.health` mean, in words."""
+"""Signs of a collapsed memory in the figures of `MemoryUnit.health`, in words."""
 
 import math
 
-# The rules are to find a memory that does not work, not one that could work better. Sound runs of
-# docs/results, with and without shrinkage, 50 and 200 slots, have a live share of 1.0, a perplexity
-# of 2.8 to 39 and a largest weight of 4 / N or more. A dot product with 2,000 slots and a shrinkage
-# of 5 / N leaves 5% of the queries live after a short training, and 70% after the paper's. Dead
-# slots alone are no collapse: in the same runs up to a third of the slots are dead.
+# The rules should find a memory that does not work, not one that could work better. Sound runs of
+# docs/results, with and without shrinkage, with 50 and 200 slots, have a live share of 1.0, a
+# perplexity of 2.8 to 39 and a largest weight of 4 / N or more. A dot product with 2,000 slots and
+# a shrinkage of 5 / N leaves 5% of the queries live after a short training, and 70% after the
+# paper's. Dead slots alone are no collapse: in the same runs up to a third of the slots are dead.
 #
-# Below this share the method does not do what it says for most queries.
+# With a smaller share, most queries fall back, and shrinkage does nothing for them.
 MIN_LIVE_SHARE = 0.5
-# Of a use where one slot has about nine tenths. Where slots are few, such a use may well be right:
-# with fewer than so many slots, only one that has everything counts as collapsed.
+# The perplexity if one slot has about nine tenths of the use. With few slots that may be right:
+# with fewer than this number, the memory has collapsed only if one slot has all of the use.
 MIN_PERPLEXITY = 1.5
 MIN_SLOTS_FOR_PERPLEXITY = 10
-# In units of 1 / N. A cosine without scale, the flattest softmax in use, gives 1.2 to 2.
+# In units of 1 / N. A cosine with scale 1, the flattest softmax in use, gives 1.2 to 2.
 MIN_LARGEST_WEIGHT = 1.5
 
 
 def diagnose(health: dict[str, float], num_slots: int) -> str | None:
-    """Says whether a memory has collapsed: one line, with figures and what to try.
+    """Finds out whether a memory has collapsed.
 
     Args:
         health: From `MemoryUnit.health`, over normal data that the model was trained on.
-        num_slots: Of the memory.
+        num_slots: The number of slots of the memory.
 
     Returns:
-        `None` where nothing is wrong. Otherwise that most queries lose all their slots to
-        shrinkage, that all queries use one slot, or that every query reads the same average of
-        all slots; or that there are only NaNs.
+        A line with figures and what to try: most queries lose all slots to shrinkage, all queries
+        use one slot, every query reads the same average of all slots, or weights are NaN. `None`
+        if nothing is wrong.
     """
     if math.isnan(health["largest_weight"]):
         return "training has diverged: the addressing is not a number; lower the learning rate"

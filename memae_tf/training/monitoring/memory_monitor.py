@@ -1,4 +1,4 @@
-"""A Keras callback that shows in TensorBoard what a memory does."""
+"""A Keras callback that shows in TensorBoard what a memory learns."""
 
 import time
 import warnings
@@ -13,14 +13,15 @@ from memae_tf.training.monitoring.monitor import Monitor
 
 
 class MemoryMonitor(keras.callbacks.Callback):
-    """Writes TensorBoard files of the training of a MemAE, and warns of a collapsed memory.
+    """Writes TensorBoard files during the training of a MemAE, and warns of a collapsed memory.
 
-    Losses, learning rate, the health of the memory, its addressing as a heat map, inputs beside
-    reconstructions, what the slots decode to, and slots and encodings in the projector. Works on
-    every Keras backend: TensorFlow, which writes the files, has to be installed.
+    The files show losses, learning rate, the health of the memory, its addressing as a heat map,
+    inputs beside reconstructions, what the slots decode to, and slots and encodings in the
+    projector. It works on every Keras backend, but TensorFlow has to be installed, as it writes the
+    files.
 
-    At the end of `fit` a memory that has collapsed is said in a `UserWarning`: in a line that says
-    what collapsed, and what to try.
+    At the end of `fit`, a `UserWarning` says so in a line if the memory has collapsed, and what to
+    try.
 
     Examples:
         >>> model = MemAE(encoder, MemoryUnit(100), decoder)
@@ -30,16 +31,15 @@ class MemoryMonitor(keras.callbacks.Callback):
     Then `tensorboard --logdir logs`.
 
     Args:
-        log_dir: For the files.
-        x: Array (samples, ...) or DataFrame of normal data to look at; of many samples, 4,096 at
-            most are used.
-        every: Integer, epochs from one look to the next. After the last epoch there always is one.
-        seed: Of the choice of samples.
-        featurizer: The adapted `RecordFeaturizer` that `x` is from, if it is; with it, records are
+        log_dir: The folder to write to.
+        x: Array (samples, ...) or DataFrame of normal data to show; up to 4,096 samples are used.
+        every: Integer, writes after every so many epochs, and always after the last one.
+        seed: Seed of the choice of samples.
+        featurizer: The adapted `RecordFeaturizer` that made `x`, if one did; with it, records are
             shown in their original units.
 
     Raises:
-        ValueError: If `x` has no sample, `every` is no positive integer, or the model is no
+        ValueError: If `x` has no sample, `every` is not a positive integer, or the model is not a
             `MemAE`.
     """
 
@@ -99,7 +99,7 @@ class MemoryMonitor(keras.callbacks.Callback):
 
 
 def _entry(epoch: int, logs: dict, seconds: float, steps: int | None) -> dict:
-    """An entry of the history, as `Monitor.write` takes it, from what Keras tells a callback."""
+    """An entry of the history for `Monitor.write`, from what Keras passes to a callback."""
     entry = {
         "epoch": epoch + 1,
         "seconds": seconds,

@@ -1,4 +1,4 @@
-"""What a run shows of itself in TensorBoard."""
+"""A run in TensorBoard: losses, speed, and what the memory does."""
 
 import contextlib
 import math
@@ -22,8 +22,8 @@ from memae_tf.training.monitoring.record_tables import PlainFields, reconstructi
 
 # Enough samples for steady figures, few enough to cost nothing beside an epoch.
 NUM_SAMPLES = 4096
-# Where samples are large or have many queries, fewer of them: so many numbers at a time, and so
-# many in all, but never fewer than the least number of samples.
+# Fewer samples where they are large or have many queries: this many numbers at a time and in all,
+# but never less than the least number of samples.
 BATCH_NUMBERS, ALL_NUMBERS = 2**22, 2**25
 LEAST_SAMPLES = 16
 # The passes of a 3-D net over more would take long beside an epoch.
@@ -40,7 +40,7 @@ SCALARS = {
     "steps_per_second": "training/steps_per_second",
 }
 
-# How many are shown.
+# How many pictures or columns are shown; slots by the rank of samples.
 SHOWN_IMAGES, SHOWN_CLIPS, SHOWN_RECORDS = 8, 4, 4
 SHOWN_SLOTS = {2: 50, 4: 64, 5: 16}
 
@@ -48,26 +48,26 @@ SHOWN_SLOTS = {2: 50, 4: 64, 5: 16}
 class Monitor:
     """Writes losses, speed, and what the memory does after every epoch.
 
-    Scalars and histograms are written every time. Pictures and tables take some tenths of a second
-    and are written after the epochs 1, 2, 4, 8, ..., or the first ones written since, and last of
-    the weights that are kept, under their epoch: the addressing as a heat map, inputs beside their
-    reconstructions, and what the slots decode to. At the end come slots and encodings for the
-    projector.
+    Scalars and histograms are written every time. Pictures and tables (the addressing as a heat
+    map, inputs beside reconstructions, what the slots decode to) take some tenths of a second: they
+    are written after the epochs 1, 2, 4, 8, ..., or the first one written after such an epoch, and
+    at the end for the weights that are kept, under their epoch. Slots and encodings for the
+    projector are written at the end only.
 
-    All of it looks at up to 4,096 training samples, the same ones every time; at fewer where they
-    are large or have many queries. Images (height, width, channels) and clips (frames, height,
-    width, channels) are shown as pictures, vectors as tables.
+    All of this uses up to 4,096 training samples, always the same ones; fewer where they are large
+    or have many queries. Images (height, width, channels) and clips (frames, height, width,
+    channels) are shown as pictures, vectors as tables.
 
-    Nothing here runs through Keras's `predict`, which in a training with several workers would
-    wait for all of them.
+    The model is not called by Keras's `predict`, which waits for all workers, where there are
+    several.
 
     Args:
-        directory: For the event files.
+        directory: The folder for the event files.
         model: The model in training.
         x: Training data, an array (samples, ...) or `TrainingSamples`.
-        seed: Of the choice of samples.
-        featurizer: The `RecordFeaturizer` that the features are from; with it, tables show fields
-            in their original units.
+        seed: Seed of the choice of samples.
+        featurizer: The `RecordFeaturizer` that made the features, if one did; with it, tables show
+            fields in their original units.
     """
 
     def __init__(self, directory: Path, model: MemAE, x: np.ndarray, seed: int, featurizer=None):
@@ -84,7 +84,7 @@ class Monitor:
         self.health = None
         self.epoch = self.shown_epoch = 0
 
-    # What a training that diverges has to show is infinite, and that is no news to the user.
+    # In a training that diverges, figures become infinite; the loop reports that.
     @np.errstate(over="ignore", invalid="ignore")
     def write(self, epoch: dict) -> None:
         """Writes one entry of the history; its `epoch`, from 1, is the step."""
@@ -96,7 +96,7 @@ class Monitor:
             addressing = self._addressing()
             if addressing is not None:
                 self._show_health(addressing)
-            # A power of 2 has come since the epoch that was written before.
+            # There is a power of 2 between the epoch written before, exclusive, and this one.
             if self.epoch.bit_length() > before.bit_length():
                 self._show(addressing)
         self.writer.flush()
@@ -106,12 +106,12 @@ class Monitor:
         """Shows the model as it is kept, writes the projector's files, and closes.
 
         Args:
-            kept_epoch: The epoch after which the model had its weights; by default the last one.
+            kept_epoch: The epoch that the model's weights are from; by default the last one.
         """
         addressing = self._addressing()
         if addressing is not None:
             self.health = self.model.memory.health(addressing)
-        # Where nothing was written, an earlier process has shown the epochs already.
+        # If this process wrote nothing, an earlier one has shown the epochs already.
         if self.epoch > 0:
             self.epoch = kept_epoch or self.epoch
             if self.shown_epoch != self.epoch:
@@ -124,7 +124,7 @@ class Monitor:
         self.writer.close()
 
     def diagnosis(self) -> str | None:
-        """What is wrong with the memory as it was looked at last, see `diagnose`."""
+        """What is wrong with the memory by its last figures, see `diagnose`."""
         if self.health is None:
             return None
         return diagnose(self.health, self.model.memory.num_slots)
@@ -156,9 +156,9 @@ class Monitor:
                 tf.summary.text("memory/diagnosis", diagnosis)
 
     def _show_reconstructions(self, scores: np.ndarray) -> None:
-        """Inputs beside reconstructions: of scores in the middle half, and the worst.
+        """Inputs beside reconstructions: with scores in the middle half, and with the largest.
 
-        Of samples with the same score, as duplicates have, one is shown.
+        Of samples with the same score, such as duplicates, one is shown.
         """
         rank = self.samples.ndim
         number = {2: SHOWN_RECORDS, 4: SHOWN_IMAGES, 5: SHOWN_CLIPS}.get(rank)
@@ -214,7 +214,7 @@ class Monitor:
             scores,
             slots=_to_numpy(memory.memory),
             addressing=_as_queries(addressing),
-            # Only directions count for a cosine; at unit length a slot lies beside its encodings.
+            # A cosine depends on directions only; at unit length a slot is near its encodings.
             unit_length=getattr(memory, "similarity", None) == "cosine",
         )
 
@@ -244,19 +244,19 @@ class Monitor:
 
 @contextlib.contextmanager
 def writing_results(directory: Path) -> Iterator[None]:
-    """Says what cannot be written; TensorFlow has errors of its own for its event files.
+    """Turns errors of writing into a line; TensorFlow has its own ones for event files.
 
     Raises:
-        UserError: In place of an `OSError` or of TensorFlow's.
+        UserError: In place of an `OSError` or an error of TensorFlow's.
     """
     try:
         with written(directory):
             yield
     except tf.errors.OpError as error:
         if "Summary" not in error.message:
-            # No matter of files.
+            # Not about event files.
             raise
-        # Behind the names of operations and files.
+        # The reason comes after the names of operations and files.
         reason = re.split(r"[;}] ?", error.message.splitlines()[0].partition(" [Op:")[0])[-1]
         raise UserError(
             f"{directory}: cannot be written ({reason}); the same command goes on from here"
@@ -264,7 +264,7 @@ def writing_results(directory: Path) -> Iterator[None]:
 
 
 def affordable(model: MemAE, shape: tuple[int, ...]) -> int:
-    """How many samples of a shape are looked at."""
+    """How many samples of a shape can be used for figures at little cost."""
     numbers = math.prod(shape)
     if model.memory is not None:
         queries = math.prod(model.code_shape(shape)[:-1])
@@ -274,7 +274,7 @@ def affordable(model: MemAE, shape: tuple[int, ...]) -> int:
 
 
 def _as_queries(values: np.ndarray) -> np.ndarray:
-    """Of values (samples, ..., k), one query a row."""
+    """Values (samples, ..., k) with one query a row, (queries, k)."""
     return values.reshape(-1, values.shape[-1])
 
 

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 DPI = 100
-# A heat map with more of them is no longer readable.
+# The most rows and columns of a heat map; more would not be readable.
 MAX_ROWS = 100
 MAX_COLUMNS = 500
-# So many slot numbers fit beside the rows.
+# The most slot numbers that fit beside the rows.
 MAX_LABELS = 20
 # Sides of a tile in pixels: tiny images are enlarged, large ones reduced.
 SMALLEST_TILE, LARGEST_TILE = 72, 144
@@ -29,11 +29,11 @@ def pixels(figure: Figure) -> np.ndarray:
 
 
 def heat_map(addressing: np.ndarray) -> np.ndarray:
-    """Slots against queries, and beside it the use of the slots.
+    """The addressing weights, slots against queries, and beside it the use of the slots.
 
-    The slots are sorted by their use and the queries by their top slot, so that a memory at work
-    shows as a staircase, a collapsed one as a line along the top or as one even colour. Of many
-    slots those with the most use are shown, of many queries some at even distances.
+    Slots are sorted by use and queries by top slot, so that a working memory shows as a staircase,
+    a collapsed one as a line along the top or as one even colour. Of many slots the most used ones
+    are shown, of many queries some at even distances.
 
     Args:
         addressing: Float array (queries, N) of weights.
@@ -46,17 +46,17 @@ def heat_map(addressing: np.ndarray) -> np.ndarray:
     order = np.lexsort((-addressing.max(axis=1), top))
     columns = order[np.linspace(0, len(order) - 1, min(len(order), MAX_COLUMNS)).astype(int)]
 
-    # TensorBoard shows pictures small: few inches make for large letters.
+    # TensorBoard shows pictures small: on few inches, letters are large.
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     weights, bars = figure.subplots(1, 2, sharey=True, width_ratios=(5, 1))
     shown = addressing[np.ix_(columns, rows)].T
     image = weights.imshow(
-        # White is no weight at all: cut by shrinkage.
+        # Weights cut by shrinkage stay white.
         np.ma.masked_equal(shown, 0),
         aspect="auto",
         interpolation="nearest",
         cmap="plasma_r",
-        # Most weights are small; the range stays the same, so that steps can be compared.
+        # A scale for small weights, with a fixed range, so that steps can be compared.
         norm=PowerNorm(0.4, vmin=0, vmax=1),
     )
     figure.colorbar(image, ax=bars, label="addressing weight", ticks=(0, 0.01, 0.1, 0.3, 1))
@@ -76,7 +76,7 @@ def heat_map(addressing: np.ndarray) -> np.ndarray:
 
 
 def use(addressing: np.ndarray) -> np.ndarray:
-    """The share of every slot in all reads, float64 (N,); all 0 if no query reads anything."""
+    """The share of each slot in all reads, float64 (N,); zeros if no query reads anything."""
     total = addressing.reshape(-1, addressing.shape[-1]).sum(axis=0, dtype="float64")
     return total / max(total.sum(), 1e-12)
 
@@ -169,7 +169,7 @@ def _tile_size(height: int, width: int) -> tuple[int, int]:
 def in_range(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     """Images (..., channels) of any value range as RGB (..., 3) in [0, 1].
 
-    One channel becomes grey, three are taken as they are, of other numbers the mean is shown.
+    Three channels are shown as colours; for any other number, their mean is shown in grey.
     """
     low, high = limits
     images = np.clip((images - low) / max(high - low, 1e-12), 0, 1)
@@ -179,6 +179,6 @@ def in_range(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
 
 
 def _film_strip(clip: np.ndarray, frames: int = 8) -> list[np.ndarray]:
-    """Frames of a clip (frames, height, width, channels) at even distances, first and last too."""
+    """Evenly spaced frames of a clip (frames, height, width, channels), first and last included."""
     chosen = np.linspace(0, len(clip) - 1, min(frames, len(clip)))
     return list(clip[chosen.round().astype(int)])

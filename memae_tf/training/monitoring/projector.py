@@ -8,7 +8,7 @@ from tensorboard.plugins import projector
 from memae_tf.training.monitoring.pictures import use
 
 TENSORS, METADATA = "memory.tsv", "memory_metadata.tsv"
-# Encodings, and numbers in them, that a browser handles well.
+# The most encodings, and numbers in them, that a browser handles well.
 MAX_ENCODINGS, MAX_NUMBERS = 2000, 2**20
 
 
@@ -20,15 +20,16 @@ def write_projector(
     addressing: np.ndarray | None = None,
     unit_length: bool = False,
 ) -> None:
-    """Writes all slots and some encodings as points of one space, and what is known of each.
+    """Writes all slots and some encodings as points of one space, with metadata.
 
-    Two TSV files, one with a point a line, the other with a head and its kind ("slot" or
-    "encoding"), number of the slot, use, top slot and score, and the projector's own configuration.
+    These are two TSV files, one with a point a line, the other with a header and, for each point,
+    its kind ("slot" or "encoding"), slot number, use, top slot and score; and the projector's own
+    configuration.
 
     Args:
-        directory: Of the run's event files.
+        directory: The folder of the run's event files.
         encodings: Float array (queries, C), of which some at even distances are written.
-        scores: Of the samples that the queries belong to (queries,).
+        scores: The scores (queries,) of the samples that the queries are from.
         slots: Float array (N, C); `None` without a memory.
         addressing: Float array (queries, N), with the slots.
         unit_length: Whether to scale all points to length 1.
@@ -40,7 +41,7 @@ def write_projector(
         points = np.concatenate([slots, points])
         lines += [f"slot\t{i}\t{share:.6g}\t\t" for i, share in enumerate(use(addressing))]
     for i in chosen:
-        # A query that reads nothing has none.
+        # A query that reads nothing has no top slot.
         read = slots is not None and addressing[i].any()
         top = addressing[i].argmax() if read else ""
         lines.append(f"encoding\t\t\t{top}\t{scores[i]:.6g}")

@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 from keras import ops
 
-# More than these are no longer read.
+# The most fields, categories and numbers in a table; more would not be read.
 MAX_FIELDS = 20
 MAX_CATEGORIES, MAX_NUMBERS = 4, 6
-# A field with such a share of a record's error is printed in bold.
+# A field is printed in bold if it has this share of the record's error.
 STRIKING_SHARE = 0.1
 
 
 class PlainFields:
-    """Stands in for a `RecordFeaturizer` where features come without one: each is a field."""
+    """Stands in for a `RecordFeaturizer` if there is none: each feature is a field."""
 
     def __init__(self, num_features: int):
         self.numeric = self.field_names = [f"feature {i}" for i in range(num_features)]
@@ -29,9 +29,9 @@ class PlainFields:
 def reconstruction_table(
     fields, x: np.ndarray, reconstruction: np.ndarray, scores: np.ndarray
 ) -> str:
-    """Records beside their reconstructions: a row a field, a column a record.
+    """Records and their reconstructions: a row for each field, a column for each record.
 
-    The fields are sorted by their part in the errors of these records; the last ones are left out.
+    Fields are sorted by their part in the errors of these records; the last ones are left out.
 
     Args:
         fields: A `RecordFeaturizer` or `PlainFields`.
@@ -61,13 +61,15 @@ def reconstruction_table(
 
 
 def slot_table(fields, decoded: np.ndarray, slots: np.ndarray, use: np.ndarray) -> str:
-    """What slots decode to, a row a slot: its categories, in those fields in which the slots differ
-    most, and the numbers in which it differs most from the mean of all.
+    """What slots decode to: a row for each slot.
+
+    It has the categories in those fields in which the slots differ most, and the numbers in which
+    this slot differs most from the mean of all.
 
     Args:
         fields: A `RecordFeaturizer` or `PlainFields`.
         decoded: Features (slots, num_features).
-        slots: Their numbers.
+        slots: The numbers of the slots.
         use: Their shares of the use.
     """
     weights = (use + 1e-9) / (use + 1e-9).sum()
@@ -81,7 +83,7 @@ def slot_table(fields, decoded: np.ndarray, slots: np.ndarray, use: np.ndarray) 
         names = [fields.field_names[field] for field in chosen]
         return ", ".join(f"{plain(name)} = {values[name][i]}" for name in names)
 
-    # One column for number and use: TensorBoard breaks the words of narrow ones.
+    # Number and use share a column, as TensorBoard breaks words in narrow ones.
     rows = [["slot (share of use)", "categories", "numbers that set it apart"]]
     for i, slot in enumerate(slots):
         numeric = _largest(deviation[i, :split], MAX_NUMBERS)
@@ -95,7 +97,7 @@ def _largest(values: np.ndarray, number: int) -> np.ndarray:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """A table; the first row is its head."""
+    """A table in Markdown; the first row is the header."""
     head, *body = rows
     lines = [head, ["---"] * len(head), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
@@ -113,18 +115,18 @@ def _text(value) -> str:
         return "(none)"
     value = float(value)
     whole = round(value) if np.isfinite(value) else np.inf
-    # Through scaling and back, float32 leaves a whole number not quite whole.
+    # Scaling to features and back in float32 changes whole numbers a little.
     if abs(value - whole) <= 1e-6 + 1e-5 * abs(whole) and abs(whole) < 1e7:
         return str(whole)
-    # Three digits, and no exponent where they can do without.
+    # Three digits, with an exponent only if needed.
     return f"{float(f'{value:.3g}'):g}"
 
 
 def plain(text: str) -> str:
-    """A text that Markdown and HTML leave as it is."""
-    # A line break would begin another row.
+    """A text with the special characters of Markdown and HTML escaped."""
+    # A line break would begin a new row of the table.
     text = " ".join(text.split())
-    # The first one first, as the replacements of the others begin with it.
+    # `&` comes first, as it is in the replacements of the others.
     for character in "&\\|*_`<[":
         text = text.replace(character, f"&#{ord(character)};")
     return text
