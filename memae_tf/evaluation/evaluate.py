@@ -1,4 +1,4 @@
-"""From a detector and a data set to metrics."""
+"""Scores of a data set by a detector, and the metrics of metrics.json."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from memae_tf.evaluation.metrics import (
 )
 from memae_tf.models import Detector
 
-# How many videos are scored, of how many.
+# Is told how many videos are scored, of how many.
 OnScored = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Anomaly scores.
+    """Anomaly scores of a data set.
 
     Attributes:
-        train: Of the training samples, float32; of video, of the frames that have a score.
-        test: Of the test samples; `None` where there are none.
-        labels: Of `test`; `None` where nothing is labelled.
-        videos: The test videos; of other data there are none.
+        train: Scores of the training samples, float32; for video, of the frames that have one.
+        test: Scores of the test samples, likewise; `None` if there are none.
+        labels: The labels of `test`; `None` if nothing is labelled.
+        videos: The test videos with the scores of their frames; empty for other data.
     """
 
     train: np.ndarray
@@ -52,7 +52,7 @@ def score_sets(
         detector: The detector.
         dataset: The samples.
         config: Says how frames are scored.
-        on_scored: Is told how many videos are done, of how many, where there are any.
+        on_scored: Is told how many videos are scored, of how many, if there are any.
     """
     if isinstance(dataset.train, Clips):
         return _score_footage(detector, dataset, config.frames, on_scored)
@@ -63,7 +63,7 @@ def score_sets(
 def _score_footage(
     detector: Detector, dataset: Dataset, scoring: FrameScoring, on_scored: OnScored
 ) -> Scores:
-    """The scores of all frames that have one."""
+    """`score_sets` for video: the scores of all frames that have one."""
     videos = [*dataset.train.videos, *(dataset.test.videos if dataset.test is not None else ())]
     all_scores = score_videos(detector, videos, scoring, lambda n: on_scored(n, len(videos)))
     count = len(dataset.train.videos)

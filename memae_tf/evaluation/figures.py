@@ -10,15 +10,13 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from memae_tf.evaluation.evaluate import Scores
 from memae_tf.evaluation.metrics import VideoScores, minmax, video_auc
 
-# Pixels between images.
-GAP = 2
-# Images in a row.
-COLUMNS = 10
+GAP = 2  # pixels between images
+COLUMNS = 10  # images in a row
 NORMAL, ANOMALY = "#3b6ea5", "#c0392b"
 
 
 def plain(name: str) -> str:
-    """A name as Matplotlib shows it as it is: it takes what is between two $ for mathematics."""
+    """A name with $ escaped: Matplotlib sets what is between two of them as mathematics."""
     return name.replace("$", r"\$")
 
 
@@ -60,10 +58,10 @@ def curves_figure(scores: Scores) -> Figure:
 
 
 def regularity_figure(videos: Sequence[VideoScores], threshold: float) -> Figure:
-    """The regularity of every frame of videos, a row each, abnormal spans shaded.
+    """The regularity score of every frame, a row for each video, abnormal spans shaded.
 
-    It is 1 minus the score, which each video's least and largest one bring to [0, 1] (section 4.2
-    of the paper). The dashed line is the threshold, where it lies within.
+    It is 1 minus the anomaly score, scaled to [0, 1] by the least and the largest one of the video
+    (section 4.2 of the paper). The dashed line is the threshold, if it is between these.
     """
     figure = Figure(figsize=(9, 1 + 1.1 * len(videos)), layout="constrained")
     figure.suptitle(plain(f"Regularity, {videos[0].name} to {videos[-1].name}"))
@@ -89,7 +87,7 @@ def regularity_figure(videos: Sequence[VideoScores], threshold: float) -> Figure
 
 
 def _spans(labels: np.ndarray) -> np.ndarray:
-    """First and one behind the last frame of each abnormal span, (spans, 2)."""
+    """Each abnormal span's first frame and the one after its last, (spans, 2)."""
     edges = np.diff(np.concatenate([[0], labels, [0]]))
     return np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], axis=1)
 
@@ -102,17 +100,17 @@ def image_figure(
     scores: np.ndarray,
     brightest: float,
 ) -> Figure:
-    """Images above their reconstructions and their heat maps, a column each.
+    """Images above their reconstructions and heat maps, a column for each.
 
     Args:
-        title: Above all.
+        title: The figure's title.
         images: uint8 (images, height, width, 1 or 3).
-        reconstructions: Of the same shape.
+        reconstructions: Of the same shape and dtype.
         heat_maps: Float (images, height, width), squared errors.
         scores: Float (images,).
-        brightest: The squared error that is the upper end of the heat maps' colours.
+        brightest: The squared error at the upper end of the colour map.
     """
-    # Roots, or all but the largest errors would be black.
+    # Square roots, as otherwise all but the largest errors would be black.
     heat = np.sqrt(heat_maps / max(brightest, 1e-12))
     rows = {
         "image": _rgb(images),
@@ -132,7 +130,7 @@ def slots_figure(title: str, images: np.ndarray, use: np.ndarray) -> Figure:
     """What slots decode to, each with its share of the use.
 
     Args:
-        title: Above all.
+        title: The figure's title.
         images: uint8 (slots, height, width, 1 or 3).
         use: Float (slots,).
     """
@@ -142,14 +140,14 @@ def slots_figure(title: str, images: np.ndarray, use: np.ndarray) -> Figure:
     for number, axes in enumerate(figure.subplots(rows, squeeze=False).flat):
         part = slice(number * COLUMNS, (number + 1) * COLUMNS)
         row = _rgb(images[part])
-        # The last row is as wide as the others.
+        # Fills up the last row, so that its images are not enlarged.
         blank = np.full((COLUMNS - len(row), *row.shape[1:]), 255, "uint8")
         _draw_strip(axes, np.concatenate([row, blank]), [f"{share:.1%}" for share in use[part]])
     return figure
 
 
 def _draw_strip(axes, images: np.ndarray, captions: Sequence[str]) -> None:
-    """Images side by side in one picture: axes for every image would take seconds."""
+    """Draws images side by side as one picture, as axes for every image would take seconds."""
     strip = np.pad(images, ((0, 0), (0, 0), (0, GAP), (0, 0)), constant_values=255)
     axes.imshow(np.concatenate(list(strip), axis=1), interpolation="nearest")
     axes.set_xticks([])

@@ -1,19 +1,19 @@
-"""From overlapping clips to a score a frame.
+"""From the errors of overlapping clips to a score for each frame.
 
-Clips start at every `clip_stride`-th frame, and one more ends at the last. What a clip says of its
-frames is `credit`:
+Clips start at every `clip_stride`-th frame of a video, and one more ends at its last frame. Each
+clip credits errors to its frames, as `credit` says, and a frame's score is the mean of its credits:
 
-- "clip": of each of its frames, the error of the whole clip. A frame's score is the mean of what
-  the clips that show it say.
-- "frame": of each of its frames, that frame's own error, and again the mean. This is sharper in
-  time, but the outer frames of a clip are rebuilt worse than its inner ones, and the first and last
-  frames of a video are outer ones in every clip.
-- "center": of its middle one alone, the 9th of 16, the error of the whole clip. That is what the
-  authors' code does; the first 8 and the last 7 frames have no score (NaN) and are not evaluated.
+- "clip": every frame of a clip gets the error of the whole clip.
+- "frame": every frame of a clip gets its own error. This is sharper in time, but the outer frames
+  of a clip are rebuilt worse than its inner ones, and the first and last frames of a video are
+  outer ones in every clip.
+- "center": only the middle frame of a clip, the 9th of 16, gets the error of the whole clip, as in
+  the authors' code. The first 8 and the last 7 frames of a video have no score (NaN) and are not
+  evaluated.
 
-Frames between two scored ones of which no clip says anything (`clip_stride` or `frame_stride` above
-1) get what lies between, linearly. `smoothing` is the standard deviation of a Gaussian over a
-video's scores, cut off at three of them; at the ends it takes what is there.
+Frames without credits between two scored ones (`clip_stride` or `frame_stride` above 1) are
+interpolated linearly. `smoothing` is the standard deviation of a Gaussian over a video's scores,
+cut off at three of these; at the ends of a video it covers the frames that there are.
 """
 
 import math
@@ -28,7 +28,7 @@ from memae_tf.models import Detector
 
 
 class FrameScorer:
-    """The scores of a video's frames, as its clips come; keeps no more than it needs.
+    """The scores of a video's frames, computed clip by clip in bounded memory.
 
     Examples:
         >>> scorer = FrameScorer(featurizer.length, featurizer.frame_stride, scoring)
@@ -38,7 +38,7 @@ class FrameScorer:
 
     Args:
         length: Frames of a clip.
-        frame_stride: From one frame of a clip to its next.
+        frame_stride: Distance from one frame of a clip to the next.
         scoring: How frames are scored.
     """
 
@@ -46,7 +46,7 @@ class FrameScorer:
         self.scoring = scoring
         offsets = np.arange(length) * frame_stride
         self._offsets = offsets[[length // 2]] if scoring.credit == "center" else offsets
-        # What clips say of frames: number of the frame to the sum and the number of credits.
+        # By the number of a frame: the sum and the number of its credits.
         self._credits: dict[int, list[float]] = {}
         # The last frame whose score before smoothing is known.
         self._last: tuple[int, float] | None = None
@@ -56,25 +56,25 @@ class FrameScorer:
         )
         # Scores before smoothing that are still needed, and the number of the first of them.
         self._raw, self._start = np.empty(0), 0
-        # The next frame to be given out.
+        # The number of the next frame to return.
         self._next = 0
 
     def add(self, start: int, score: float, frame_score: np.ndarray) -> tuple[int, np.ndarray]:
-        """Takes a clip that starts later than those before it.
+        """Takes a clip, which must start later than those before it.
 
         Args:
             start: The number of its first frame.
-            score: Of the clip.
-            frame_score: Float (length,), of its frames.
+            score: The score of the clip.
+            frame_score: The scores of its frames, float (length,).
 
         Returns:
-            The number of a frame, and the scores, float32, of it and of those behind it that no
-            later clip can change. There may be none.
+            The number of a frame, and the scores, float32, of that frame and the following ones, as
+            far as no later clip can change them. There may be none.
         """
-        said = frame_score
+        credited = frame_score
         if self.scoring.credit != "frame":
-            said = np.full(len(self._offsets), score)
-        for offset, value in zip(self._offsets, said, strict=True):
+            credited = np.full(len(self._offsets), score)
+        for offset, value in zip(self._offsets, credited, strict=True):
             credit = self._credits.setdefault(start + int(offset), [0.0, 0.0])
             credit[0] += float(value)
             credit[1] += 1.0
@@ -82,23 +82,23 @@ class FrameScorer:
         return self._give(len(self._weights) // 2)
 
     def finish(self, total: int) -> tuple[int, np.ndarray]:
-        """The rest, as `add` gives it, of a video of `total` frames."""
+        """The remaining scores, as `add` returns them, of a video with `total` frames."""
         self._settle(total)
         if self._last is not None and self.scoring.credit != "center":
-            # After the last clip, where none ends at the last frame.
+            # Frames after the last clip, if none ends at the last frame.
             self._extend(total - 1, self._last[1])
         first, scores = self._give(0)
         missing = total - first - len(scores)
         return first, np.concatenate([scores, np.full(missing, np.nan, "float32")])
 
     def _settle(self, stop: int) -> None:
-        """Frames before `stop` get no more credits; that frame itself may."""
+        """Computes the scores of the frames before `stop`, which get no more credits."""
         for number in sorted(n for n in self._credits if n < stop):
             total, count = self._credits.pop(number)
             self._extend(number, total / count)
 
     def _extend(self, number: int, score: float) -> None:
-        """Takes the score of a frame, and what lies between it and the one known before."""
+        """Adds the score of a frame, and interpolated ones since the last frame with a score."""
         if self._last is None:
             self._start = number
             self._raw = np.array([score])
@@ -110,13 +110,13 @@ class FrameScorer:
         self._last = number, score
 
     def _give(self, lookahead: int) -> tuple[int, np.ndarray]:
-        """The scores that `lookahead` frames behind them suffice for."""
+        """The smoothed scores of frames that are followed by `lookahead` known scores."""
         first = self._next
         if self._last is None:
             return first, np.empty(0, "float32")
         radius = len(self._weights) // 2
         known = self._start + len(self._raw)
-        # Frames before the first scored one have none.
+        # Frames before the first one with credits have no score.
         numbers = np.arange(max(first, self._start), known - lookahead)
         scores = np.empty(len(numbers))
         for i, number in enumerate(numbers):
@@ -138,12 +138,12 @@ def score_videos(
     scoring: FrameScoring,
     on_scored: Callable[[int], None] = lambda _: None,
 ) -> list[np.ndarray]:
-    """The scores of the frames of videos, float32 (frames,) each.
+    """The scores of the frames of videos, float32 (frames,) for each video.
 
-    They are NaN where `scoring` gives a frame none, and of videos that are shorter than a clip.
+    They are NaN for frames that get none by `scoring`, and for videos shorter than a clip.
 
     Args:
-        detector: One of clips.
+        detector: A detector of clips.
         videos: Prepared footage.
         scoring: How frames are scored.
         on_scored: Is told how many videos are done.
@@ -156,7 +156,7 @@ def score_videos(
     for video in videos:
         clips = Clips.windows([video], length, frame_stride, scoring.clip_stride, to_the_end=True)
         answer = detector.detect(clips)
-        # From here on, NaN means that a frame has no score.
+        # Checked here, as NaN means below that a frame has no score.
         if not (np.isfinite(answer["score"]).all() and np.isfinite(answer["frame_score"]).all()):
             raise UserError(
                 f"{video.name}: scores are not finite, so training has diverged; try a smaller "

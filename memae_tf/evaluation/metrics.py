@@ -1,4 +1,4 @@
-"""Figures of merit of scores, with the anomalies as the positive class."""
+"""Metrics of anomaly scores, with anomalies as the positive class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from memae_tf.evaluation import thresholds
 
 @dataclass(frozen=True)
 class VideoScores:
-    """A test video.
+    """A test video with its scores.
 
     Attributes:
-        name: Of the video.
-        scores: Of its frames, float32 (frames,); NaN where a frame has none.
-        labels: Int64 (frames,), 1 = abnormal; `None` where nothing is labelled.
+        name: The name of the video.
+        scores: The scores of its frames, float32 (frames,); NaN for frames without one.
+        labels: Int64 (frames,), 1 = abnormal; `None` if nothing is labelled.
     """
 
     name: str
@@ -31,18 +31,19 @@ class VideoScores:
 
 
 def frame_aucs(videos: Sequence[VideoScores]) -> dict[str, float | None]:
-    """The three figures that the literature calls frame-level AUC.
+    """The three metrics that the literature calls frame-level AUC.
 
     Args:
         videos: Labelled test videos.
 
     Returns:
-        - `micro_auc_minmax`: of all frames together, the scores of each video brought to [0, 1]
-          first. The paper's and nearly everyone's; a live system cannot do it, as it needs the
-          whole video.
-        - `micro_auc_raw`: of all frames together, the scores as they are. It is `roc_auc`, too.
-        - `macro_auc`: the mean of the AUCs of the videos that have frames of both kinds; `None` if
-          none has.
+        - `micro_auc_minmax`: the AUC of all frames together, after the scores of each video are
+          scaled to [0, 1]. The paper and nearly everyone else report this one; a live system cannot
+          have it, as scaling needs the whole video.
+        - `micro_auc_raw`: the AUC of all frames together, with the scores as they are. It equals
+          `roc_auc`.
+        - `macro_auc`: the mean of the AUCs of those videos that have frames of both kinds; `None`
+          if there are none.
     """
     parts = [video.scored() for video in videos]
     parts = [(scores, labels) for scores, labels in parts if len(scores)]
@@ -58,13 +59,13 @@ def frame_aucs(videos: Sequence[VideoScores]) -> dict[str, float | None]:
 
 
 def video_auc(video: VideoScores) -> float | None:
-    """The AUC within a video; `None` where its frames are all of one kind."""
+    """The AUC within a video; `None` if its frames are all of one kind."""
     scores, labels = video.scored()
     return float(roc_auc_score(labels, scores)) if len(np.unique(labels)) == 2 else None
 
 
 def minmax(scores: np.ndarray) -> np.ndarray:
-    """Scores brought to [0, 1]; 0 where all are the same. NaN stay."""
+    """Scores scaled to [0, 1], or to 0 if all are the same; NaN stay NaN."""
     low, high = np.nanmin(scores), np.nanmax(scores)
     return (scores - low) / max(high - low, 1e-12)
 
@@ -97,14 +98,17 @@ def find_threshold(
     labels: np.ndarray | None,
     train_scores: np.ndarray,
 ) -> float:
-    """The threshold of a name that `evaluation` may hold.
+    """Computes a threshold of the `evaluation` section by its name.
 
     Args:
         name: "top_ratio", "true_ratio", "train_quantile" or "best_f1".
-        config: Gives `ratio` and `quantile`.
-        scores: Of the test set, `None` where there is none.
-        labels: Of the test set, `None` where there is none.
-        train_scores: Of the training data.
+        config: Has `ratio` and `quantile`.
+        scores: Scores of the test set; only "train_quantile" does without.
+        labels: Labels of the test set, for "true_ratio" and "best_f1".
+        train_scores: Scores of the training data.
+
+    Raises:
+        ValueError: If there is no threshold of that name.
     """
     match name:
         case "train_quantile":

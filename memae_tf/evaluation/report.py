@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page with its figures inside."""
+"""The report of a run: one HTML page, figures included."""
 
 import base64
 import html
@@ -27,12 +27,11 @@ from memae_tf.evaluation.figures import (
 from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
 from memae_tf.models import Detector
 
-# Field errors and curves of more records than this look the same and cost more.
+# Field errors and slot use of more samples than this look the same and cost more.
 MAX_EXPLAINED = 20_000
 SHOWN_IMAGES = 10
 SHOWN_SLOTS = 30
-# In a figure.
-SHOWN_VIDEOS = 12
+SHOWN_VIDEOS = 12  # in a figure
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -57,9 +56,9 @@ def write_report(
     """Writes the report of a run.
 
     Args:
-        path: Of the HTML file.
+        path: The HTML file.
         metrics: As in metrics.json.
-        scores: Of training and test data.
+        scores: The scores of training and test data.
         history: An entry for each epoch.
         detector: Explains a part of the test data.
         dataset: The raw data.
@@ -114,7 +113,7 @@ def _summary(metrics: dict) -> str:
 
 
 def _explanation(dataset: Dataset) -> Callable[[Detector, Dataset, Scores], str]:
-    """What shows why test samples have their scores."""
+    """The function that shows why test samples have their scores, by the kind of data."""
     kinds = {RecordFeaturizer: _fields, ImageFeaturizer: _images, ClipFeaturizer: _frames}
     return kinds[type(dataset.featurizer)]
 
@@ -143,11 +142,11 @@ def _regularity(scores: Scores, threshold: float) -> str:
 
 
 def loss_figure(history: list[dict]) -> Figure:
-    """The reconstruction loss of every epoch, and that of the held-out samples if there are any."""
+    """The reconstruction loss of every epoch, and that of held-out samples if there are any."""
     figure = Figure(figsize=(9, 3), layout="constrained")
     axes = figure.add_subplot()
     epochs = [entry["epoch"] for entry in history]
-    # A line through one point cannot be seen.
+    # A line with a single point is invisible.
     marker = "o" if len(epochs) == 1 else None
     lines = {"reconstruction": ("training", NORMAL)}
     if "validation_loss" in history[0]:
@@ -158,7 +157,7 @@ def loss_figure(history: list[dict]) -> Figure:
     if len(lines) > 1:
         axes.legend()
     axes.set(xlabel="epoch", ylabel="reconstruction loss", title="Training")
-    # One that repels is negative sooner or later; one on held-out samples may be no number.
+    # A loss with "repel" becomes negative; one of held-out samples may be NaN.
     is_positive = not any(entry[key] <= 0 for entry in history for key in lines)
     axes.set_yscale("log" if is_positive else "linear")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -166,7 +165,7 @@ def loss_figure(history: list[dict]) -> Figure:
 
 
 def _fields(detector: Detector, dataset: Dataset, scores: Scores) -> str:
-    """The fields in which anomalies differ most from what the memory can rebuild."""
+    """The fields whose errors are larger for anomalies than for normal records."""
     step = -(-count(dataset.test) // MAX_EXPLAINED)
     part = slice(None, None, step)
     errors = detector.detect(take(dataset.test, part), explain=True)["field_error"]
@@ -182,7 +181,7 @@ def _fields(detector: Detector, dataset: Dataset, scores: Scores) -> str:
 
 
 def _images(detector: Detector, dataset: Dataset, scores: Scores) -> str:
-    """Test images, their reconstructions and their error heat maps: the extreme of either kind."""
+    """Test images with extreme scores, normal and anomalous: reconstructions and heat maps."""
     order = np.argsort(scores.test, kind="stable")
     labels = scores.labels[order]
     groups = {
@@ -194,7 +193,7 @@ def _images(detector: Detector, dataset: Dataset, scores: Scores) -> str:
     explained = {
         title: _explained(detector, take(dataset.test, chosen)) for title, chosen in groups.items()
     }
-    # One scale for all, so that brightness can be compared.
+    # One scale for all groups, so that their brightness can be compared.
     brightest = max(float(maps.max()) for _, _, maps, _ in explained.values())
     figures = [image_figure(title, *rows, brightest) for title, rows in explained.items()]
     if detector.model.memory is not None:
@@ -203,7 +202,7 @@ def _images(detector: Detector, dataset: Dataset, scores: Scores) -> str:
 
 
 def _slots_figure(detector: Detector, dataset: Dataset) -> Figure:
-    """What the slots with the most use on training data decode to."""
+    """What the slots that training data use most decode to."""
     model, featurizer = detector.model, detector.featurizer
     step = -(-count(dataset.train) // MAX_EXPLAINED)
     use = 0.0
@@ -221,7 +220,7 @@ def _slots_figure(detector: Detector, dataset: Dataset) -> Figure:
 
 
 def _frames(detector: Detector, dataset: Dataset, scores: Scores) -> str:
-    """Test frames, their reconstructions and their error heat maps: the extreme of either kind."""
+    """Test frames with extreme scores, normal and abnormal: reconstructions and heat maps."""
     places = np.array(
         [(v, frame) for v, video in enumerate(scores.videos) for frame in range(len(video.scores))]
     )
@@ -247,7 +246,7 @@ def _frames(detector: Detector, dataset: Dataset, scores: Scores) -> str:
 
 
 def _apart(places: np.ndarray, distance: int) -> list[int]:
-    """The first of places (video, frame), none of two that look alike."""
+    """Indices of the first places (video, frame) that are not within `distance` of another."""
     chosen: list[int] = []
     for index, (video, frame) in enumerate(places):
         near = (
@@ -262,7 +261,9 @@ def _apart(places: np.ndarray, distance: int) -> list[int]:
 
 
 def _explained_frames(detector: Detector, dataset: Dataset, places: np.ndarray) -> tuple:
-    """Frames as the model sees them, in the middle of a clip, reconstructions and heat maps."""
+    """Frames as the model sees them, if possible in the middle of a clip; their reconstructions and
+    heat maps.
+    """
     test = dataset.test
     back = test.length // 2 * test.frame_stride
     lengths = np.array([len(video.frames) for video in test.videos])[places[:, 0]]
@@ -278,7 +279,7 @@ def _explained_frames(detector: Detector, dataset: Dataset, places: np.ndarray) 
 
 
 def _explained(detector: Detector, raw: Images | Clips) -> tuple:
-    """Images or clips as the model sees them, reconstructions, heat maps, scores."""
+    """Images or clips as the model sees them; their reconstructions, heat maps and scores."""
     featurizer = detector.featurizer
     answer = detector.detect(raw, explain=True)
     features = np.empty((len(raw), *featurizer.feature_shape), "float32")
@@ -321,12 +322,12 @@ def _table(rows: list[list[str]]) -> str:
 
 
 def number(value: float | int | None) -> str:
-    """A figure as a table has it."""
+    """A number as text for a table."""
     if value is None:
         return "–"
     if isinstance(value, int):
         return str(value)
-    # Four digits also of what is small, as the errors of footage are.
+    # Four significant digits for small ones, too: errors of footage are small.
     return f"{value:.4f}" if abs(value) >= 0.1 or value == 0 else f"{value:#.4g}"
 
 

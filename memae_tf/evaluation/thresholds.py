@@ -1,7 +1,7 @@
 """Thresholds by the protocols of the literature. A score above its threshold is an anomaly.
 
-Every threshold is a value that separates float32 scores exactly as it does float64 ones, so that a
-saved detector decides as the evaluation did.
+Every threshold is exact in float32, the dtype of scores, so that a saved detector decides as the
+evaluation did.
 """
 
 import numpy as np
@@ -25,13 +25,13 @@ def true_ratio(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def train_quantile(train_scores: np.ndarray, quantile: float) -> float:
-    """A quantile of the scores of the training data: needs no test data and no labels."""
+    """A quantile of the training scores, which needs neither test data nor labels."""
     return float(np.quantile(train_scores, quantile, method="higher"))
 
 
 def best_f1(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The threshold of the highest F1 on the test set itself. An oracle: it has seen the labels."""
+    """The threshold with the highest F1 on the test set. An oracle: it is chosen on the labels."""
     precision, recall, thresholds = precision_recall_curve(labels, scores)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    # That curve flags scores at or above a threshold, a detector those above it.
+    # scikit-learn's curve flags scores at or above a threshold, a detector those above it.
     return float(np.nextafter(np.float32(thresholds[np.argmax(f1[:-1])]), np.float32(-np.inf)))
