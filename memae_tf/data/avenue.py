@@ -54,12 +54,12 @@ def _mask_folder(root: Path) -> Path:
 
 
 def _labels(video: Video, folder: Path) -> np.ndarray:
-    """Whether the masks of a test video are not empty, bool (frames,)."""
+    """Whether the mask of each frame of a test video has an abnormal pixel, bool (frames,)."""
     path = folder / f"{int(video.name)}_label.mat" if video.name.isdigit() else None
     if path is None or not path.is_file():
         raise UserError(f"{folder}: has no labels of video {video.name}")
     try:
         cells = scipy.io.loadmat(path)["volLabel"]
-    except Exception as error:  # Of a damaged file, nearly any.
+    except Exception as error:  # SciPy raises nearly anything for a damaged file.
         raise UserError(f"{path}: cannot be read as labels ({error})") from None
     return np.array([bool(np.any(mask)) for mask in cells.ravel()])

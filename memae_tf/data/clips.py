@@ -11,11 +11,11 @@ class Video:
     """Prepared footage.
 
     Attributes:
-        name: Of the file or folder.
-        frames: uint8 (frames, height, width, channels), mapped into memory.
+        name: The name of the file or folder.
+        frames: uint8 (frames, height, width, channels), memory-mapped.
         numbers: int64 (frames,), the number of each frame in its source, from 0.
-        source_frames: How many the source has.
-        rate: Frames a second; `None` where nothing says so.
+        source_frames: How many frames the source has.
+        rate: Frames a second; `None` if unknown.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Video:
 
 
 class Clips:
-    """Windows over videos; none spans two of them. Their frames are read when they are asked for.
+    """Clips as windows over videos, each within one video. Frames are read when clips are indexed.
 
     An integer as index gives a clip, uint8 (length, height, width, channels); a slice, an array of
     integers or a mask gives the clips at these places.
@@ -34,7 +34,7 @@ class Clips:
     Attributes:
         videos: The videos.
         length: Frames of a clip.
-        frame_stride: From one frame of a clip to its next.
+        frame_stride: Distance from one frame of a clip to the next.
         places: int64 (clips, 2), the video of each clip and the number of its first frame.
     """
 
@@ -58,9 +58,9 @@ class Clips:
         Args:
             videos: The videos; one with fewer frames than a clip has none.
             length: Frames of a clip.
-            frame_stride: From one frame of a clip to its next.
-            stride: From one start to the next.
-            to_the_end: Whether one more clip ends at the last frame, where no other does.
+            frame_stride: Distance from one frame of a clip to the next.
+            stride: Distance from the start of one clip to the next.
+            to_the_end: Whether to add a clip that ends at the last frame, if no other does.
         """
         places = []
         for number, video in enumerate(videos):
@@ -82,10 +82,10 @@ class Clips:
         return Clips(self.videos, self.length, self.frame_stride, self.places[index])
 
     def hold_out(self, share: float, seed: int) -> tuple["Clips", "Clips"]:
-        """These clips, and about a share of them apart that have no frame with them in common.
+        """Splits the clips into kept and held-out ones, about a share, with no frame in common.
 
-        Whole videos are set apart, at random; of a single one, its end. The videos of the clips
-        that stay have no other frames than those.
+        Random whole videos are held out; of a single video, its end. The videos of the kept clips
+        have no frames of the held-out ones.
         """
         video, start = self.places.T
         numbers = np.unique(video)
@@ -108,5 +108,5 @@ class Clips:
 
 
 def span(length: int, frame_stride: int) -> int:
-    """From the first to the last frame of a clip, both counted."""
+    """The number of frames from the first to the last one of a clip, both included."""
     return (length - 1) * frame_stride + 1

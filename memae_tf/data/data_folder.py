@@ -1,4 +1,4 @@
-"""Where the data that others publish lie on this machine."""
+"""Folders of published data sets on this machine."""
 
 import os
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from memae_tf.errors import UserError
 
 
 def data_folder(directory: Path | None, loader: str, holds: str = "") -> str | None:
-    """The folder of a loader that the configuration or, next, $MEMAE_DATA_DIR has.
+    """The folder of a library's data loader, in `data.dir` or else in $MEMAE_DATA_DIR.
 
     Args:
         directory: `data.dir`.
-        loader: The name of the loader's folder in it.
-        holds: A folder in that one, without which it does not count.
+        loader: The name of the loader's folder.
+        holds: A folder that must be in it.
 
     Returns:
-        `None` where there is none: the loader's own default.
+        `None` if there is none, which is the default folder to the loaders.
 
     Raises:
         UserError: If `data.dir` was given and is no folder.
@@ -32,8 +32,8 @@ def published_folder(directory: Path | None, names: Sequence[str], holds: str, w
 
     Args:
         directory: `data.dir`; it may be that folder.
-        names: What it may be called in `directory` or in $MEMAE_DATA_DIR.
-        holds: A folder in it, without which it does not count.
+        names: Its possible names in `directory` or in $MEMAE_DATA_DIR.
+        holds: A folder that must be in it.
         what: The data set and where it is published, for the error.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What every source of data gives."""
+"""The data set that every source of data gives."""
 
 import zlib
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from memae_tf.layers import Featurizer
 
 # Columns of equal length by name: float32, or object arrays of str.
 Records = dict[str, np.ndarray]
-# One uint8 array (images, height, width, channels), an array of arrays (height, width, channels)
-# of several sizes, or files of such.
+# A uint8 array (images, height, width, channels), an object array of arrays (height, width,
+# channels) of several sizes, or image files.
 Images = np.ndarray | ImageFiles
 Samples = Records | Images | Clips
-# Samples by which data are known again.
-KNOWN_BY = 256
+# Samples that go into a fingerprint.
+FINGERPRINT_SAMPLES = 256
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,15 @@ class Dataset:
     """Raw training and test data, and the featurizer adapted to the training data.
 
     Attributes:
-        name: Of the source.
+        name: The name of the source.
         protocol: How training and test data were split.
         simulated: Whether the data stand in for the real set.
         featurizer: Layer from raw data to features, adapted to `train`.
         train: Normal samples.
-        test: Normal and abnormal samples; `None` where there are none. Of video they may be
-            unlabelled.
-        labels: Of `test`, int64 (samples,), 1 for an anomaly; `None` where nothing is labelled. Of
-            video, one for each frame of its videos.
-        threshold: The threshold that the protocol evaluates at (`evaluation.threshold`).
+        test: Normal and abnormal samples; `None` if there are none. Video may be unlabelled.
+        labels: The labels of `test`, int64 (samples,), 1 for an anomaly; for video, one for each
+            frame. `None` if nothing is labelled.
+        threshold: The protocol's threshold, if `evaluation.threshold` names no other one.
     """
 
     name: str
@@ -60,11 +59,12 @@ def take(samples: Samples, index: np.ndarray | slice) -> Samples:
 
 
 def fingerprint(dataset: Dataset) -> dict[str, object]:
-    """By what training data are known again: source, number, and a checksum of some samples."""
+    """What identifies training data: source, number of samples, and a checksum of some samples."""
     total = count(dataset.train)
-    some = take(dataset.train, np.unique(np.linspace(0, total - 1, KNOWN_BY).astype(int)))
+    places = np.unique(np.linspace(0, total - 1, FINGERPRINT_SAMPLES).astype(int))
+    some = take(dataset.train, places)
     checksum = 0
-    for _, batch in dataset.featurizer.batches(some, KNOWN_BY):
+    for _, batch in dataset.featurizer.batches(some, FINGERPRINT_SAMPLES):
         for part in _bytes(batch):
             checksum = zlib.crc32(part, checksum)
     return {

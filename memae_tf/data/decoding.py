@@ -14,20 +14,20 @@ from memae_tf.data.images import UNREADABLE, read_image
 from memae_tf.errors import UserError
 from memae_tf.layers.image_featurizer import LUMA
 
-# What FFmpeg's usual containers are called, and what cameras and recorders write without one.
+# The suffixes of FFmpeg's usual containers, and of raw streams that cameras and recorders write.
 VIDEO_SUFFIXES = (
     *(".avi", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
     *(".wmv", ".asf", ".flv", ".3gp", ".ogv", ".vob", ".mxf", ".dav"),
     *(".h264", ".264", ".h265", ".265", ".hevc", ".mjpeg", ".mjpg"),
 )
 LONGEST_STEP = 10.0  # seconds from one frame to the next
-# Seconds back that a clock has not been set, but files are in disorder.
-TOLERATED_DISORDER = 1.0
-# Seconds that a server has to answer, and to send the next packet.
+# How far times may go back where frames are in disorder; beyond it, another file was joined on.
+TOLERATED_DISORDER = 1.0  # seconds
+# Seconds for a server to answer, and to send the next packet.
 TIMEOUT = 10.0
-# A container may count frames that its own edit list leaves out.
+# How much of a video may be missing: a container may count frames that its edit list leaves out.
 TOLERATED_SHARE, TOLERATED_FRAMES = 0.01, 2
-# What FFmpeg calls containers that say in the beginning how long they are, and count no frames.
+# FFmpeg's names of containers that state their duration in the header, but no number of frames.
 DURATION_FORMATS = ("matroska,webm", "flv")
 
 
@@ -37,13 +37,13 @@ class DamagedVideoError(Exception):
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame.
+    """A decoded frame.
 
     Attributes:
         pixels: uint8 (height, width, channels).
-        time: Seconds since the video's first frame; `None` where nothing says so.
-        shown: uint8 (height, width, 3), in colour, where it was asked for.
-        pixel_aspect: How much wider than high its pixels are to be shown.
+        time: Seconds since the video's first frame; `None` if unknown.
+        shown: The frame in colour, uint8 (height, width, 3), if it was asked for.
+        pixel_aspect: Width of a pixel divided by its height.
     """
 
     pixels: np.ndarray
@@ -58,8 +58,8 @@ def read_frames(path: Path, channels: int, shown: bool = False) -> Iterator[Fram
     Args:
         path: A file that FFmpeg reads, or a folder whose images are frames in the order of the
             numbers in their names.
-        channels: Of the frames, 1 (grey) or 3 (colour).
-        shown: Whether to give them in colour, too.
+        channels: Channels of the frames, 1 (grey) or 3 (colour).
+        shown: Whether to give the frames in colour, too.
 
     Raises:
         DamagedVideoError: If it cannot be read, or not to its end.
@@ -69,7 +69,7 @@ def read_frames(path: Path, channels: int, shown: bool = False) -> Iterator[Fram
 
 
 def frame_rate(path: Path) -> float | None:
-    """The frames a second of a video file, `None` where it does not say or is a folder.
+    """The frames a second of a video file; `None` for a folder, or if the file does not say.
 
     Raises:
         DamagedVideoError: If it cannot be opened.
@@ -80,10 +80,10 @@ def frame_rate(path: Path) -> float | None:
 
 
 def frame_rate_of(opened: Callable) -> float | None:
-    """The frames a second of a video that has an end, `None` where it does not say.
+    """The frames a second of a video; `None` if it does not say, or has no end.
 
     Args:
-        opened: Opens its container.
+        opened: A function that opens its container.
 
     Raises:
         DamagedVideoError: If it cannot be opened.
@@ -110,7 +110,7 @@ def frame_files(folder: Path) -> list[Path]:
 
 
 def natural_order(path: Path) -> tuple:
-    """A key that sorts `frame 10` behind `frame 9`."""
+    """A sort key by which `frame 10` comes after `frame 9`."""
     return tuple(
         (int(part), "") if part.isdecimal() else (-1, part)
         for part in re.split(r"(\d+)", path.name)
@@ -119,7 +119,7 @@ def natural_order(path: Path) -> tuple:
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A frame in another size, to one grey level what ImageFeaturizer makes of it.
+    """A frame in another size; pixel values differ by at most 1 from `ImageFeaturizer`'s.
 
     Args:
         pixels: uint8 (height, width, 1 or 3).
@@ -135,11 +135,11 @@ def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def at_rate(numbered: Iterator[tuple[int, Frame]], rate: float) -> Iterator[tuple[int, Frame]]:
-    """The frames to be seen at the times 0, 1 / rate, 2 / rate, ... and the last one.
+    """Resamples a video to a rate: the frames seen at the times 0, 1 / rate, ..., and the last.
 
-    A slower video repeats frames, a faster one leaves some out. Frames without a time are taken as
-    they are. Where times go back, or leap by more than 10 s, the clock has been set, and what comes
-    then follows at once.
+    Frames of a slower video are repeated, some of a faster one are left out; those without a time
+    are all kept. Where times go back or leap by more than 10 s, the clock was set, and the next
+    frame is taken to follow immediately.
 
     Args:
         numbered: Frames with their numbers.
@@ -153,7 +153,7 @@ def at_rate(numbered: Iterator[tuple[int, Frame]], rate: float) -> Iterator[tupl
         step = 0.0 if last is None else frame.time - last[1].time
         if not 0 <= step <= LONGEST_STEP:
             leapt += step - 1 / rate
-        # Files round times to milliseconds and worse.
+        # With a tolerance, as files round times to milliseconds or worse.
         while last is not None and (count + 0.05) / rate < frame.time - leapt:
             yield last
             count += 1
@@ -181,7 +181,7 @@ def open_container(source, **options):
     """PyAV's container of a file, an address or an open file, to read from."""
     av = require_av()
     if int(av.__version__.partition(".")[0]) < 19:
-        # Titles and the like may be in any encoding, and are not for us.
+        # Titles and other metadata, which are not used, may be in any encoding.
         options["metadata_errors"] = "replace"
     return av.open(source, **options)
 
@@ -205,7 +205,7 @@ def _in_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 
 def decode(container, channels: int, shown: bool = False) -> Iterator[Frame]:
-    """The frames of an open container of PyAV's.
+    """The frames of an open PyAV container.
 
     Raises:
         DamagedVideoError: If it has no video.
@@ -252,16 +252,16 @@ class _Clock:
 
 
 def _pixel_aspect(frame, stream) -> float:
-    # Of the frame as it was recorded; an old recorder's has 960 columns for 4:3.
+    # Before rotation. An old recorder may have 960 columns for a picture of 4:3.
     aspect = float(stream.sample_aspect_ratio or 1)
     return 1 / aspect if _turns(frame) % 2 else aspect
 
 
 def _time(frame, stream, last: float | None) -> float | None:
-    """When a frame of a stream is to be seen, in seconds; `last` is when the one before was."""
+    """The time to show a frame, in seconds; `last` is that of the frame before."""
     if "avi" not in stream.container.format.name:
         return frame.time
-    # AVI says when frames are decoded only: those of the frames themselves would be out of order.
+    # AVI has times of decoding only, which PyAV's `frame.time` gives in the wrong order.
     if frame.dts is not None:
         return float(frame.dts * stream.time_base)
     rate = stream.average_rate
@@ -269,18 +269,18 @@ def _time(frame, stream, last: float | None) -> float | None:
 
 
 def _read_file(path: Path, channels: int, shown: bool) -> Iterator[Frame]:
-    # FFmpeg would say that it found invalid data in it.
+    # FFmpeg's own message would speak of invalid data.
     if path.is_file() and path.stat().st_size == 0:
         raise DamagedVideoError("the file is empty")
     yield from decode_whole(lambda: open_container(str(path)), channels, shown)
 
 
 def decode_whole(opened: Callable, channels: int, shown: bool = False) -> Iterator[Frame]:
-    """The frames of a video that says how many it has, all of them.
+    """The frames of a video that has an end, with a check that none are missing there.
 
     Args:
-        opened: Opens its container of PyAV's.
-        channels, shown: As of `read_frames`.
+        opened: A function that opens its PyAV container.
+        channels, shown: As in `read_frames`.
 
     Raises:
         DamagedVideoError: If it cannot be read, or not to its end.
@@ -302,7 +302,7 @@ def decode_whole(opened: Callable, channels: int, shown: bool = False) -> Iterat
 
 
 class _Whole:
-    """Whether all of a video is there, as far as its container says what that would be.
+    """Checks that a video is complete, if its container says how many frames or seconds it has.
 
     Args:
         stream: Its stream.
@@ -312,16 +312,16 @@ class _Whole:
         container = stream.container
         self._rate = stream.average_rate
         self._frames: int = stream.frames
-        # Where frames are not counted, these say how long all is; others estimate it from what is
-        # there. That is the longest stream: with sound it may be another one.
+        # Without a number of frames, these containers state a duration; others estimate it from
+        # what is there. It is that of the longest stream, which with sound may be another one.
         says_duration = container.format.name in DURATION_FORMATS and len(container.streams) == 1
         self._seconds = (container.duration or 0) / 1e6 if says_duration else 0
         self._hidden, self._end = 0, 0.0
 
     def watched(self, packets: Iterable) -> Iterator:
-        """The packets, noticed on their way to the decoder."""
+        """Passes packets on to the decoder, and takes note of their times."""
         for packet in packets:
-            # A file that was cut without encoding it anew has some frames before its first one.
+            # A file that was cut without re-encoding has frames before the first one to show.
             self._hidden += packet.is_discard
             if packet.pts is not None:
                 end = (packet.pts + (packet.duration or 0)) * packet.time_base
@@ -329,10 +329,13 @@ class _Whole:
             yield packet
 
     def check(self, number: int) -> None:
-        """Complains if so many frames are not all of them.
+        """Checks that the decoded frames are all frames.
+
+        Args:
+            number: How many were decoded.
 
         Raises:
-            DamagedVideoError: Saying how many there are.
+            DamagedVideoError: If some are missing, saying how many there are.
         """
         there = number + self._hidden
         if there < self._frames - max(TOLERATED_FRAMES, TOLERATED_SHARE * self._frames):
@@ -366,8 +369,8 @@ def _turns(frame) -> int:
 
 
 def reason(error: Exception) -> str:
-    """What an error of FFmpeg's says."""
-    # PyAV ends by it what takes longer than its `timeout`.
+    """The message of an error of FFmpeg's."""
+    # What PyAV raises after its `timeout`.
     if isinstance(error, require_av().error.ExitError):
         return f"nothing came for {TIMEOUT:g} s"
     return getattr(error, "strerror", None) or str(error)

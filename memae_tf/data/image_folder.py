@@ -1,4 +1,4 @@
-"""A person's own pictures: train/normal, test/normal and test/<defect> in one folder."""
+"""A user's own pictures: train/normal, test/normal and test/<defect> in one folder."""
 
 import numpy as np
 

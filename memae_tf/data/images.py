@@ -1,4 +1,4 @@
-"""What the sources of images share: reading files, and the featurizer that suits the images."""
+"""What the sources of images share: reading files, and a featurizer that fits the images."""
 
 import functools
 import struct
@@ -13,15 +13,15 @@ from memae_tf.config import ImageData
 from memae_tf.errors import UserError
 from memae_tf.layers import ImageFeaturizer
 
-# What Pillow raises for files that are damaged, cut off, huge, or no images at all. The last three
-# of the first line come out of its readers: of TIFF and EXIF (a number that is text), and of AVIF
-# (a damaged one) and DDS (a kind of pixel that it does not know).
+# What Pillow raises for files that are damaged, cut off, huge, or not images. The last three of the
+# first line come from its readers of TIFF and EXIF (text for a number), AVIF (a damaged file) and
+# DDS (an unknown pixel format).
 UNREADABLE = (
     *(OSError, SyntaxError, ValueError, EOFError, TypeError, RuntimeError, struct.error),
     Image.DecompressionBombError,
 )
-ORIENTATION = 0x0112  # Of EXIF.
-# What makes a picture upright, by its orientation.
+ORIENTATION = 0x0112  # EXIF tag
+# The operation that makes a picture upright, by its orientation.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -35,7 +35,7 @@ SHOWN_FILES = 5
 
 
 class ImageFiles:
-    """Images in files, decoded each time they are asked for: a folder may exceed the memory.
+    """Images in files, decoded each time they are indexed, as a folder may exceed the memory.
 
     An integer as index gives an image, uint8 (height, width, channels); a slice, an array of
     integers or a mask gives the files at these places.
@@ -55,10 +55,10 @@ class ImageFiles:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """An image file as uint8 (height, width, 1 or 3), upright as its camera says.
+    """Reads an image file as uint8 (height, width, 1 or 3), upright by its EXIF orientation.
 
     Raises:
-        One of `UNREADABLE`: If the file is damaged or no image.
+        One of `UNREADABLE`: If the file is damaged or not an image.
     """
     with Image.open(path) as picture:
         picture = _upright(picture)
@@ -75,7 +75,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
-    # Not Pillow's own function, which writes EXIF anew and stumbles over what else is odd in it.
+    # Not `ImageOps.exif_transpose`, which rewrites EXIF and fails at anything odd in it.
     try:
         turn = TURNS.get(picture.getexif().get(ORIENTATION))
     except UNREADABLE:
@@ -84,7 +84,7 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 
 def open_files(paths: Sequence[Path], source: str) -> ImageFiles:
-    """Decodes every file once, so that a damaged one is known before anything is trained.
+    """Decodes every file once, so that damaged ones are found before training begins.
 
     Raises:
         UserError: Naming the files that cannot be read.
@@ -106,12 +106,12 @@ def open_files(paths: Sequence[Path], source: str) -> ImageFiles:
 
 def reason(error: Exception, path: Path) -> str:
     """Why a file is `UNREADABLE`, in one line."""
-    # Pillow repeats the name; its other words say what is wrong.
+    # Without the file's name, which Pillow repeats.
     return " ".join(str(error).replace(repr(str(path)), "").split())
 
 
 def complaint(damaged: Sequence[tuple[Path, str]], total: int) -> str:
-    """How many of so many images are damaged, and the first of them with their reasons."""
+    """A message on damaged images: how many there are, and the first ones with their reasons."""
     named = ", ".join(f"{path} ({why})" for path, why in damaged[:SHOWN_FILES])
     more = len(damaged) - SHOWN_FILES
     return (
@@ -124,9 +124,10 @@ def complaint(damaged: Sequence[tuple[Path, str]], total: int) -> str:
 def image_suffixes() -> frozenset[str]:
     """The suffixes of files that Pillow can open as a picture, such as ".png".
 
-    It knows more: what it writes only (PDF), and what others must decode (HDF5, MPEG).
+    It registers more: formats that it only writes (PDF), and ones that it cannot decode itself
+    (HDF5, MPEG).
     """
-    kinds = {suffix: kind for suffix, kind in Image.registered_extensions().items()}
+    kinds = Image.registered_extensions()
     openers = {kind: Image.OPEN[kind][0] for kind in set(kinds.values()) & set(Image.OPEN)}
     pictures = {
         kind
@@ -138,7 +139,7 @@ def image_suffixes() -> frozenset[str]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The files in a folder and below whose suffix is that of an image, in order of their names."""
+    """The files in a folder and its subfolders that have the suffix of an image, sorted by name."""
     suffixes = image_suffixes()
     return sorted(
         path
@@ -148,7 +149,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def as_images(images: Sequence[np.ndarray]) -> np.ndarray:
-    """Images as one array where they are of one shape, else as an array of arrays."""
+    """Images as one array if they have one shape, else as an object array of arrays."""
     if len({image.shape for image in images}) == 1:
         return np.stack(images)
     array = np.empty(len(images), dtype=object)
@@ -166,7 +167,7 @@ def shapes_of(images) -> np.ndarray:
 
 
 def image_featurizer(config: ImageData, train, source: str) -> ImageFeaturizer:
-    """A featurizer adapted to training images, of the size and the channels that they have.
+    """A featurizer adapted to training images, by default with their size and channels.
 
     Raises:
         UserError: If the images are of several sizes and `data.size` names none.

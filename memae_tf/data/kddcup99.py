@@ -31,7 +31,7 @@ CATEGORICAL = (
 ANOMALY_LABEL = "normal."
 # The threshold that each protocol's paper evaluates at.
 PROTOCOL_THRESHOLDS = {"dagmm": "top_ratio", "goad": "true_ratio"}
-# In the folder of scikit-learn's loaders.
+# The set's folder within that of scikit-learn's loaders.
 CACHE = "kddcup99_10-py3"
 DOWNLOAD_TIMEOUT = 30.0  # seconds without a byte
 
@@ -40,7 +40,7 @@ def load(config: KDDCup99Data, seed: int) -> Dataset:
     """Loads the records and splits them by the configuration's protocol.
 
     Raises:
-        UserError: If the data cannot be had and `fallback` is "none", or are damaged.
+        UserError: If the data are damaged, or not available and `fallback` is "none".
     """
     records, label_names, simulated = _load_records(config)
     if config.max_records is not None:

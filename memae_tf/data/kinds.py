@@ -1,4 +1,4 @@
-"""What a column of a table is to a detector: numbers, categories, or no feature at all."""
+"""The kind of a table's column to a detector: numeric, categorical, or not a feature."""
 
 import datetime
 import re
@@ -12,25 +12,25 @@ from memae_tf.columns import is_nothing, word
 from memae_tf.errors import UserError
 from memae_tf.tables import MOST_NAMED, Files, listed, not_a_number, parsed, stray_text
 
-# A text column of whose cells, or of whose different texts, this share or more are numbers was
-# meant to be numeric: a word for "nothing" that nobody knows may stand in most of them.
+# A text column was meant to be numeric if this share of its cells, or of its different texts, are
+# numbers: most cells may hold an unknown word for "nothing".
 MOSTLY_NUMERIC = 0.5
-# A text column with more different ones than this, and this share of its records or more, names
-# records (addresses, times, keys) and has no categories.
+# A text column identifies records (addresses, times, keys) instead of having categories if it has
+# more different texts than this number and than this share of its records.
 MOST_CATEGORIES = 256
 MOSTLY_DIFFERENT = 0.5
 TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64, pd.Period)
 
-# Numbers that text keeps from being some: with a unit, or with blanks or apostrophes between
-# thousands. Of units those that come with many values: frequencies, say, are names of bands.
+# Numbers that are not parsed as such: with a unit, or with blanks or apostrophes between thousands.
+# Only units of quantities with many values: frequencies, for example, are names of bands.
 NUMBER = r"[-+]?\d+(?:[.,'\s]\d+)*"
 UNITS = (
     r"%|[nuµμm]?s|secs?|seconds?|mins?|minutes?|hrs?|hours?|days?|bytes?|[kmgt]i?b"
     r"|[kmgt]?b(?:ps|it/s|/s)|\s[bhd]"
 )
 GROUPED = r"[-+]?\d{1,3}(?:['\s]\d{3})+(?:[.,]\d+)?"
-# Dates, with or without a time, and times of day. With dots the year comes last: 2026.1.3 is a
-# version.
+# Dates, with or without a time, and times of day. With dots, the year must be last, as 2026.1.3 is
+# a version.
 CLOCK = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?:\s?[ap]m)?"
 MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 DATE = (
@@ -48,18 +48,18 @@ DISGUISED = re.compile(
 
 
 def infer_kind(column: pd.Series, source: Files | str, leave_out: str, declare: str) -> str:
-    """The kind of a column that nobody has declared: "numeric" or "categorical".
+    """The kind of a column that was not declared: "numeric" or "categorical".
 
     Args:
-        column: Its cells.
-        source: What a message calls the table.
-        leave_out, declare: What a message advises: how to do without the column, how to have it as
-            categories.
+        column: The column.
+        source: The name of the table in messages.
+        leave_out, declare: Advice in messages: how to leave the column out, and how to declare it
+            as categorical.
 
     Raises:
-        UserError: If it is text but mostly numbers, maybe with commas: a stray word would
-            otherwise turn a numeric column into a categorical one, silently. Or if its cells are
-            times or hold many values.
+        UserError: If it is text but mostly numbers (maybe with commas), as otherwise a stray word
+            would silently turn a numeric column into a categorical one. If cells are times or hold
+            several values.
     """
     require_values(column, source, leave_out)
     if is_boolean(column):
@@ -82,18 +82,18 @@ def infer_kind(column: pd.Series, source: Files | str, leave_out: str, declare: 
 def check_categories(
     columns: Collection[pd.Series], source: Files | str, advise: Callable[[Collection[str]], str]
 ) -> None:
-    """Refuses columns, inferred to be categorical, of which hardly any text comes twice.
+    """Refuses columns, inferred to be categorical, in which hardly any text comes twice.
 
-    Those that seem to be measured it warns of, in one line: as categories they have no order, and
-    most of what is new is unseen.
+    Warns, in one line, of those that seem to hold times or numbers with units: as categories they
+    have no order, and most new values are unseen ones.
 
     Args:
-        columns: Their cells.
-        source: What a message calls the table.
-        advise: What else may be done with columns of these names.
+        columns: The columns that were inferred to be categorical.
+        source: The name of the table in messages.
+        advise: Gives advice, for names of columns, on what else to do with them.
 
     Raises:
-        UserError: Naming all that hold hardly any text twice.
+        UserError: Naming all columns in which hardly any text comes twice.
     """
     keys = {column.name: said for column in columns if (said := _as_key(column)) is not None}
     if keys:
@@ -127,7 +127,7 @@ def _is_declared(column: pd.Series) -> bool:
 
 
 def _disguised(column: pd.Series) -> str | None:
-    """One of the texts of a column, if most of them are numbers with a unit, or times."""
+    """An example of a column's texts if most of them are times or numbers with units, or `None`."""
     if _is_declared(column):
         return None
     texts = [word(value).strip() for value in column.dropna().unique()]
@@ -137,10 +137,10 @@ def _disguised(column: pd.Series) -> str | None:
 
 
 def require_values(column: pd.Series, source: Files | str, leave_out: str) -> None:
-    """Refuses cells that hold many values, as those of Parquet may.
+    """Checks that no cell holds several values, as cells of Parquet may.
 
     Raises:
-        UserError: If there are such.
+        UserError: If one does.
     """
     many = (list, tuple, set, Mapping, np.ndarray)
     if column.dtype == object and any(isinstance(value, many) for value in column):
@@ -151,10 +151,10 @@ def require_values(column: pd.Series, source: Files | str, leave_out: str) -> No
 
 
 def require_no_times(column: pd.Series, source: Files | str, leave_out: str) -> None:
-    """Refuses times and durations, which are counts of whatever unit a file has.
+    """Checks that cells are not times or durations, whose numbers depend on the file's unit.
 
     Raises:
-        UserError: If there are such.
+        UserError: If they are.
     """
     if column.dtype.kind in "mM" or any(isinstance(v, TIMES) for v in column.dropna().iloc[:1]):
         raise UserError(
@@ -164,7 +164,7 @@ def require_no_times(column: pd.Series, source: Files | str, leave_out: str) -> 
 
 
 def is_boolean(column: pd.Series) -> bool:
-    """Whether a column holds booleans and, maybe, empty cells."""
+    """Whether a column holds nothing but booleans and, maybe, empty cells."""
     if pd.api.types.is_bool_dtype(column):
         return True
     given = column.dropna()

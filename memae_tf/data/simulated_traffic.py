@@ -1,11 +1,10 @@
 """Simulated network traffic with the fields of KDDCUP99, for machines without the real set.
 
-It makes the main job run anywhere; it is no substitute for the data, and no figure from it is a
-result. `simulated_traffic.json` holds, for the twelve most frequent classes of the real set, the
-class's share, the frequencies of its categories, and five quantiles of each numeric field,
-rounded to three digits (`summarise` made it). `sample` draws every field independently from
-those, so that the classes look about right one field at a time and no dependence between fields
-within a class survives.
+With it the example runs anywhere; it does not replace the data, and figures from it are no results.
+`simulated_traffic.json`, made by `summarise`, holds for the twelve most frequent classes of the
+real set the share of the class, the frequencies of its categories, and five quantiles of each
+numeric field, rounded to three digits. `sample` draws every field independently from these: within
+a class, single fields are about right, but there are no dependences between them.
 """
 
 import json

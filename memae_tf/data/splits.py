@@ -1,7 +1,7 @@
-"""Splits into training and test samples, as the literature has them.
+"""Splits into training and test samples by the protocols of the literature.
 
-Each takes `labels` (records,), 1 for an anomaly, and a seed, and gives the indices of the
-training samples, all of them normal, and of the test samples.
+Each takes `labels` (samples,), 1 for an anomaly, and a seed, and returns the indices of the
+training samples, which are all normal, and of the test samples.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ def goad(labels: np.ndarray, seed: int) -> Split:
 def holdout(labels: np.ndarray, seed: int, test_share: float) -> Split:
     """A share of the normal records and all anomalies are the test set; the rest trains.
 
-    Of two normal records or more, one at least is in either, whatever the share.
+    With two normal records or more, each of the two has at least one of them, whatever the share.
     """
     normal = np.random.default_rng(seed).permutation(np.flatnonzero(labels == 0))
     cut = min(max(1, round(len(normal) * test_share)), len(normal) - 1)
@@ -43,8 +43,8 @@ def holdout(labels: np.ndarray, seed: int, test_share: float) -> Split:
 def one_class(labels: np.ndarray, seed: int, anomaly_share: float = 0.3) -> Split:
     """Two thirds of the normal samples train; the others and some anomalies are the test set.
 
-    The anomalies are drawn from all there are, so many that they are `anomaly_share` of the test
-    set.
+    Anomalies are drawn at random from all of them, so many that they are `anomaly_share` of the
+    test set.
 
     Reference: Gong et al., MemAE, ICCV 2019, section 4.1 (normal samples split 2:1, about 30% of
     the test set anomalies).

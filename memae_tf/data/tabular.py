@@ -1,4 +1,4 @@
-"""A person's own records: CSV or Parquet files, with a label column or without."""
+"""A user's own records: CSV or Parquet files, with or without a label column."""
 
 import difflib
 import shlex
@@ -36,17 +36,18 @@ from memae_tf.tables import (
     stray_text,
 )
 
-# How alike a label and one that is not there have to be, for one to be the other with a typo.
+# How alike two labels must be for one to be a misspelling of the other (1 is equal).
 NEARLY = 0.8
-# Labels that a message names, at most.
+# The most labels that a message lists.
 MOST_LABELS = 10
-# A column of whole numbers in so many records that grows by 1 in this share of them counts them.
+# A column of whole numbers has row numbers if there are more records than this number, and it grows
+# by 1 in this share of them.
 MOST_UNCOUNTED = 256
 MOSTLY_COUNTED = 0.99
 # Seconds from 2001 to 2033, and the parts of one that times are counted in.
 UNIX_TIMES = 1e9, 2e9
 UNIX_UNITS = 1, 1e3, 1e6, 1e9
-# Above it float32 does not keep all whole numbers apart.
+# The largest number up to which float32 tells all whole numbers apart.
 LARGEST_CODE = 2**24
 
 
@@ -72,7 +73,7 @@ def load(config: TabularData, seed: int) -> Dataset:
         test, test_labels = _test_files(config, columns, train, files)
     elif labels is not None:
         protocol = "holdout"
-        if (labels == 0).sum() == 1:  # None at all was refused with the labels.
+        if (labels == 0).sum() == 1:  # `_labels` has refused 0.
             raise UserError(
                 f"{files}: has one normal record by column '{config.label}' "
                 f"(data.normal={config.normal}); training and test need at least one each"
@@ -82,7 +83,7 @@ def load(config: TabularData, seed: int) -> Dataset:
         test_labels = labels[test_rows]
     else:
         protocol, train = "unlabelled", records
-    _check(config, train, columns, files)
+    _require_no_constants(config, train, columns, files)
     featurizer = RecordFeaturizer(
         numeric=[name for name, kind in columns.items() if kind == "numeric"],
         categorical=[name for name, kind in columns.items() if kind == "categorical"],
@@ -107,9 +108,15 @@ def _labels(
 ) -> np.ndarray | None:
     """1 for an anomaly, 0 for a normal record; `None` without a label column.
 
+    Args:
+        config: The `data` section.
+        table: The records.
+        files: The files that they are from, for messages.
+        is_tested: Whether there must be anomalies among the records.
+
     Raises:
-        UserError: If the column is not there, or a cell of it empty; if a name in `data.normal` is
-            mistyped, or no record is normal; in what is tested, if none is an anomaly.
+        UserError: If the column is missing, or a cell of it empty; if a label in `data.normal` is
+            misspelt, or no record is normal; if `is_tested` and none is an anomaly.
     """
     if config.label is None:
         return None
@@ -147,10 +154,10 @@ def _labels(
 def _require_no_typo(
     config: TabularData, column: pd.Series, labels: np.ndarray, files: Files
 ) -> None:
-    """Refuses a name of normal records that none has, and that is nearly one of the others'.
+    """Checks for a label in `data.normal` that no record has, but that resembles one of anomalies.
 
     Raises:
-        UserError: Naming both.
+        UserError: If there is one, naming both labels.
     """
     if config.normal == TabularData.model_fields["normal"].default:
         return
@@ -158,7 +165,7 @@ def _require_no_typo(
     others = {_label_text(value): value for value in column[labels == 1].unique()}
     for label in config.normal:
         text = _label_text(label)
-        # Classes that are numbered are no typos of each other, nor is "abnormal" of "normal".
+        # Not "class 2" for "class 1", nor "abnormal" for "normal".
         alike = [
             other
             for other in others
@@ -177,7 +184,7 @@ def _digits(text: str) -> str:
 
 
 def _label_text(value) -> str:
-    """How labels are compared: 0, 0.0, "0" and False are one, case and blanks do not matter."""
+    """A label as text to compare: 0, 0.0, "0" and False are equal; case and blanks are ignored."""
     if isinstance(value, (bool, np.bool_)):
         value = int(value)
     return word(value).strip().lower()
@@ -237,7 +244,7 @@ def _feature_columns(config: TabularData, table: pd.DataFrame, files: Files) -> 
 
 
 def _counts_records(column: pd.Series) -> bool:
-    """Whether it has row numbers, one file's after another's, which say nothing of new records."""
+    """Whether a column holds row numbers, maybe of several files one after the other."""
     if len(column) <= MOST_UNCOUNTED or not pd.api.types.is_integer_dtype(column):
         return False
     return bool((column.diff() == 1).mean() >= MOSTLY_COUNTED)
@@ -270,7 +277,7 @@ def _column(config: TabularData, column: pd.Series, kind: str, files: Files) -> 
     if pd.api.types.is_numeric_dtype(column) and column.abs().max() <= LARGEST_CODE:
         return column.to_numpy(dtype="float32", na_value=np.nan)
     if pd.api.types.infer_dtype(column, skipna=True) == "string":
-        # As it stands in the file: pandas makes numbers of a column if all of it is.
+        # Text already. Otherwise pandas has parsed numbers, and the file's own text is read again.
         return column.astype(object).where(column.notna(), "").to_numpy()
     return read_words(files, column.name)
 
@@ -298,10 +305,10 @@ def _numbers(config: TabularData, column: pd.Series, files: Files) -> np.ndarray
 def _test_files(
     config: TabularData, columns: dict[str, str], train: Records, train_files: Files
 ) -> tuple[Records, np.ndarray]:
-    """The records and labels of the `test` files, their columns of the dtypes of `train`.
+    """The records of the `test` files, in columns with the dtypes of `train`, and their labels.
 
     Raises:
-        UserError: If they lack a column of the training files, or no labels are declared.
+        UserError: If they lack a column of the training files, or `data.label` is not given.
     """
     table, files = read_tables(config.test, config.drop)
     missing = [name for name in columns if name not in table]
@@ -312,7 +319,7 @@ def _test_files(
         raise UserError(f"data.test={files}: needs data.label, the column with its labels")
     records = _records(config, table, columns, files)
     for name, column in records.items():
-        # Of categories that are text in one file and numbers in the other, none is a known one.
+        # Categories that are text in one file and numbers in the other would all be unseen.
         if train[name].dtype == object and column.dtype != object:
             records[name] = read_words(files, name)
         elif train[name].dtype != object and column.dtype == object:
@@ -321,11 +328,13 @@ def _test_files(
     return records, labels
 
 
-def _check(config: TabularData, train: Records, columns: dict[str, str], files: Files) -> None:
-    """Refuses what would train but mean nothing.
+def _require_no_constants(
+    config: TabularData, train: Records, columns: dict[str, str], files: Files
+) -> None:
+    """Checks that no column is constant, unless there is one record only.
 
     Raises:
-        UserError: If a column is constant.
+        UserError: If columns are, naming them.
     """
     num_records = len(next(iter(train.values())))
     constant = [name for name in columns if _is_constant(train[name])]
@@ -337,14 +346,14 @@ def _check(config: TabularData, train: Records, columns: dict[str, str], files: 
 
 
 def _leave_out(config: TabularData, name: str) -> str:
-    """The advice to do so."""
+    """The advice to leave a column out."""
     return f"leave it out with {_drop(config, name)}"
 
 
 def _drop(config: TabularData, *names: str) -> str:
-    """The override that leaves columns out as well, as a shell takes it."""
+    """The override that leaves out these columns, too, quoted for a shell."""
     columns = [*config.drop, *map(str, names)]
-    # In YAML's quotes where a name would be a number, or several.
+    # YAML quotes names that would be read as a number or a list.
     text = yaml.safe_dump(columns, default_flow_style=True, width=float("inf"), allow_unicode=True)
     return shlex.quote(f"data.drop={text.strip()}")
 

@@ -18,13 +18,13 @@ from memae_tf.errors import UserError
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """The splits "train" and "test" of a set, one behind the other.
+    """The splits "train" and "test" of a set, one after the other.
 
     Attributes:
         images: uint8 (images, height, width, channels), or an array of arrays of several sizes.
         labels: int64 (images,).
-        class_names: By label.
-        num_train: How many of them the split "train" has, which come first.
+        class_names: The names of the labels 0, 1, ...
+        num_train: The number of images of the split "train", which come first.
     """
 
     images: np.ndarray
@@ -93,7 +93,7 @@ def _class_index(config: TFDSData, names: tuple[str, ...]) -> int:
     )
 
 
-# Of a benchmark, one cell after the other is of the same set.
+# The cells of a benchmark use one set after another.
 @lru_cache(maxsize=1)
 def fetch(name: str, data_dir: str | None) -> LabelledImages:
     """A set through TensorFlow Datasets: from `data_dir`, from its own folder, or downloaded.
@@ -109,8 +109,7 @@ def fetch(name: str, data_dir: str | None) -> LabelledImages:
             "pip install 'memae_tf[images]' installs it"
         ) from None
     try:
-        # The package hides the errors of its own imports, such as those of versions that do not
-        # go together.
+        # The package hides errors of its own imports until later, such as incompatible versions.
         importlib.import_module("tensorflow_datasets.public_api")
     except Exception as error:
         raise UserError(
@@ -146,11 +145,11 @@ def _builder(tfds, name: str, data_dir: str | None):
     except Exception as error:
         raise UserError(f"data.dataset={name}: cannot be opened ({_first_line(error)})") from None
     if not builder.is_prepared():
-        # Without a network it would tell of every attempt at every file.
+        # Without a network, it would log every attempt at every file.
         logging.getLogger("urllib3").setLevel(logging.ERROR)
         try:
             builder.download_and_prepare()
-        except Exception as error:  # Of the network, the disk, a checksum, a package, ...
+        except Exception as error:  # The network, the disk, a checksum, a package, ...
             raise UserError(
                 f"data.dataset={name}: is not on this machine and cannot be downloaded "
                 f"({_first_line(error)}); put it into data.dir or $MEMAE_DATA_DIR as "
@@ -160,12 +159,12 @@ def _builder(tfds, name: str, data_dir: str | None):
 
 
 def _keys(tfds, name: str, info) -> tuple[str, str]:
-    """What image and label are called in the examples of a set.
+    """The keys of image and label in the examples of a set.
 
     Raises:
-        UserError: If it is not one of images with one label each.
+        UserError: If it is not a set of images with one label each.
     """
-    # Sets that a person stored have no `supervised_keys`.
+    # Sets that users stored themselves have no `supervised_keys`.
     keys = info.supervised_keys or ("image", "label")
     if len(keys) != 2 or not all(isinstance(k, str) and k in info.features for k in keys):
         raise UserError(f"data.dataset={name}: is not a set of images and labels")
@@ -179,7 +178,7 @@ def _read(builder, split: str, keys: tuple[str, str]) -> tuple[np.ndarray, np.nd
     """Images and labels of a split."""
     import tensorflow as tf
 
-    # Of several sizes, or not.
+    # Whether images are of several sizes.
     mixed = None in builder.info.features[keys[0]].shape
     try:
         examples = builder.as_dataset(split=split)

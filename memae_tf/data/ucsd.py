@@ -5,8 +5,8 @@
     UCSD_Anomaly_Dataset.v1p2/UCSDped2/Test/Test001_gt/001.bmp ...
     UCSD_Anomaly_Dataset.v1p2/UCSDped2/Test/UCSDped2.m
 
-Frames may also be JPEG or PNG files. A frame is abnormal if its mask is not empty; where not every
-test clip has masks (Ped1: 10 of 36), if it is in the list `UCSDped1.m`.
+Frames may also be JPEG or PNG files. A frame is abnormal if its mask is not empty or, where not
+every test clip has masks (Ped1: 10 of 36), if the list `UCSDped1.m` has it.
 """
 
 import re
@@ -58,7 +58,7 @@ def load(config: UCSDData, on_prepared: OnPrepared = lambda *_: None) -> Dataset
 
 
 def _mask_labels(folder: Path) -> np.ndarray:
-    """Whether masks are not empty, bool (masks,)."""
+    """Whether each mask in a folder has an abnormal pixel, bool (masks,)."""
     labels = []
     for path in frame_files(folder):
         try:
@@ -69,7 +69,7 @@ def _mask_labels(folder: Path) -> np.ndarray:
 
 
 def _listed_spans(path: Path, num_clips: int) -> list[list[tuple[int, int]]]:
-    """The abnormal spans (first, last), counted from 1, of each test clip in a list for MATLAB."""
+    """The abnormal spans (first, last), counted from 1, of each test clip, from a MATLAB list."""
     if not path.is_file():
         raise UserError(
             f"{path.parent}: not every test clip has masks (TestNNN{MASKS}/), and there is no list "

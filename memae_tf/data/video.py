@@ -1,4 +1,4 @@
-"""What the sources of video share: from files and labels to a data set of clips."""
+"""What the sources of video share: building a data set of clips from footage and labels."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from memae_tf.data.video_cache import OnPrepared, Source, frame_size, prepare
 from memae_tf.errors import UserError
 from memae_tf.layers import ClipFeaturizer
 
-# From a prepared test video to the labels of its source's frames, (source frames,), 1 = abnormal.
+# Gives the labels of a test video, for all frames of its source: (source frames,), 1 = abnormal.
 Labels = Callable[[Video], np.ndarray]
 
 
@@ -26,19 +26,19 @@ def video_dataset(
     labels: Labels | None,
     on_prepared: OnPrepared = lambda *_: None,
 ) -> Dataset:
-    """Prepares footage and puts clips over it.
+    """Prepares footage, cuts it into clips, and adapts a featurizer.
 
     Args:
-        name: Of the data set.
+        name: The name of the data set.
         config: The `data` section.
         train: Normal footage.
         test: Normal and abnormal footage; may be empty.
-        labels: Of the test footage, `None` where there are none.
+        labels: Gives the labels of a test video; `None` if there are none.
         on_prepared: Is told how many videos are ready, of how many.
 
     Raises:
-        UserError: If a video cannot be read, none is long enough for a clip, labels are not as
-            many as frames, or those of the test footage are all the same.
+        UserError: If a video cannot be read, no training video is long enough for a clip, there
+            are not as many labels as frames, or all test frames have the same label.
     """
     prepared = prepare([*train, *test], config, on_prepared)
     train_videos, test_videos = (
@@ -70,7 +70,7 @@ def video_dataset(
         config.scaling,
         frame_rate=config.frame_rate,
     )
-    # Every frame once is enough.
+    # By clips that do not overlap, so that every frame counts once.
     featurizer.adapt(Clips.windows(train_videos, config.clip_length, 1, config.clip_length))
     test_clips = None
     if test_videos:
@@ -88,9 +88,9 @@ def video_dataset(
 
 
 def find_videos(folder: Path) -> list[Source]:
-    """The video files of a folder and its folders of frames, in the order of their numbers.
+    """The video files and folders of frames in a folder, ordered by the numbers in their names.
 
-    Files are called without their suffix, unless another one would be called the same.
+    A file's name is without its suffix, unless another one would have the same name.
     """
     paths = [
         path

@@ -1,4 +1,4 @@
-"""Footage, prepared once: frames in the model's size, grey or in colour, in files to be mapped."""
+"""A cache of prepared footage: decoded frames in the model's size, in memory-mapped files."""
 
 import contextlib
 import errno
@@ -28,28 +28,28 @@ from memae_tf.files import PARTIAL, sync
 try:
     import resource
 except ImportError:
-    # Windows has no such limits.
+    # Windows has no limits of resources.
     resource = None
 
-# Of what is in the cache; another one is another folder.
+# The version of the format; videos of another version are prepared again.
 VERSION = 1
 SHOWN_VIDEOS = 5
-# What a process is writing, or was when it was killed.
+# After this time without a change, a partial folder is one of a process that was killed.
 SECONDS_TO_KEEP_PARTIAL = 24 * 3600.0
-# An entry that is cut short, as by a power cut.
+# What reading raises for an entry that was cut short, for example by a power cut.
 DAMAGED = (ValueError, EOFError, KeyError, FileNotFoundError, NotADirectoryError)
 
-# NumPy reads headers by Python's parser. Where a garbage collection within it lets in another
-# thread that does the same, Python 3.11 raises a SystemError.
+# NumPy reads headers by Python's parser. If a garbage collection within it switches to a thread
+# that does the same, Python 3.11 raises a SystemError.
 PARSING = threading.Lock()
 
-# How many videos are ready, of how many.
+# Is told how many videos are ready, of how many.
 OnPrepared = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Source:
-    """A video file, or a folder of frames, and the name that labels know it by."""
+    """A video file or a folder of frames, and its name in labels."""
 
     name: str
     path: Path
@@ -58,11 +58,11 @@ class Source:
 def prepare(
     sources: Sequence[Source], config: VideoData, on_prepared: OnPrepared = lambda *_: None
 ) -> dict[Source, Video]:
-    """The footage by its source, decoded where it is not in the cache yet.
+    """The prepared footage, by source; it is decoded if it is not in the cache yet.
 
-    A prepared video is a folder of its own, with its frames as `frames.npy`. It is known by path,
-    size and time of its file or files, the frames' size, channels and rate. It appears whole, or
-    not at all, also where two processes prepare it at once.
+    Each prepared video is a folder, with its frames as `frames.npy`. Its key is made of path, size
+    and time of its file or files, and of the frames' size, channels and rate. It appears whole or
+    not at all, even if two processes prepare it at the same time.
 
     Raises:
         UserError: Naming the videos that cannot be read, unless `config.damaged` is "skip", which
@@ -85,7 +85,7 @@ def prepare(
                     damaged[str(source.path)] = str(error)
                 on_prepared(len(videos) + len(damaged), len(sources))
         except BaseException:
-            # Ctrl-C, a full disk, ...: an hour of footage takes minutes.
+            # Ctrl-C, a full disk, ...: do not wait for videos that take minutes.
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
@@ -107,7 +107,7 @@ def _default_folder() -> Path:
 
 
 def _remove_partial_folders(folder: Path) -> None:
-    """Those of processes that were killed: nobody has written to them for long."""
+    """Removes the partial folders of killed processes, which have not changed for long."""
     for aside in folder.glob(f"{PARTIAL}*"):
         # Another process may be removing it as well.
         with contextlib.suppress(OSError):
@@ -117,14 +117,14 @@ def _remove_partial_folders(folder: Path) -> None:
 
 
 def _allow_open_files(count: int) -> None:
-    """Lets this process have so many more files open, if it may: each mapped one counts."""
+    """Raises the limit of open files by `count` if possible, as every mapped file counts."""
     if resource is None:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return
     wanted = soft + count if hard == resource.RLIM_INFINITY else min(soft + count, hard)
-    # A system may have a limit below its hard one. Where that is too low, opening says so.
+    # A system may refuse this even below the hard limit. If the limit is too low, opening fails.
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
@@ -146,7 +146,7 @@ def _video(source: Source, config: VideoData, folder: Path, stop: threading.Even
 
 
 def _key(path: Path, config: VideoData) -> str:
-    """What a prepared video is known by."""
+    """The key of a prepared video, see `prepare`."""
     try:
         files = decoding.frame_files(path) if path.is_dir() else [path]
         states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
@@ -158,12 +158,12 @@ def _key(path: Path, config: VideoData) -> str:
 
 
 def _open(name: str, place: Path) -> Video | None:
-    """What is in the cache; `None` where it is not or damaged, and then it is removed.
+    """A video from the cache; `None` if it is missing or damaged, in which case it is removed.
 
     Raises:
-        UserError: If it is there and cannot be read.
+        UserError: If it cannot be read for another reason.
     """
-    # What is not there must not be removed: another process may just be putting it there.
+    # Not removed if it is missing, as another process may be adding it at this moment.
     if not place.exists():
         return None
     try:
@@ -176,7 +176,7 @@ def _open(name: str, place: Path) -> Video | None:
         shutil.rmtree(place, ignore_errors=True)
         return None
     except OSError as error:
-        # No fault of the entry's: too many open files, no permission, ...
+        # The entry is not damaged: too many open files, no permission, ...
         advice = "; ulimit -n sets a higher limit" if error.errno == errno.EMFILE else ""
         raise UserError(f"{place}: cannot be read ({error.strerror}){advice}") from None
 
@@ -204,10 +204,10 @@ def _write(path: Path, config: VideoData, place: Path, stop: threading.Event) ->
 def _write_frames(
     file: Path, path: Path, config: VideoData, stop: threading.Event
 ) -> tuple[np.ndarray, int]:
-    """Writes the frames of a video as an array of NumPy's.
+    """Writes the frames of a video to a .npy file.
 
     Returns:
-        The numbers that they have in the source, and how many frames that has.
+        The numbers of the frames in the source, and how many frames the source has.
     """
     size = frame_size(config)
     numbered = enumerate(decoding.read_frames(path, config.channels))
@@ -220,13 +220,13 @@ def _write_frames(
                 raise CancelledError
             out.write(np.ascontiguousarray(decoding.resized(frame.pixels, size)))
             numbers.append(number)
-        # How many there are is known in the end. NumPy leaves room for that.
+        # The count is known only now; NumPy's header has room for it.
         out.seek(0)
         _write_header(out, len(numbers), (*size, config.channels))
     if not numbers:
         advice = " (images); video files lie beside such a folder, not in it"
         raise DamagedVideoError(f"has no frames{advice if path.is_dir() else ''}")
-    # The last frame is chosen at any rate, or repeated.
+    # The last number is that of the last frame, which is kept at any rate.
     return np.array(numbers, "int64"), numbers[-1] + 1
 
 
@@ -236,10 +236,10 @@ def _write_header(out, count: int, shape: tuple[int, ...]) -> None:
 
 
 def _complain(damaged: dict[str, str], total: int, config: VideoData) -> None:
-    """Says which videos cannot be read.
+    """Warns of the videos that cannot be read.
 
     Raises:
-        UserError: If that is an error, or if there are no others.
+        UserError: If `config.damaged` is "error".
     """
     named = ", ".join(f"{path} ({why})" for path, why in sorted(damaged.items())[:SHOWN_VIDEOS])
     more = f", and {len(damaged) - SHOWN_VIDEOS} more" if len(damaged) > SHOWN_VIDEOS else ""

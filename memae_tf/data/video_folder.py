@@ -1,12 +1,12 @@
-"""A person's own footage, in one folder.
+"""A user's own footage, in one folder.
 
     train/       video files, or folders of frames: normal footage
     test/        the same, normal or not; may be missing
     labels.csv   of the abnormal frames in test/; may be missing
 
 labels.csv has the header `video,first,last` and a line for each abnormal span: the name of a file
-or folder in test/, with or without its suffix, and the numbers of the span's first and last frame,
-counted from 0. Videos without a line are normal.
+or folder in test/, with or without suffix, and the numbers of the first and the last frame of the
+span, counted from 0. Videos without a line are normal.
 """
 
 import csv
@@ -56,7 +56,7 @@ def load(config: VideoFolderData, on_prepared: OnPrepared = lambda *_: None) -> 
 
 
 def _warn_of_others(root: Path) -> None:
-    """Says of CSV files that they are not read, where there are no labels."""
+    """Warns of CSV files that are not read, as they may be labels under another name."""
     others = sorted(map(str, [*root.glob("*.csv"), *root.glob("test/*.csv")]))
     if others:
         warnings.warn(
@@ -67,7 +67,10 @@ def _warn_of_others(root: Path) -> None:
 
 @dataclass(frozen=True)
 class _Span:
-    """A line of labels.csv: abnormal frames of a video, both counted."""
+    """A line of labels.csv: the frames `first` to `last` of a video are abnormal.
+
+    `line` is the file and the number of the line, for messages.
+    """
 
     line: str
     video: str
@@ -76,7 +79,7 @@ class _Span:
 
 
 def _spans(path: Path, test: list[Source]) -> list[_Span]:
-    """The lines of labels.csv, their videos called as those in `test`."""
+    """The spans in labels.csv, with the names that the videos have in `test`."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
@@ -96,7 +99,7 @@ def _spans(path: Path, test: list[Source]) -> list[_Span]:
     for number, row in rows:
         line = f"{path}, line {number}"
         video, first, last = ((row[name] or "").strip() for name in COLUMNS)
-        # DictReader puts what is beyond the header there, such as a note.
+        # DictReader has cells beyond the header's under `None`; they may be a note.
         beyond = [cell.strip() for cell in row.get(None, ())]
         if any(map(str.isdecimal, beyond)):
             raise UserError(
