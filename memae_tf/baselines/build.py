@@ -22,10 +22,10 @@ from memae_tf.errors import UserError
 
 
 class Baseline(Protocol):
-    """What every baseline is."""
+    """The interface of all baselines."""
 
     def fit(self, x: np.ndarray) -> list[dict]:
-        """Learns from normal features; the loss of each epoch, if it has epochs."""
+        """Learns from features of normal samples; returns an entry for each epoch, if any."""
 
     def score(self, x: np.ndarray) -> np.ndarray:
         """Anomaly scores, float32 (samples,)."""
@@ -38,8 +38,8 @@ def build_baseline(
 
     Args:
         config: Its `model` section.
-        shape: Of the features of one sample.
-        training: Gives the seed; to networks also epochs, batch size and learning rate.
+        shape: The shape of one sample's features.
+        training: Has the seed and, for networks, epochs, batch size and learning rate.
 
     Raises:
         UserError: If the configuration does not fit the input.

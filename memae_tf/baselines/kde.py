@@ -8,7 +8,7 @@ from memae_tf.baselines.shallow import FlatFeatures
 from memae_tf.config import KDEModel
 from memae_tf.errors import UserError
 
-# Bandwidths that cross-validation chooses from, in units of the root of the total variance.
+# Bandwidths for cross-validation, in units of the square root of the total variance.
 RELATIVE_BANDWIDTHS = 2.0 ** np.arange(-5.0, 0.0, 0.5)
 FOLDS = 5
 CROSS_VALIDATED = 2000
@@ -42,10 +42,10 @@ class KDE:
 
 
 def _density(num_samples: int, **arguments) -> KernelDensity:
-    """A density that adds up all kernels.
+    """A density estimate that sums all kernels, by a tree with a single leaf.
 
-    Where scikit-learn's trees have several leaves, the bounds by which they leave kernels out fail
-    in many dimensions: on MNIST log densities were wrong by up to 60.
+    With several leaves, scikit-learn skips kernels by bounds that fail in many dimensions: on
+    MNIST, log densities were wrong by up to 60.
     """
     return KernelDensity(leaf_size=num_samples, **arguments)
 

@@ -1,4 +1,4 @@
-"""What the baselines that are networks share: training and scoring in batches."""
+"""What baselines that are networks share: training and scoring in batches."""
 
 import abc
 import time
@@ -10,16 +10,16 @@ from keras import ops
 
 from memae_tf.config import Conv2DModel, DenseModel, TrainingConfig
 
-# Numbers of a batch when scoring.
+# Elements of a batch in scoring, at most.
 BATCH_NUMBERS = 2**20
 
 
 class Network(keras.Model, abc.ABC):
-    """A model that has a loss for each sample, and a score that may be another."""
+    """A model with a loss for each sample, and a score that may differ from it."""
 
     @abc.abstractmethod
     def sample_loss(self, x):
-        """What training makes small, float32 (batch,)."""
+        """The losses that training minimises, float32 (batch,)."""
 
     @abc.abstractmethod
     def sample_score(self, x):
@@ -43,7 +43,7 @@ class NetworkBaseline:
 
     Args:
         network: A `Network`.
-        training: Gives epochs, batch size and learning rate.
+        training: Has epochs, batch size and learning rate.
     """
 
     def __init__(self, network: Network, training: TrainingConfig):
@@ -90,10 +90,10 @@ class _Clock(keras.callbacks.Callback):
 def net_for(
     net: DenseModel | Conv2DModel | None, shape: tuple[int, ...]
 ) -> DenseModel | Conv2DModel:
-    """The sizes of a network that takes samples of a shape; by default those of `paper_net`.
+    """Checks that a network takes samples of a shape; without one, gives `paper_net`.
 
     Raises:
-        ValueError: If it is for samples of another rank.
+        ValueError: If it takes samples of another rank.
     """
     net = net or paper_net(shape)
     if isinstance(net, Conv2DModel) != (len(shape) == 3):
@@ -102,10 +102,10 @@ def net_for(
 
 
 def paper_net(shape: tuple[int, ...]) -> DenseModel | Conv2DModel:
-    """The sizes of MemAE's own network for samples of a shape, so that systems can be compared.
+    """The paper's network for samples of a shape, so that baselines have the size of MemAE.
 
-    Of images up to 28 pixels those for MNIST (with kernels of 3 in its first layer, too), of larger
-    ones those for CIFAR-10.
+    For images up to 28 pixels it is the one for MNIST (but with kernels of size 3 in the first
+    layer, too), for larger ones the one for CIFAR-10.
     """
     if len(shape) == 1:
         return DenseModel(name="dense")

@@ -10,9 +10,9 @@ from memae_tf.config import OCSVMModel
 class OCSVM:
     """OC-SVM with a Gaussian kernel on the principal components of the features.
 
-    Its cost grows with the square of the number of samples: of more than `max_samples` a random
-    part is learned from. There are no labels to choose `nu` and `gamma` by; nu = 0.1 is that of
-    Ruff et al., and gamma "scale" scikit-learn's 1 / (components * variance).
+    As its cost grows with the square of the number of samples, it learns from a random part if
+    there are more than `max_samples`. Without labels, `nu` and `gamma` cannot be tuned: nu = 0.1 is
+    that of Ruff et al., gamma "scale" is scikit-learn's 1 / (components * variance).
 
     Reference:
         - Schölkopf et al., "Estimating the Support of a High-Dimensional Distribution", Neural

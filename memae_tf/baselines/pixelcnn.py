@@ -12,9 +12,10 @@ from memae_tf.errors import UserError
 class PixelCNN(NetworkBaseline):
     """The distribution of each pixel given those above it and to its left; the score is -log p.
 
-    Two stacks of gated convolutions, one over the rows above and one over the row to the left, so
-    that no pixel is out of sight; colours depend on each other in the order of channels. A pixel
-    value is one of `levels`, with a softmax over them (256 in the source; fewer are cheaper).
+    It has two stacks of gated convolutions, one over the rows above and one over the row to the
+    left, so that there is no blind spot; colours depend on each other in the order of channels.
+    Pixel values are quantised to `levels`, with a softmax over them (256 in the source; fewer are
+    cheaper).
 
     Features have to be in [0, 1] (`data.scaling: unit`).
 
@@ -41,7 +42,7 @@ class _PixelCNN(Network):
     def __init__(self, config: PixelCNNModel, channels: int):
         super().__init__(name="pixelcnn")
         self.levels, self.channels = config.levels, channels
-        # As many for each colour.
+        # A multiple of the channels, as filters are divided among the colours.
         filters = -(-config.filters // channels) * channels
         self.stacks = [
             GatedLayer(
@@ -65,7 +66,7 @@ class _PixelCNN(Network):
 
     def sample_loss(self, x):
         levels = ops.cast(ops.round(x * (self.levels - 1)), "int32")
-        # The model sees what it has to tell, not more.
+        # The inputs are quantised like the targets.
         logits = self.logits(ops.cast(levels, "float32") / (self.levels - 1))
         losses = keras.losses.sparse_categorical_crossentropy(levels, logits, from_logits=True)
         return ops.sum(losses, axis=(1, 2, 3))
@@ -75,7 +76,7 @@ class _PixelCNN(Network):
 
 
 class GatedLayer(keras.layers.Layer):
-    """One layer of both stacks, figure 2 of the source."""
+    """One layer of both stacks, see figure 2 of the source."""
 
     def __init__(self, filters, kernel, channels, sees_itself, residual):
         super().__init__()
@@ -99,14 +100,15 @@ def _gate(x):
 
 
 class MaskedConv(keras.layers.Layer):
-    """A convolution, of the same size, that sees a part of its surroundings.
+    """A convolution with "same" padding and a mask over its kernel.
 
     Args:
-        filters: The halves of them, or all, are divided among the colours.
+        filters: Number of filters, divided among the colours (for a gate, each half of them).
         kernel: (height, width), odd.
         channels: The number of colours.
-        sees: "rows_above"; "rows", these and its own row, for a stack that has rows above alone;
-            "row_before", the pixels to the left and the colours before; "row", these and itself.
+        sees: What the mask leaves: "rows_above"; "rows", these and the pixel's own row, for inputs
+            that have seen rows above only; "row_before", the pixels to the left and the colours
+            before; "row", these and the pixel's own colour.
     """
 
     def __init__(self, filters: int, kernel: tuple[int, int], channels: int, sees: str):
@@ -127,7 +129,7 @@ class MaskedConv(keras.layers.Layer):
             mask[: row if self.sees == "rows_above" else row + 1] = 1
             return mask
         mask[:, :column] = 1
-        # What a gate splits into halves has all colours in each.
+        # A gate splits the outputs into halves, each of which has all colours.
         halves = 2 if width > 1 else 1
         before = np.arange(inputs) * self.channels // inputs
         after = np.tile(np.arange(outputs // halves) * self.channels // (outputs // halves), halves)

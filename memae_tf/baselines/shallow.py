@@ -1,4 +1,4 @@
-"""What OC-SVM and KDE share: flat features, of which PCA keeps most of the variance."""
+"""What OC-SVM and KDE share: flat features, reduced by PCA."""
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -8,9 +8,9 @@ class FlatFeatures:
     """Flattens features and, unless `share` is `None`, projects them by PCA.
 
     Args:
-        share: Of the variance that the components keep.
-        max_samples: A random part of so many samples is learned from.
-        seed: Of that part.
+        share: Share of the variance that the components keep.
+        max_samples: Of more samples than this, a random part is used.
+        seed: Seed of the choice of that part.
     """
 
     def __init__(self, share: float | None, max_samples: int, seed: int):

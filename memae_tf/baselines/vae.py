@@ -14,9 +14,10 @@ from memae_tf.models import conv2d, dense
 class VAE(NetworkBaseline):
     """A VAE with a Gaussian decoder; the score is the negative evidence lower bound.
 
-    The encoder gives mean and log variance of a Gaussian over codes, the decoder the mean of one
-    over samples, whose variance is one learned number (Rybkin et al.), so that error and divergence
-    need no weight between them. At scoring the code is its mean, and a sample always has one score.
+    The encoder gives mean and log variance of a Gaussian over codes, the decoder the mean of a
+    Gaussian over samples. The variance of the latter is a single learned number (Rybkin et al.), so
+    that error and divergence need no relative weight. In scoring, the code is the mean, so that
+    scores are not random.
 
     Reference:
         - Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014
@@ -64,7 +65,7 @@ class _VAE(Network):
 
     def _posterior(self, x, training: bool):
         mean, log_variance = ops.split(self.encoder(x, training=training), 2, axis=-1)
-        # Beyond it exp overflows.
+        # Clipped, as exp would overflow.
         return mean, ops.clip(log_variance, -20.0, 20.0)
 
     def _negative_bound(self, x, code, mean, log_variance, training: bool):

@@ -1,4 +1,4 @@
-"""What a configuration may say, and how it is read."""
+"""The schema of configurations, and how they are read."""
 
 from memae_tf.config.benchmark import BenchmarkConfig
 from memae_tf.config.data import (

@@ -10,7 +10,7 @@ from memae_tf.config.section import Location, NonNegativeInt, Number, Section
 
 
 def _named(choices: Any) -> Any:
-    """Choices that are numbers in YAML, by their text."""
+    """Choices whose names YAML reads as numbers, with these as text again."""
     if not isinstance(choices, dict):
         return choices
     return {

@@ -1,4 +1,4 @@
-"""The `data` section: one class a source."""
+"""The `data` section: a class for each source."""
 
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ from memae_tf.config.section import (
     Share,
 )
 
-# Files that are read as one, by paths and patterns; a single one needs no list.
+# Paths and patterns of files that are read as one table; a single one needs no list.
 Files = Annotated[
     list[Location],
     Field(min_length=1),
@@ -29,7 +29,7 @@ class RecordData(Section):
     """What all sources of records share."""
 
     scaling: Scaling = Field("log", description="of numeric fields, see RecordFeaturizer")
-    # The squares of errors are added up in float32, which ends at 3e38.
+    # Squared errors are summed in float32, whose range ends at 3e38.
     clip: Annotated[FinitePositive, Field(le=1e12)] = Field(
         10.0, description="largest absolute value of a feature"
     )
@@ -48,7 +48,7 @@ class KDDCup99Data(RecordData):
 
 
 class TabularData(RecordData):
-    """A person's own CSV or Parquet files."""
+    """A user's own CSV or Parquet files."""
 
     name: Literal["tabular"]
     train: Files = Field(description="file, pattern of files, or list of both")
@@ -67,7 +67,7 @@ class TabularData(RecordData):
 
     @pydantic.model_validator(mode="after")
     def _normal_of_a_label(self) -> "TabularData":
-        # A resolved configuration has the default, with a label or without.
+        # The default is fine without a label, too: a resolved configuration spells it out.
         if self.label is None and self.normal != type(self).model_fields["normal"].default:
             raise ValueError("normal is given without label, the column that it is about")
         return self
@@ -123,7 +123,7 @@ class TFDSData(ImageData):
 
 
 class ImageFolderData(ImageData):
-    """A person's own pictures: train/normal, test/normal, test/<defect>."""
+    """A user's own pictures: train/normal, test/normal, test/<defect>."""
 
     name: Literal["image_folder"]
     dir: Location
@@ -178,7 +178,7 @@ class ShanghaiTechData(VideoData):
 
 
 class VideoFolderData(VideoData):
-    """A person's own footage: train/, test/ and labels.csv."""
+    """A user's own footage: train/, test/ and labels.csv."""
 
     name: Literal["video_folder"]
     dir: Location

@@ -26,7 +26,7 @@ class FrameScoring(Section):
 
 
 class EvaluationConfig(Section):
-    """Thresholds; the first is the detector's, `null` is the protocol's own."""
+    """The detector's threshold (`null` is the protocol's own), and others to report."""
 
     threshold: Threshold | None = None
     thresholds: list[Threshold] = Field(["true_ratio", "train_quantile", "best_f1"])

@@ -1,4 +1,4 @@
-"""One experiment: all sections, and how two of them differ."""
+"""The configuration of an experiment, with all sections, and differences between two of them."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from memae_tf.config.training import TrainingConfig
 
 
 class Config(Section):
-    """One experiment."""
+    """The configuration of one experiment."""
 
     data: Data
     model: Model
@@ -38,9 +38,9 @@ class Config(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
-# How a run is carried out, not what it comes to.
+# Keys that say how a run is carried out, and do not change its result.
 EXECUTION_KEYS = (
-    # Where the data are; which they are, the run directory knows by a checksum. For a grid, see
+    # Where the data are. A run directory checks that they are the same by a fingerprint, a grid by
     # `is_the_data`.
     "data.dir",
     "data.cache",
@@ -57,19 +57,19 @@ def is_the_data(section: BaseModel, key: str) -> bool:
 
 
 def differing_keys(a: Config, b: Config) -> list[str]:
-    """The dotted keys in which two configurations differ, but for `EXECUTION_KEYS`."""
+    """The dotted keys in which two configurations differ, without `EXECUTION_KEYS`."""
     own, other = essence(a), essence(b)
     return [key for key in {**own, **other} if own.get(key) != other.get(key)]
 
 
 def essence(config: Config) -> dict[str, Any]:
-    """What a run comes from, by dotted keys: all but `EXECUTION_KEYS`, in JSON's types."""
+    """What determines a run's result: all dotted keys but `EXECUTION_KEYS`, in JSON's types."""
     flat = flattened(config.model_dump(mode="json"))
     return {key: value for key, value in flat.items() if key not in EXECUTION_KEYS}
 
 
 def flattened(section: dict, prefix: str = "") -> dict[str, Any]:
-    """What a nest of dicts holds, by dotted keys."""
+    """The values of nested dicts by dotted keys."""
     flat = {}
     for key, value in section.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in words for people."""
+"""Mistakes in a configuration, explained to users."""
 
 import difflib
 import types
@@ -14,7 +14,13 @@ from memae_tf.config.section import OF_VIDEO
 
 
 def explain(schema: type[BaseModel], raw: dict, problem: dict) -> str:
-    """A problem of pydantic's with `raw` as `dotted.key: what is wrong and what would be right`."""
+    """Explains a problem that pydantic found: `dotted.key: what is wrong and what would be right`.
+
+    Args:
+        schema: What `raw` was validated by.
+        raw: The whole configuration.
+        problem: One of `pydantic.ValidationError.errors()`.
+    """
     path, section = _locate(schema, problem["loc"])
     key = ".".join(path)
     kind, context = problem["type"], problem.get("ctx", {})
@@ -36,7 +42,7 @@ def explain(schema: type[BaseModel], raw: dict, problem: dict) -> str:
     if kind == "path_type":
         return f"{key}: should be a path, got {problem['input']!r}"
     if kind == "value_error":
-        # Of our own validators; one of the whole configuration names its keys itself.
+        # From our own validators. Those of the whole configuration name the keys themselves.
         return f"{key}: {context['error']}" if key else str(context["error"])
     message = problem["msg"][:1].lower() + problem["msg"][1:]
     return f"{key}: {message}, got {problem['input']!r}"
@@ -45,7 +51,7 @@ def explain(schema: type[BaseModel], raw: dict, problem: dict) -> str:
 def of_another_kind(
     schema: type[BaseModel], section: str, before: dict, after: dict, keys: Sequence[str]
 ) -> str:
-    """That `section` has `keys` of the kind that it was `before`, and its new one has none such."""
+    """Explains that `section` still has `keys` of its kind `before`, which the new kind lacks."""
     old, new = before[section].get("name"), after[section]["name"]
     text = (
         f"{section} has {', '.join(keys)}, which {old} has and {new} has not; "
@@ -57,14 +63,17 @@ def of_another_kind(
 
 
 def _locate(schema: type[BaseModel], location: tuple) -> tuple[list[str], type[BaseModel] | None]:
-    """The keys of a pydantic location, without the tags of unions, and the section they end in."""
+    """The dotted key that a pydantic location means, as a list, and the section that it ends in.
+
+    A pydantic location also has the tags of unions, which are no keys.
+    """
     path, section = [], schema
     parts = list(location)
     while parts:
         part = str(parts.pop(0))
         path.append(part)
         if section is None or part not in section.model_fields:
-            # Inside a list, a plain value or a dict; or an unknown key of `section`.
+            # Within a list, a plain value or a dict; or an unknown key of `section`.
             if section is not None and part not in section.model_fields:
                 return path, section
             continue
@@ -89,7 +98,7 @@ def _sections(annotation) -> list[type[BaseModel]]:
     if typing.get_origin(annotation) in (Union, types.UnionType):
         return [s for option in typing.get_args(annotation) for s in _sections(option)]
     if typing.get_origin(annotation) is not None:
-        # A list[...] or dict[...], which Python 3.10 takes for a type.
+        # list[...] or dict[...]: in Python 3.10, `isinstance(list[int], type)` is true.
         return []
     is_section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
     return [annotation] if is_section else []
@@ -105,7 +114,7 @@ def _tags(section: type[BaseModel], path: list[str]) -> str:
 
 
 def _suggest(schema: type[BaseModel], raw: dict, path: list[str], section: type[BaseModel]) -> str:
-    """The nearest right key: in the same section, else anywhere in the configuration."""
+    """A hint at the nearest known key: in the same section, else in the whole configuration."""
     prefix = ".".join([*path[:-1], ""])
     near = difflib.get_close_matches(path[-1], section.model_fields, 1, 0.6)
     if near:
@@ -118,7 +127,7 @@ def _suggest(schema: type[BaseModel], raw: dict, path: list[str], section: type[
 
 
 def _chosen(schema: type[BaseModel], raw: dict, key: str) -> list[type[BaseModel]]:
-    """The section that a field is by its name, or may be where there is one kind of it."""
+    """The kinds of section that a field may have: the one its name chooses, or the only one."""
     if key not in schema.model_fields:
         return []
     sections = _sections(schema.model_fields[key].annotation)
@@ -130,7 +139,7 @@ def _chosen(schema: type[BaseModel], raw: dict, key: str) -> list[type[BaseModel
 
 
 def _all_keys(schema: type[BaseModel], raw: object, is_video: bool, prefix: str = "") -> list[str]:
-    """The keys that there may be where `raw` has chosen sections by their names."""
+    """All dotted keys that the kinds of section chosen in `raw` may have."""
     raw = raw if isinstance(raw, dict) else {}
     keys = []
     for name, field in schema.model_fields.items():

@@ -1,4 +1,4 @@
-"""The `model` section: one class a system, ours and what it is compared with."""
+"""The `model` section: a class for each architecture and each baseline."""
 
 from typing import Annotated, Literal
 
@@ -65,7 +65,7 @@ class Conv3DModel(ModelSection):
 
 
 class BaselineSection(Section):
-    """What a system has in common that is no autoencoder of ours."""
+    """What all baselines share."""
 
 
 class OCSVMModel(BaselineSection):

@@ -1,7 +1,4 @@
-"""From YAML files and the `dotted.key=value` overrides of the command line to a configuration.
-
-Both are validated by one schema.
-"""
+"""Reads configurations from YAML files and `dotted.key=value` overrides of the command line."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +27,16 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_config(raw: dict, overrides: Sequence[str] = (), source: str = "config") -> Config:
-    """Validates a nested dict with overrides; `source` names it in errors."""
+    """Validates a nested dict with overrides.
+
+    Args:
+        raw: What a YAML file holds.
+        overrides: `dotted.key=value` each.
+        source: What messages call `raw`.
+
+    Raises:
+        UserError: If `raw` or an override does not fit the schema.
+    """
     stages = [_Stage(source, raw)]
     for override in overrides:
         key, value = _parsed(override)
@@ -121,12 +127,12 @@ def set_key(raw: dict, dotted: str, value: Any, prefix: str = "") -> dict:
 
 @dataclass(frozen=True)
 class _Stage:
-    """What a file says, or what an override makes of the stage before it.
+    """The configuration as a file has it, or after one more override.
 
     Attributes:
-        origin: What a message calls the file or the override.
-        raw: All of the configuration.
-        key: What the override sets.
+        origin: What messages call the file or the override.
+        raw: The whole configuration at this stage.
+        key: The key that the override sets.
     """
 
     origin: str
@@ -135,7 +141,7 @@ class _Stage:
 
 
 def _validate(schema: type[BaseModel], *stages: _Stage):
-    """What the last stage describes."""
+    """The configuration of the last stage, validated."""
     try:
         return schema.model_validate(stages[-1].raw)
     except pydantic.ValidationError:
@@ -143,7 +149,7 @@ def _validate(schema: type[BaseModel], *stages: _Stage):
 
 
 def _mistakes(schema: type[BaseModel], stages: Sequence[_Stage]) -> list[str]:
-    """What is wrong with the last stage, each with the file or the override that it came with."""
+    """The mistakes in the last stage, by the file or the override that made them."""
     found = [_problems(schema, stage.raw) for stage in stages]
     by_stage: dict[int, dict[str, dict]] = {}
     for text, problem in found[-1].items():
@@ -162,7 +168,7 @@ def _mistakes(schema: type[BaseModel], stages: Sequence[_Stage]) -> list[str]:
 
 
 def _problems(schema: type[BaseModel], raw: dict) -> dict[str, dict]:
-    """All problems of pydantic's, by what to say of them."""
+    """The problems that pydantic finds, by their explanations."""
     try:
         schema.model_validate(raw)
     except pydantic.ValidationError as error:
@@ -171,7 +177,7 @@ def _problems(schema: type[BaseModel], raw: dict) -> dict[str, dict]:
 
 
 def _is_left_over(problem: dict, key: str) -> bool:
-    """Whether it is an unknown key that was known until an override renamed its section."""
+    """Whether a key is unknown because the override `key` renamed its section."""
     place = problem["loc"]
     is_unknown = problem["type"] == "extra_forbidden" and len(place) == 3
     return is_unknown and key == f"{place[0]}.name"

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from memae_tf.files import home_expanded
 
-# Relative ones are relative to the current directory.
+# A path; a relative one is relative to the current directory.
 Location = Annotated[Path, AfterValidator(home_expanded)]
 
 
@@ -18,7 +18,7 @@ def _no_truth(value: Any) -> Any:
     return value
 
 
-# Python takes True for 1.
+# Without it, True would be read as 1.
 IsNumber = BeforeValidator(_no_truth)
 Integer = Annotated[int, IsNumber]
 Number = Annotated[float, IsNumber]
@@ -29,11 +29,11 @@ Probability = Annotated[Number, Field(ge=0, le=1)]
 Finite = Annotated[float, Field(allow_inf_nan=False), IsNumber]
 FiniteNonNegative = Annotated[Finite, Field(ge=0)]
 FinitePositive = Annotated[Finite, Field(gt=0)]
-# Marks what is for video alone.
+# Marks fields that are for video only.
 OF_VIDEO = "of video"
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors, values never change."""
+    """Base of all sections: unknown keys are errors, and values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())

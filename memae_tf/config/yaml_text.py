@@ -1,4 +1,4 @@
-"""YAML as it is read here: what PyYAML reads, but for keys that stand twice."""
+"""Reads YAML, and refuses duplicate keys."""
 
 from typing import Any
 
@@ -7,17 +7,17 @@ from yaml.nodes import MappingNode
 
 
 class DuplicateKeyError(Exception):
-    """A mapping has a key twice; the message says which one, and where."""
+    """A mapping has a key twice; the message says which key, and where."""
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's own takes the last of two equal keys and drops the first without a word."""
+    """A loader that refuses duplicate keys, of which PyYAML's own silently takes the last."""
 
     def compose_mapping_node(self, anchor: str | None) -> MappingNode:
         node = super().compose_mapping_node(anchor)
         lines = {}
         for key, _ in node.value:
-            # What is no plain text, a list for one, is refused as a key later.
+            # A key that is not a scalar, such as a list, is refused later.
             name, line = str(key.value), key.start_mark.line + 1
             if name in lines:
                 where = "" if line == 1 else f" (lines {lines[name]} and {line})"
@@ -31,6 +31,6 @@ def parse_yaml(text: str) -> Any:
 
     Raises:
         DuplicateKeyError: If a mapping in it has a key twice.
-        yaml.YAMLError: If it is no YAML.
+        yaml.YAMLError: If it is not YAML.
     """
     return yaml.load(text, _Loader)
