@@ -17,7 +17,7 @@ from pathlib import Path
 
 from memae_tf.errors import OtherBackendError, ServerError, UserError, WorkerLostError
 from memae_tf.files import home_expanded
-from memae_tf.signals import Terminated, come_again, terminate
+from memae_tf.signals import Terminated, resend_ignored, terminate
 
 DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 SECONDS_BETWEEN_LINES = 5.0
@@ -27,24 +27,24 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str):
-        # argparse asks for what may be left out, too, where options stand between arguments.
+        # argparse names the optional overrides, too, if options stand between arguments.
         message = message.replace("config, dotted.key=value", "config")
         self.exit(USER_ERROR, f"{self.prog}: error: {message}{self._hint(message)} (see --help)\n")
 
     def _hint(self, message: str) -> str:
-        """The option that was meant by the first unknown one."""
+        """A hint at the option that the first unknown one resembles."""
         unknown = message.removeprefix("unrecognized arguments: ")
         words = [word for word in unknown.split() if word.startswith("--")]
         if unknown == message or not words:
             return ""
-        # All begin with the same dashes, which would make any two of them alike.
+        # Without the dashes, which would make any two options alike.
         known = [option[2:] for option in self._option_string_actions if option.startswith("--")]
         near = difflib.get_close_matches(words[0][2:].partition("=")[0], known, 1)
         return f"; did you mean --{near[0]}?" if near else ""
 
 
 def bounded(kind: type[int] | type[float], lowest: float, highest: float = math.inf) -> Callable:
-    """A type of arguments: numbers from `lowest` to `highest`."""
+    """A `type` for argparse: numbers from `lowest` to `highest`."""
 
     def parse(text: str) -> int | float:
         try:
@@ -52,7 +52,7 @@ def bounded(kind: type[int] | type[float], lowest: float, highest: float = math.
         except ValueError:
             what = "a whole number" if kind is int else "a number"
             raise argparse.ArgumentTypeError(f"{text!r} should be {what}") from None
-        # NaN is nowhere, and infinity no number of anything.
+        # NaN fails the comparison; infinity is refused even if there is no bound.
         if not lowest <= number <= highest or abs(number) == math.inf:
             to = f"from {lowest} to {highest}" if highest < math.inf else f"{lowest} or more"
             if lowest == -math.inf:
@@ -64,7 +64,7 @@ def bounded(kind: type[int] | type[float], lowest: float, highest: float = math.
 
 
 def path(text: str) -> Path:
-    """A type of arguments: paths, of which the shell does not expand those in `--option=~/...`."""
+    """A `type` for argparse: paths. The shell does not expand `~` in `--option=~/...`."""
     try:
         return home_expanded(text)
     except ValueError as error:
@@ -72,16 +72,19 @@ def path(text: str) -> Path:
 
 
 def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) -> None:
-    """Runs a command's main function and exits with the status of the contract.
+    """Runs a command's main function and exits with its status.
 
-    `resumes` says that the same command goes on where it was stopped.
+    The status is 0 if the command is done; 2 for a mistake of the user's, which is one line on
+    stderr; 1 for a fault of the package, with a traceback, or of another worker or a server; 130 if
+    it was interrupted, and 143 if it was terminated.
 
-    0 done; 2 a mistake of the user's, one line on stderr; 1 a fault of the package's, with a
-    traceback, or of another worker's or a server's; 130 interrupted; 143 terminated.
+    Args:
+        command: The main function.
+        resumes: Whether the same command goes on where it was stopped; the message says so.
     """
     warnings.showwarning = _show_warning
     hint = "; the same command goes on from here" if resumes else ""
-    sys.unraisablehook = come_again
+    sys.unraisablehook = resend_ignored
     signal.signal(signal.SIGTERM, terminate)
     try:
         command(None)
@@ -96,7 +99,7 @@ def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) 
     except (WorkerLostError, ServerError) as error:
         status = _say(error, FAULT)
     except BrokenPipeError:
-        # Whoever read our output has gone, as `head` does.
+        # The reader of the output has gone, as `head` does.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAULT
     except Exception as error:
@@ -112,7 +115,7 @@ def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) 
     sys.exit(status)
 
 
-# How TensorFlow and XLA say it, each amid other things.
+# The part of a message of TensorFlow or XLA that says what did not fit into memory.
 OUT_OF_MEMORY = re.compile(
     r"OOM when allocating tensor with shape\[[^\]]*\] and type \w+"
     r"|Out of memory[^.\n]*? allocate [\d.]+ ?\w+"
@@ -120,10 +123,10 @@ OUT_OF_MEMORY = re.compile(
 
 
 def _shortage(error: Exception) -> str | None:
-    """Of which memory there is too little, in parentheses; `None` if that is not what happened."""
+    """What did not fit into memory, in parentheses; `None` if this is another error."""
     said = str(error)
     if not isinstance(error, MemoryError):
-        # By its name, as importing TensorFlow takes seconds. A full disk is another of these.
+        # By the type's name, as importing TensorFlow takes seconds. A full disk raises it, too.
         found = OUT_OF_MEMORY.search(said)
         if type(error).__name__ != "ResourceExhaustedError" or found is None:
             return None
@@ -134,13 +137,13 @@ def _shortage(error: Exception) -> str | None:
 def import_tensorflow() -> None:
     """Imports TensorFlow without the start-up messages that no user can act on.
 
-    Some of them are written before its own log level counts, straight to file descriptor 2. A
-    failing import shows what was written; one that is interrupted does not.
+    Some of them go straight to file descriptor 2, before TensorFlow reads its log level. If the
+    import fails they are shown after all, unless it was interrupted.
 
     Raises:
         OtherBackendError: If Keras was told to work with another backend.
     """
-    # Keras would import it, and it may not be installed.
+    # Checked first, as Keras would import the other backend, which may not be installed.
     if (backend := os.environ.get("KERAS_BACKEND") or "tensorflow") != "tensorflow":
         raise OtherBackendError(backend)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -149,7 +152,7 @@ def import_tensorflow() -> None:
 
         from memae_tf.graphs import require_tensorflow
 
-        # The first look at the devices has messages of its own.
+        # The first look at the devices writes messages, too.
         tf.config.list_physical_devices()
     tf.get_logger().setLevel("ERROR")
     require_tensorflow()
@@ -178,7 +181,7 @@ def _say(message: object, status: int) -> int:
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    # Other libraries' warnings are for their programmers, not for this command's user.
+    # Warnings of other libraries are for programmers, not for the user of a command.
     if filename.startswith(os.path.dirname(os.path.abspath(__file__)) + os.sep):
         print(f"warning: {message}", file=sys.stderr, flush=True)
 
@@ -219,7 +222,7 @@ class ProgressDisplay:
     def update(self, done: int, total: int | None, text: str) -> None:
         """Shows that `done` of `total` are done; `text` says what and how it goes.
 
-        A `total` of `None` is one that nobody knows.
+        `total` is `None` if it is unknown.
         """
         if self._bar is not None:
             if self._task is None:
@@ -236,7 +239,7 @@ class ProgressDisplay:
 
 
 def summary(metrics: dict) -> str:
-    """A few lines of the most important metrics."""
+    """A few lines with the most important metrics."""
     head = f"{metrics['variant']} on {metrics['dataset']}"
     if metrics["simulated"]:
         head += " (SIMULATED data, no result)"
@@ -260,7 +263,7 @@ def summary(metrics: dict) -> str:
         if at["f1"] is not None:
             line += f" P {at['precision']:.4f}  R {at['recall']:.4f}  F1 {at['f1']:.4f}"
         lines.append(line + (" (oracle)" if name == "best_f1" else ""))
-    # Older runs have none.
+    # metrics.json of older versions has no diagnosis.
     if metrics.get("diagnosis") is not None:
         lines.append(f"Warning: {metrics['diagnosis']}")
     if metrics["memory"] is not None and metrics["memory"]["diagnosis"] is not None:

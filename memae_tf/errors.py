@@ -1,15 +1,15 @@
-"""What the commands say in one line."""
+"""Errors that the commands show as one line."""
 
 
 class UserError(ValueError):
-    """A mistake of the user's, in one line that names what is wrong and what would be right.
+    """A mistake of the user's: one line that says what is wrong and what would be right.
 
     The commands print it and exit with status 2.
     """
 
 
 class OtherBackendError(UserError):
-    """Keras was told to work with another backend than the one that commands need."""
+    """Keras is configured to use another backend than TensorFlow, which the commands need."""
 
     def __init__(self, backend: str):
         super().__init__(
@@ -26,7 +26,7 @@ class ServerError(RuntimeError):
     """A model server failed. The commands exit with status 1.
 
     Attributes:
-        code: The canonical name of what is wrong: "INTERNAL", "UNAVAILABLE", ...
+        code: The name of the gRPC status: "INTERNAL", "UNAVAILABLE", ...
     """
 
     def __init__(self, code: str, message: str):
@@ -35,4 +35,4 @@ class ServerError(RuntimeError):
 
 
 class RequestError(ServerError, UserError):
-    """A model server cannot be reached in time, or refuses what it was asked for."""
+    """A model server cannot be reached in time, or refuses a request."""

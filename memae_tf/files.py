@@ -1,4 +1,4 @@
-"""Paths as people write them, and files that appear whole or not at all."""
+"""Paths as users write them, and files that appear whole or not at all."""
 
 import contextlib
 import os
@@ -7,17 +7,17 @@ from pathlib import Path
 
 from memae_tf.errors import UserError
 
-# What is not whole yet begins with it.
+# The names of files and folders that are still being written begin with this.
 PARTIAL = ".partial-"
 
 
 def home_expanded(path: str | Path) -> Path:
-    """A path whose `~` is somebody's home, as in a shell.
+    """A path with `~` or `~user` expanded, as a shell does.
 
-    Shells leave it as it is behind a `=`, and in files nobody else replaces it.
+    Shells do not do so after a `=`, and nobody else does so in files.
 
     Raises:
-        ValueError: If nobody has that name.
+        ValueError: If there is no such user.
     """
     try:
         return Path(path).expanduser()
@@ -27,10 +27,10 @@ def home_expanded(path: str | Path) -> Path:
 
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[None]:
-    """Says what cannot be written, and why.
+    """Turns an `OSError` into a line that says what cannot be written, and why.
 
     Raises:
-        UserError: In place of an `OSError`.
+        UserError: In its place.
     """
     try:
         yield
@@ -40,7 +40,7 @@ def written(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A path to write to that becomes `path` at the end, if all went well."""
+    """Yields a path to write to; it is renamed to `path` at the end, if no error was raised."""
     aside = path.with_name(f"{PARTIAL}{os.getpid()}-{path.name}")
     try:
         yield aside
@@ -51,13 +51,13 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def sync(folder: Path) -> None:
-    """Has the disk hold the files of a folder, before that gets its name."""
+    """Flushes the files in a folder to disk; to be called before the folder is renamed."""
     for path in folder.rglob("*"):
         if path.is_file():
             _sync_file(path)
 
 
 def _sync_file(path: Path) -> None:
-    # Windows syncs what is open for writing.
+    # Open for writing, as Windows requires.
     with open(path, "r+b") as file:
         os.fsync(file.fileno())

@@ -1,4 +1,4 @@
-"""MemAE for tables, as an estimator of scikit-learn."""
+"""MemAE for tables, as a scikit-learn estimator."""
 
 import contextlib
 import random
@@ -26,19 +26,19 @@ from memae_tf.training.fit import fit, require_finite
 from memae_tf.training.loop import TrainingDivergedError
 from memae_tf.training.strategy import local_strategy
 
-# Initial weights are drawn from Python's generator, which threads share.
+# Initial weights are drawn from Python's random generator, which all threads share.
 DRAWING = threading.Lock()
 
 
 class OutlierDetector(OutlierMixin, BaseEstimator):
-    """A memory-augmented autoencoder of tables, with the verbs of scikit-learn's outlier detectors.
+    """A memory-augmented autoencoder for tables, with the API of scikit-learn's outlier detectors.
 
     It learns what most samples look like; what it cannot rebuild from that is an outlier. Arrays
-    are numeric. Of a DataFrame, columns of numbers are numeric, those of text and booleans
-    categorical; the dtype `category` declares them so; of polars and pyarrow, it is converted to
-    one of pandas. `RecordFeaturizer` says what missing values
-    (NaN) mean, and categories that were not there in training. It trains on the machine's GPUs or
-    CPU, on the TensorFlow backend of Keras; fits in several threads wait for each other.
+    are numeric. In a DataFrame (one of polars, or a table of pyarrow, is converted to pandas),
+    columns of numbers are numeric, columns of text and booleans categorical, and so is any column
+    with the dtype `category`. For missing values (NaN) and categories that did not occur in
+    training, see `RecordFeaturizer`. It trains on the machine's GPUs or CPU, on Keras's TensorFlow
+    backend; fits in several threads run one by one.
 
     Examples:
         >>> from memae_tf import OutlierDetector
@@ -47,25 +47,27 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         >>> detector.detector_.save("detector.keras")  # for the commands `score`, `export`
 
     Args:
-        variant: `"memae"`; `"memae-nonspar"`, no slot is cut; `"ae"`, without a memory.
+        variant: `"memae"`; `"memae-nonspar"`, without shrinkage; or `"ae"`, without a memory.
         hidden: Units of the encoder's hidden layers; the decoder has the same, mirrored.
         code: Units of the encoding.
-        activation: Of the hidden layers: `"tanh"`, `"relu"`, `"gelu"`, `"elu"` or `"silu"`.
-        num_slots, similarity, scale, shrink, entropy_weight: Of the memory, see `MemoryUnit`.
-        scaling, clip: Of numeric columns, see `RecordFeaturizer`. `"log"` suits counts and sizes
-            with long tails.
+        activation: Activation of the hidden layers: `"tanh"`, `"relu"`, `"gelu"`, `"elu"` or
+            `"silu"`.
+        num_slots, similarity, scale, shrink, entropy_weight: Arguments of the memory, see
+            `MemoryUnit`.
+        scaling, clip: Scaling of numeric columns, see `RecordFeaturizer`. `"log"` suits counts and
+            sizes with long tails.
         epochs: Passes over the training samples.
-        batch_size: Samples of a step.
-        learning_rate: Of Adam.
+        batch_size: Samples in a training step.
+        learning_rate: Learning rate of Adam.
         contamination: Float in (0, 0.5], the share of the training samples that `predict` calls
-            outliers. It sets `offset_` alone.
-        random_state: Of the initial weights and the order of samples. `None` is another one each
-            time, drawn from NumPy's.
+            outliers. Only `offset_` depends on it.
+        random_state: Seed or `RandomState` for the initial weights and the order of samples. `None`
+            draws another seed in each fit, from NumPy's global generator.
 
     Attributes:
-        detector_: `Detector`, of records with the columns' names ("x0", "x1", ... for arrays): its
-            `detect(..., explain=True)` says which columns are to blame.
-        history_: An entry with `loss`, `reconstruction`, `penalty`, `seconds`, ... for each epoch.
+        detector_: The `Detector`, for records with the columns' names ("x0", "x1", ... for arrays);
+            its `detect(..., explain=True)` gives the error of each column.
+        history_: A list with `loss`, `reconstruction`, `penalty`, `seconds`, ... of each epoch.
         offset_: Minus the detector's threshold: `decision_function` is `score_samples - offset_`.
         n_features_in_: Number of columns.
         feature_names_in_: Their names, where all of them are strings.
@@ -112,7 +114,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> "OutlierDetector":  # noqa: N803
-        """Learns from samples, a few outliers among them.
+        """Learns from samples, among which there may be a few outliers.
 
         Args:
             X: Array (samples, features) or DataFrame.
@@ -122,7 +124,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             The estimator.
 
         Raises:
-            ValueError: If `X` or an argument is at fault; if the loss becomes NaN.
+            ValueError: If `X` or an argument is not valid; if training diverges.
         """
         architecture, training, numbers = self._sections()
         columns = self._columns(X, reset=True)
@@ -167,7 +169,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Minus the anomaly scores: the lower, the less normal.
+        """The negative anomaly scores: lower scores are less normal.
 
         Args:
             X: Array (samples, features) or DataFrame.
@@ -181,7 +183,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         return -self.detector_.score(records).astype("float64")
 
     def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
-        """`score_samples` less `offset_`: negative for outliers, float64 (samples,)."""
+        """`score_samples` minus `offset_`: negative for outliers, float64 (samples,)."""
         return self.score_samples(X) - self.offset_
 
     def predict(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -213,10 +215,10 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         return architecture, self._section(TrainingConfig, seed=seed), self._section(RecordData)
 
     def _section(self, schema: type[Section], **others) -> Section:
-        """A section of those of its keys that are arguments here, and of `others`.
+        """A section made from the arguments that are keys of it, and from `others`.
 
         Raises:
-            ValueError: If a value does not fit, naming it.
+            ValueError: If a value does not fit, naming the argument.
         """
         given = self.get_params(deep=False)
         values = {key: _plain(given[key]) for key in schema.model_fields if key in given}
@@ -224,16 +226,16 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             return schema(**values, **others)
         except pydantic.ValidationError as error:
             name = error.errors()[0]["loc"][0]
-            # One for each of the types that a value may have.
+            # There is a problem for each type that the value may have.
             message = ", or ".join(_said(p) for p in error.errors() if p["loc"][0] == name)
             raise ValueError(f"`{name}`: {message}. Received: {name}={values[name]!r}") from None
 
     def _columns(self, X: Any, reset: bool) -> Mapping[str, np.ndarray | pd.Series]:  # noqa: N803
-        """The columns by name: float64 of arrays, as they are of a DataFrame.
+        """The columns by name: those of a DataFrame as they are, those of an array in float64.
 
         Args:
-            X: What a user has.
-            reset: Whether to learn number and names of the columns, or to compare with them.
+            X: Array or DataFrame.
+            reset: Whether to set number and names of the columns, or to check them.
         """
         X = as_pandas(X)  # noqa: N806
         if isinstance(X, pd.DataFrame):
@@ -254,10 +256,10 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
         return dict(zip(names, columns, strict=True))
 
     def _records(self, featurizer: RecordFeaturizer, columns: Mapping) -> dict[str, np.ndarray]:
-        """Columns as the detector takes them.
+        """Columns in the dtypes that the detector takes.
 
         Raises:
-            ValueError: If a numeric one holds text or infinite numbers.
+            ValueError: If a numeric column holds text or infinite numbers.
         """
         records = featurizer.as_input(columns)
         for name in featurizer.numeric:
@@ -267,26 +269,26 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
 
 
 def _dense(column: pd.Series) -> pd.Series:
-    """A column with all of its cells, as few as there may be in pandas's sparse dtype."""
+    """A column without pandas's sparse dtype."""
     return column.sparse.to_dense() if isinstance(column.dtype, pd.SparseDtype) else column
 
 
 def _plain(value: Any) -> Any:
-    """A parameter as Python has it, also where a search draws it from NumPy's."""
+    """A parameter as a Python value; searches may set NumPy's."""
     return value.item() if isinstance(value, np.generic) else value
 
 
 def _said(problem: Mapping[str, Any]) -> str:
-    """A problem of pydantic's; what our own validator says of True and False is about YAML."""
+    """The text of pydantic's problem, but not of our own validator's, which speaks of YAML."""
     text = "input should be a number" if problem["type"] == "value_error" else problem["msg"]
     return text[:1].lower() + text[1:]
 
 
 def _kind(column: np.ndarray | pd.Series) -> str:
-    """What a column is learned as: "numeric" or "categorical".
+    """The kind of a column: "numeric" or "categorical".
 
     Raises:
-        UserError: If it is no feature.
+        UserError: If it cannot be a feature, see `infer_kind`.
     """
     if isinstance(column, np.ndarray):
         return "numeric"
@@ -294,7 +296,7 @@ def _kind(column: np.ndarray | pd.Series) -> str:
 
 
 def _cells(column: np.ndarray | pd.Series, kind: str) -> np.ndarray:
-    """A column to adapt to: float64, or objects of str."""
+    """A column for `RecordFeaturizer.adapt`: float64, or objects of str."""
     if kind == "numeric" or is_boolean(column):
         return _numbers(column)
     return np.array([word(value) for value in column], dtype=object)
@@ -307,7 +309,7 @@ def _numbers(column: np.ndarray | pd.Series) -> np.ndarray:
 
 @contextlib.contextmanager
 def _drawing_from(seed: int) -> Iterator[None]:
-    """Seeds what initial weights are drawn from, and leaves it as it was."""
+    """Seeds Python's random generator, and restores its state at the end."""
     with DRAWING:
         state = random.getstate()
         random.seed(seed)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: what was learned is saved first, and no wait misses them."""
+"""Ctrl-C and SIGTERM: they can be deferred until work is saved, and waiting never misses them."""
 
 import _thread
 import contextlib
@@ -9,17 +9,17 @@ import time
 from collections.abc import Iterator
 from queue import Empty, Queue, SimpleQueue
 
-# A signal that comes just before a wait begins, or to another thread, does not end it: the
-# interpreter looks for signals before the system call, and then no more until it returns.
+# Waits are cut into pieces of this length. A signal just before a wait, or to another thread, does
+# not end it: the interpreter looks for signals before the system call, then only after it returns.
 WAKE_SECONDS = 0.5
-SECONDS_TO_COME_AGAIN = 0.05
+RESEND_SECONDS = 0.05
 
 
 class Terminated(SystemExit):
-    """The process was asked to end by SIGTERM.
+    """SIGTERM asked the process to end.
 
-    Its status is 143, as that of a process that SIGTERM has ended: whatever was to come after a
-    finished run does not come.
+    The exit status is 143, as if SIGTERM had killed it, so that a script does not go on with what
+    comes after a finished run.
     """
 
     def __init__(self):
@@ -27,14 +27,14 @@ class Terminated(SystemExit):
 
 
 def terminate(*_) -> None:
-    """A handler of SIGTERM."""
+    """Handles SIGTERM."""
     raise Terminated
 
 
-def come_again(ignored) -> None:
-    """A `sys.unraisablehook`: no signal is lost to a callback of the garbage collection.
+def resend_ignored(ignored) -> None:
+    """A `sys.unraisablehook` that sends a signal again whose exception Python has ignored.
 
-    What a handler raises there, Python ignores; so it comes again, a moment later.
+    Python ignores what a handler raises within a callback of the garbage collection.
     """
     numbers = {KeyboardInterrupt: signal.SIGINT, Terminated: signal.SIGTERM}
     number = numbers.get(ignored.exc_type)
@@ -43,16 +43,16 @@ def come_again(ignored) -> None:
         return
 
     def send() -> None:
-        time.sleep(SECONDS_TO_COME_AGAIN)
+        time.sleep(RESEND_SECONDS)
         _thread.interrupt_main(number)
 
-    # That of `threading` takes locks, which may be held here.
+    # Not `threading.Thread`, which takes locks that may be held here.
     _thread.start_new_thread(send, ())
 
 
 @contextlib.contextmanager
 def default_signals() -> Iterator[None]:
-    """SIGINT and SIGTERM end the process at once, also in the middle of a call in C++."""
+    """Lets SIGINT and SIGTERM end the process immediately, even within a call into C++."""
     handlers = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -65,23 +65,23 @@ def default_signals() -> Iterator[None]:
 
 
 def take(queue: Queue | SimpleQueue) -> object:
-    """`queue.get()` for the main thread, however long it takes: a signal always ends it."""
+    """`queue.get()` for the main thread, which a signal always ends."""
     while True:
         with contextlib.suppress(Empty):
             return queue.get(timeout=WAKE_SECONDS)
 
 
 def wait(event: threading.Event) -> None:
-    """`event.wait()` for the main thread: a signal is always noticed."""
+    """`event.wait()` for the main thread, which always notices a signal."""
     while not event.wait(WAKE_SECONDS):
         pass
 
 
 class DeferredSignals:
-    """Notes SIGINT and SIGTERM while it is entered, so that the work ends at a good moment.
+    """A context in which SIGINT and SIGTERM are noted, so that the work can end at a good moment.
 
-    A second one is not waited for. Outside the main thread, where Python knows no signal
-    handlers, it notes nothing.
+    A second signal ends it immediately. Outside the main thread, where Python has no signal
+    handlers, nothing is noted.
     """
 
     def __init__(self):
@@ -104,8 +104,12 @@ class DeferredSignals:
         self.received = number
 
     def requested(self) -> bool:
+        """Whether a signal was received."""
         return self.received is not None
 
     def leave(self) -> None:
-        """Raises what ends the process as the signal would have (SIGTERM if it came elsewhere)."""
+        """Raises what the signal would have raised; without one, what SIGTERM would have.
+
+        Another worker may have received it.
+        """
         raise KeyboardInterrupt if self.received == signal.SIGINT else Terminated

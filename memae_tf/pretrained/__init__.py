@@ -1,7 +1,7 @@
 """Detectors that come with the package.
 
-Each is the directory of a finished run without its checkpoints, and a README.md that says what it
-is for, how it was made and how good it is.
+Each is the directory of a finished run without its checkpoints, with a README.md, its model card:
+what it is for, how it was made and how good it is.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent
 
 
 def names() -> list[str]:
-    """The names of the detectors that there are."""
+    """The names of all pretrained detectors."""
     return sorted(path.parent.name for path in ROOT.glob("*/detector.keras"))
 
 
@@ -24,7 +24,7 @@ def directory(name: str) -> Path:
     """The run directory of a pretrained detector: detector.keras, config.yaml, metrics.json.
 
     Raises:
-        UserError: If there is none of that name.
+        UserError: If there is none of this name.
     """
     if name not in names():
         raise UserError(
@@ -45,7 +45,7 @@ def load_pretrained(name: str) -> "Detector":
             images of handwritten eights; or `"ped2"`, clips of pedestrians.
 
     Raises:
-        UserError: If there is none of that name; the message names those that there are.
+        UserError: If there is none of this name; the message names all that there are.
     """
     folder = directory(name)
     from memae_tf.models import load_detector
