@@ -1,6 +1,6 @@
-"""Scoring of what is in files and streams, by a detector that is here or served.
+"""Scoring of files and streams, by a local detector or one behind a model server.
 
-Records: `detectors` answer alike, wherever they are; `records` reads what they are asked about,
-batch by batch. Footage: `streams` gives frames, `footage` scores them; `overlay` and `curve` draw,
-and `footage_output` writes all of it. `output` is what both write lines with.
+`detectors` have one interface, wherever they are. `records` and `images` read batches for them. Of
+footage, `streams` gives frames and `footage` scores them; `overlay` and `curve` draw, and
+`footage_output` writes all of it. `output` writes lines of CSV or JSON.
 """

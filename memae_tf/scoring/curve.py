@@ -1,4 +1,4 @@
-"""The scores of footage of any length as a curve."""
+"""The scores of footage of any length, drawn as a curve."""
 
 import itertools
 import math
@@ -13,7 +13,7 @@ MOST_POINTS = 4096
 
 
 class ScoreCurve:
-    """Collects scores with bounded memory, in 4,096 stretches at most, the largest of each.
+    """Collects scores in bounded memory: the largest of each stretch, for up to 4,096 stretches.
 
     Args:
         threshold: Scores above it are anomalies.
@@ -23,7 +23,7 @@ class ScoreCurve:
         self.threshold = threshold
         # The first frame of each stretch, and its score.
         self._points: list[tuple[int, float]] = []
-        # How many frames a stretch has, and how many the last one has so far.
+        # The number of frames in a stretch, and in the last one so far.
         self._stretch, self._in_last = 1, 1
 
     def add(self, scored: ScoredFrame) -> None:
@@ -40,7 +40,7 @@ class ScoreCurve:
         self._in_last = 1
 
     def figure(self, title: str) -> Figure:
-        """The curve, the threshold, and what is above it shaded."""
+        """Draws the curve and the threshold; stretches above it are shaded."""
         figure = Figure(figsize=(9, 2.8), layout="constrained")
         axes = figure.add_subplot()
         frames, scores = zip(*self._points, strict=True)
@@ -55,7 +55,7 @@ class ScoreCurve:
     def _above(
         self, frames: Sequence[int], scores: Sequence[float]
     ) -> Iterator[tuple[float, float]]:
-        """Where scores are above the threshold, half a stretch further to either side."""
+        """The ranges of frames above the threshold, each wider by half a stretch on both sides."""
         half = self._stretch / 2
         points = zip(frames, scores, strict=True)
         for above, run in itertools.groupby(points, lambda point: point[1] > self.threshold):
@@ -65,5 +65,5 @@ class ScoreCurve:
 
 
 def _joined(a: tuple[int, float], b: tuple[int, float]) -> tuple[int, float]:
-    """One stretch of two; NaN is no score."""
+    """Merges two stretches; NaN means no score."""
     return a[0], b[1] if math.isnan(a[1]) or b[1] > a[1] else a[1]

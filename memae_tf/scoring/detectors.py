@@ -1,4 +1,4 @@
-"""Detectors that are asked alike, wherever they are: in a file, or behind a server."""
+"""One interface for detectors in a file and behind a model server."""
 
 import io
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +13,7 @@ from memae_tf.errors import RequestError, UserError
 from memae_tf.serving.export import NUM_TOP
 
 if TYPE_CHECKING:
-    # A client of a server does without TensorFlow.
+    # Not at run time, as a client of a server does not need TensorFlow.
     from memae_tf.layers import ClipFeaturizer
     from memae_tf.models import Detector
 
@@ -21,13 +21,13 @@ Answer = dict[str, np.ndarray]
 
 
 class LocalDetector:
-    """A detector that is here; a context manager.
+    """A detector in this process; a context manager.
 
     Attributes:
         kind: What it takes, "records", "images" or "clips".
         threshold: Scores above it are anomalies.
         reduction: Whether a score is the "sum" or the "mean" of a sample's errors.
-        featurizer: Its own.
+        featurizer: The detector's featurizer.
 
     Args:
         detector: The detector.
@@ -47,10 +47,10 @@ class LocalDetector:
 
     @classmethod
     def load(cls, path: Path) -> "LocalDetector":
-        """That of a run directory, of a `detector.keras`, or of the package, by its name.
+        """Loads a detector from a run directory or a `detector.keras`, or a pretrained one by name.
 
         Raises:
-            UserError: If it is none of them, or damaged.
+            UserError: If there is no such detector, or it is damaged.
         """
         from memae_tf import pretrained
         from memae_tf.models import load_detector
@@ -84,49 +84,49 @@ class LocalDetector:
 
     @property
     def categories(self) -> Mapping[str, list]:
-        """The categories that are known of every categorical field."""
+        """The known categories of every categorical field."""
         return self.featurizer.categorical
 
     def answers(
         self, batches: Iterable, threshold: float | None, explain: bool = False
     ) -> Iterator[Answer]:
-        """Scores, decisions and, where asked for, explanations of batches.
+        """Scores, decisions and, if asked for, explanations of batches.
 
         Args:
-            batches: Of records, as columns by field; or lists of images, uint8 (height, width,
+            batches: Records as columns by field, or lists of images, uint8 (height, width,
                 channels).
             threshold: Replaces the detector's own.
-            explain: Of records, whether to name fields.
+            explain: Whether to name the fields of records with the largest errors.
 
         Yields:
-            `score`, `is_anomaly` and `threshold` (samples,); to explain records `top_fields` and
-            `top_errors` (records, 5), the fields with the largest errors.
+            For each batch `score`, `is_anomaly` and `threshold` (samples,) and, with `explain`,
+            `top_fields` and `top_errors` (records, 5).
         """
         for batch in batches:
             size = len(next(iter(batch.values()))) if isinstance(batch, dict) else None
             answer = self._detector.detect(batch, threshold, explain, batch_size=size)
             if explain:
-                # Of equal errors the first field first, as TensorFlow's top_k has it.
+                # For equal errors in the order of fields, like TensorFlow's `top_k` in exports.
                 order = np.argsort(-answer["field_error"], axis=1, kind="stable")[:, :NUM_TOP]
                 answer["top_fields"] = np.array(self._detector.field_names, object)[order]
                 answer["top_errors"] = np.take_along_axis(answer["field_error"], order, axis=1)
             yield answer
 
     def detect(self, clips: np.ndarray, explain: bool) -> Answer:
-        """What `Detector.detect` says of clips."""
+        """The answer of `Detector.detect` for clips."""
         return self._detector.detect(clips, explain=explain)
 
 
 class ServedDetector:
-    """An exported detector that a model server answers for; a context manager.
+    """An exported detector behind a model server; a context manager.
 
-    It is asked as a `LocalDetector` is, and has the same attributes.
+    It has the methods and attributes of `LocalDetector`.
 
     Args:
-        address, model, version, label, batch_size: Those of `memae_tf.serving.Client`.
+        address, model, version, label, batch_size: As in `memae_tf.serving.Client`.
 
     Raises:
-        UserError: If the server cannot be reached, or has no such model, or it is no detector.
+        UserError: If the server cannot be reached or has no such model, or it is not a detector.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class ServedDetector:
 
         self._client = Client(address, model, version, label, batch_size=batch_size)
         try:
-            # Exports of former versions have it of records alone.
+            # Asked first: exports of records by older versions have fields, but no description.
             self.fields: Mapping[str, str] | None = self._client.fields()
             self.kind = "records"
             if self.fields is None:
@@ -168,7 +168,7 @@ class ServedDetector:
 
     @cached_property
     def _feature_names(self) -> list[str] | None:
-        """A name for every feature of a record; `None` in exports of former versions."""
+        """A name for every feature of a record; `None` for exports of older versions."""
         try:
             return self._client.describe()["input"]["feature_names"]
         except RequestError as error:
@@ -183,7 +183,7 @@ class ServedDetector:
 
     @cached_property
     def categories(self) -> Mapping[str, list]:
-        """The categories that are known of every categorical field."""
+        """The known categories of every categorical field."""
         names = self._feature_names
         if names is None:
             return {}
@@ -196,7 +196,7 @@ class ServedDetector:
 
     @cached_property
     def featurizer(self) -> "ClipFeaturizer":
-        """One that cuts footage into clips as the detector's own does; the server normalises."""
+        """A featurizer with what cutting footage into clips needs; the server normalises them."""
         from memae_tf.layers import ClipFeaturizer
 
         names = ("size", "length", "frame_stride", "channels", "frame_scoring", "frame_rate")
@@ -215,12 +215,12 @@ class ServedDetector:
             yield answer
 
     def detect(self, clips: np.ndarray, explain: bool) -> Answer:
-        """What `Detector.detect` says of clips."""
+        """The answer of `Detector.detect` for clips."""
         return self._client.explain(clips) if explain else self._client.score(clips)
 
 
 def _png(image: np.ndarray) -> bytes:
-    """An image as a file: those of one request may be of several sizes, and nothing is lost."""
+    """An image as a PNG file, losslessly, as images in a request may have several sizes."""
     file = io.BytesIO()
     pixels = image[..., 0] if image.shape[-1] == 1 else image
     Image.fromarray(pixels).save(file, "png", compress_level=1)

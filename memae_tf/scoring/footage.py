@@ -1,4 +1,4 @@
-"""From footage to scored frames, with bounded memory."""
+"""Scores the frames of footage, in bounded memory."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -12,22 +12,24 @@ from memae_tf.evaluation.frames import FrameScorer
 from memae_tf.scoring.detectors import LocalDetector, ServedDetector
 from memae_tf.scoring.streams import StreamFrame
 
-# Frames that wait for a batch of clips to be whole: they may be large pictures.
+# The most frames that wait for a whole batch of clips, as they may be large pictures.
 MOST_WAITING = 256
-# Absolute errors are spread over more of a frame.
+# The share of a frame in which an anomaly's errors are taken to be, see `hottest`. Absolute errors
+# are spread more widely.
 HOT_SHARE = {"squared": 0.02, "absolute": 0.11}
 
 
 @dataclass(frozen=True)
 class ScoredFrame:
-    """A frame and what the detector says of it.
+    """A frame with its score.
 
     Attributes:
         frame: The frame.
-        score: float32; NaN where the frame has none.
-        is_anomaly: `None` where it has no score.
-        heat: Float (height, width), the squared errors of the mean clip that shows the frame, at
-            the size at which the model sees it; `None` where none does or nobody asked.
+        score: float32; NaN if the frame has none.
+        is_anomaly: Whether the score exceeds the threshold; `None` without a score.
+        heat: Float (height, width), the squared errors of pixels at the size at which the model
+            sees them, as a mean over the clips that show the frame; `None` if none does, or it was
+            not asked for.
     """
 
     frame: StreamFrame
@@ -39,16 +41,16 @@ class ScoredFrame:
 class FootageScorer:
     """Scores frames as they come.
 
-    The last frames are in a ring as long as a clip; a clip is scored when its last frame is there.
-    Frames are given out when no later clip can change their scores or show them, at the latest one
-    clip and the smoothing behind. Before a gap, the footage ends, and it starts anew behind it: no
-    clip spans one.
+    The last frames are kept in a ring as long as a clip, and a clip is scored when its last frame
+    has come. A frame is returned when no later clip can change its score (or, to explain, show it):
+    the delay is one clip and the smoothing, at most. At a gap the footage ends, and starts anew
+    after it, so that no clip spans one.
 
     Args:
-        detector: One of clips.
+        detector: A detector of clips.
         scoring: How frames are scored.
         threshold: Scores above it are anomalies; `None` is the detector's own.
-        explain: Whether to say where errors are.
+        explain: Whether to compute heat maps.
     """
 
     def __init__(
@@ -70,23 +72,23 @@ class FootageScorer:
         featurizer = self.detector.featurizer
         self._scorer = FrameScorer(featurizer.length, featurizer.frame_stride, self.scoring)
         self._heat = _Heat(featurizer.frame_stride)
-        # Scores of frames of which later clips may still say where their errors are.
+        # Scores of frames that later clips may still add heat to.
         self._scores: deque[np.float32] = deque()
         self._ring: deque[np.ndarray] = deque(maxlen=self.span)
         self._count = 0
         self._last_start: int | None = None
         # Clips to be scored: their starts and frames.
         self._clips: list[tuple[int, np.ndarray]] = []
-        # Frames without a score yet; the first one's number in the piece.
+        # Frames that were not returned yet, and the number of the first of them in the piece.
         self._waiting: deque[StreamFrame] = deque()
         self._first = 0
 
     def run(self, frames: Iterable[StreamFrame | None], patient: bool) -> Iterator[ScoredFrame]:
-        """The frames of a piece of footage, and of those behind its gaps.
+        """Scores footage, piece by piece between its gaps.
 
         Args:
-            frames: The frames; `None` where the next one is not there yet.
-            patient: Whether to wait for as many clips as make a batch.
+            frames: The frames; `None` says that the next one has not come yet.
+            patient: Whether to wait for a whole batch of clips then.
         """
         for frame in frames:
             if frame is None:
@@ -138,7 +140,7 @@ class FootageScorer:
         self._start_piece()
 
     def _give(self, stop: int) -> Iterator[ScoredFrame]:
-        """The frames before `stop` that have a score."""
+        """The frames before `stop` whose scores are known."""
         while self._scores and self._first < stop:
             score = self._scores.popleft()
             frame = self._waiting.popleft()
@@ -149,10 +151,10 @@ class FootageScorer:
 
 
 def hottest(detector: LocalDetector | ServedDetector, threshold: float) -> float:
-    """The heat of a pixel from which on it is as hot as it gets: tied to the threshold alone.
+    """The heat at the upper end of the colour map, which depends on the threshold only.
 
-    It is the squared error of each pixel in so small a part of a frame at the threshold, all of
-    whose errors are in that part.
+    For a frame whose score is the threshold and whose errors are all in `HOT_SHARE` of its pixels,
+    it is the squared error of such a pixel.
     """
     featurizer = detector.featurizer
     mean = threshold
@@ -164,7 +166,7 @@ def hottest(detector: LocalDetector | ServedDetector, threshold: float) -> float
 
 
 class _Heat:
-    """The mean heat map of each frame over the clips that show it, until it is taken."""
+    """Mean heat maps of frames, over the clips that show them."""
 
     def __init__(self, frame_stride: int):
         self._frame_stride = frame_stride

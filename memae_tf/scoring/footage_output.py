@@ -1,4 +1,4 @@
-"""All that is made of scored frames: lines, an overlay, a plot."""
+"""Writes scored frames: lines, an overlay video, a plot."""
 
 import contextlib
 import math
@@ -17,23 +17,24 @@ from memae_tf.scoring.streams import Footage
 class FootageOutput:
     """Takes scored frames, one by one; a context manager.
 
-    Lines have `frame`, `time`, `score`, `is_anomaly` and, of live streams, `gap`; see
-    `StreamFrame` and `ScoredFrame`. Files are whole, or as far as they came when Ctrl-C or SIGTERM
-    ended it; those of a live stream are there from the beginning.
+    Lines have `frame`, `time`, `score`, `is_anomaly` and, for live streams, `gap`; see
+    `StreamFrame` and `ScoredFrame`. Files appear when they are whole, or when Ctrl-C or SIGTERM
+    ends the scoring; those of a live stream exist from the beginning.
 
     Attributes:
-        frames: How many there were.
-        anomalies: How many of them are abnormal.
+        frames: The number of frames.
+        anomalies: The number of abnormal frames.
+        scored: The number of frames with a score.
 
     Args:
-        lines: CSV or JSON lines; `None` is standard output.
+        lines: File for CSV or JSON lines; `None` is standard output.
         overlay: MP4 file, or `None`.
         plot: Picture of the scores, or `None`.
-        footage: What is scored.
+        footage: The footage that is scored.
         scorer: What scores it.
 
     Raises:
-        UserError: If a file's name says nothing of its format, or a stream's file is there already.
+        UserError: If the suffix of a file is not one of its formats, or a stream's file exists already.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class FootageOutput:
         with contextlib.ExitStack() as stack:
             grows, threshold = self._footage.is_live, self._scorer.threshold
             self._draw = self._curve = None
-            # What is entered first is finished last: pictures that fail take no scores with them.
+            # Lines are entered last, so they are finished first: a failing picture costs no scores.
             if self._plot is not None:
                 self._curve = ScoreCurve(threshold)
                 aside = stack.enter_context(kept_file(self._plot, grows))
@@ -82,7 +83,7 @@ class FootageOutput:
         return self._stack.__exit__(*error)
 
     def add(self, scored: ScoredFrame) -> None:
-        """Writes a frame."""
+        """Writes the next frame."""
         self._write_row(self._values(scored))
         if self._draw is not None:
             with writing(self._overlay):
@@ -94,7 +95,7 @@ class FootageOutput:
         self.scored += scored.is_anomaly is not None
 
     def text(self) -> str:
-        """How many frames there were, and what they are."""
+        """The numbers of frames, abnormal ones and ones without a score, as text."""
         without = self.frames - self.scored
         unscored = f", {without:,} without a score" if without else ""
         return f"{self.frames:,} frames, {self.anomalies:,} abnormal{unscored}"

@@ -1,4 +1,4 @@
-"""Images in files, as the batches that a detector is asked about."""
+"""Images in files, as batches for a detector."""
 
 import os
 from collections import deque
@@ -11,22 +11,22 @@ from memae_tf.data import images
 from memae_tf.errors import UserError
 from memae_tf.scoring.detectors import Answer
 
-# Pictures of a camera are large.
+# The most bytes of images in a batch, as pictures of cameras are large.
 BATCH_BYTES = 2**25
 
 
 class ImageFolder:
-    """The images of a folder and of those below, or one image; read batch by batch.
+    """The images of a folder and its subfolders, or a single image, read batch by batch.
 
     Attributes:
-        damaged: The files that cannot be read, and why; while batches are read, those so far.
+        damaged: The files that could not be read so far, and why.
 
     Args:
         path: The folder, or an image file.
-        batch_size: Images a batch, at most; fewer if they are large.
+        batch_size: Images in a batch, at most; there are fewer if they are large.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there is no image.
     """
 
     def __init__(self, path: Path, batch_size: int):
@@ -37,7 +37,7 @@ class ImageFolder:
             raise UserError(f"{path}: has no images")
         self.damaged: list[tuple[Path, str]] = []
         self._batch_size = batch_size
-        # Files whose rows have not been given yet, and whether they could be read.
+        # Files whose rows were not returned yet, and whether they could be read.
         self._open: deque[tuple[Path, bool]] = deque()
 
     def batches(self) -> Iterator[list[np.ndarray]]:
@@ -60,10 +60,10 @@ class ImageFolder:
             yield batch
 
     def rows(self, answer: Answer) -> Iterator[dict]:
-        """`image`, `score` and `is_anomaly` of the files that are next, up to the end of an answer.
+        """`image`, `score` and `is_anomaly` of the files of a batch, damaged ones included.
 
         Args:
-            answer: That for the first batch for which there have been no rows.
+            answer: The answer for the next batch; answers must come in the order of the batches.
         """
         for score, is_anomaly in zip(answer["score"], answer["is_anomaly"], strict=True):
             yield from self.damaged_rows()
@@ -72,12 +72,12 @@ class ImageFolder:
             yield _row(path, float(str(score)), int(is_anomaly))
 
     def damaged_rows(self) -> Iterator[dict]:
-        """Those of the files that are next and damaged, without score and decision."""
+        """The rows of damaged files that come next, without score and decision."""
         while self._open and not self._open[0][1]:
             yield _row(self._open.popleft()[0], None, None)
 
 
 def _row(path: Path, score: float | None, is_anomaly: int | None) -> dict:
-    # Names of files may be of any bytes, and lines are UTF-8.
+    # A file's name may have any bytes, but lines are UTF-8.
     name = os.fsencode(path).decode(errors="backslashreplace")
     return {"image": name, "score": score, "is_anomaly": is_anomaly}

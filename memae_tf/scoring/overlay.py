@@ -1,4 +1,4 @@
-"""What a detector says of footage, drawn over it."""
+"""A video of footage with heat maps and scores drawn over it."""
 
 from collections import deque
 from fractions import Fraction
@@ -13,32 +13,32 @@ from memae_tf.errors import UserError
 from memae_tf.scoring.footage import ScoredFrame
 from memae_tf.scoring.streams import SHOWN_SIDE
 
-# Of folders, which do not say, and where a stream starts anew.
+# Frames a second, where footage does not say: in folders of frames, and where a stream starts anew.
 FRAME_RATE = 10
-# What times are counted in.
+# The unit of time stamps.
 TICK = Fraction(1, 90_000)
-# The width of the curve, to which small frames are enlarged, in pixels; its height, and the frames
-# that it shows.
+# The least width of the video in pixels, to which small frames are enlarged; the height of the
+# curve, and the number of frames that it shows.
 LEAST_WIDTH = 360
 CURVE_HEIGHT, CURVE_FRAMES = 64, 200
-# How much of the footage the hottest places hide.
+# The opacity of the heat map where it is hottest.
 OPACITY = 0.75
 INK, RED, PAPER = (59, 110, 165), (192, 57, 43), (255, 255, 255)
 
 
 class Overlay:
-    """A video of the footage with its heat map, and the scores of the last frames below.
+    """Writes a video of the footage under its heat map, with the scores of the last frames below.
 
     Heat is the squared error. Abnormal frames have a red border; the dashed line is the threshold.
 
-    The file is H.264 in an MP4 that a browser plays, in fragments: it can be played up to where it
-    has been written, and has its last frames when it is closed.
+    The file is H.264 in a fragmented MP4, which browsers play: it can be played as far as it has
+    been written. Its last frames are written when it is closed.
 
     Args:
-        path: Where to write.
+        path: The file to write.
         threshold: Scores above it are anomalies.
-        hottest: The heat of a pixel from which on it is as hot as it gets.
-        rate: Frames a second; `None` is 10. Those that have a clock are as far apart as it says.
+        hottest: The heat at the upper end of the colour map.
+        rate: Frames a second; `None` is 10. Frames with a clock are as far apart as that says.
 
     Raises:
         UserError: If the name does not end in .mp4.
@@ -57,7 +57,7 @@ class Overlay:
         self._file = self._container = self._stream = self._size = self._width = None
 
     def close(self) -> None:
-        """Writes what is left."""
+        """Writes the last frames and closes the file."""
         if self._container is not None:
             with self._file:
                 self._container.mux(self._stream.encode())
@@ -79,7 +79,7 @@ class Overlay:
         self._encode(picture, self._last[1])
 
     def _next_tick(self, time: float | None) -> int:
-        """When a frame is shown. Where a clock was set, or there is none, it follows at once."""
+        """The next frame's time stamp: a frame later, if the clock was set or there is none."""
         if self._last is None:
             return 0
         before, tick = self._last
@@ -90,12 +90,12 @@ class Overlay:
 
     def _open(self, height: int, width: int) -> None:
         av = decoding.require_av()
-        # As high as large frames are, at most.
+        # Enlarged to the least width, but not beyond the height of large frames.
         scale = max(1, min(-(-LEAST_WIDTH // width), SHOWN_SIDE // height))
         self._size = height * scale, width * scale
         self._width = max(LEAST_WIDTH, self._size[1])
-        # A header that is written before any frame cannot say how long a decoder holds back the
-        # first one, and players would begin so much later.
+        # The header waits for the first frame. Before, the decoder's delay of the first frame is
+        # unknown, and players would start that much later.
         flags = "frag_keyframe+delay_moov"
         # PyAV's own file would not say that the last frames found no room.
         self._file = self.path.open("wb")
@@ -114,7 +114,7 @@ class Overlay:
         self._file.flush()
 
     def _curve(self) -> np.ndarray:
-        """The scores of the last frames, up to twice the threshold."""
+        """A strip with the scores of the last frames, up to twice the threshold."""
         width = self._width
         strip = Image.new("RGB", (width, CURVE_HEIGHT), PAPER)
         draw = ImageDraw.Draw(strip)
@@ -131,13 +131,13 @@ class Overlay:
 
 
 def _height(score: float) -> float:
-    """Where a score, in thresholds, is in the curve."""
+    """The row of a score, in units of the threshold, in the curve."""
     return (CURVE_HEIGHT - 3) * (1 - min(score, 2.0) / 2) + 1
 
 
 def _heated(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """A picture under its heat map, float (height, width), 1 where it is hottest."""
-    # Root, or all but the largest errors would not be seen.
+    # The square root, as otherwise only the largest errors would show.
     heat = np.sqrt(np.clip(heat, 0, 1)).astype("float32")
     heat = np.asarray(Image.fromarray(heat).resize(picture.shape[1::-1], Image.Resampling.BILINEAR))
     colours = colormaps["inferno"](heat, bytes=True)[..., :3]
@@ -146,7 +146,7 @@ def _heated(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
 
 
 def _centred(picture: np.ndarray, width: int) -> np.ndarray:
-    """A picture with as much paper to its left as to its right."""
+    """A picture padded to a width, equally on both sides."""
     left = (width - picture.shape[1]) // 2
     centred = np.full((len(picture), width, 3), PAPER, "uint8")
     centred[:, left : left + picture.shape[1]] = picture

@@ -1,4 +1,4 @@
-"""Records in CSV and Parquet files, as the batches that a detector is asked about."""
+"""Records in CSV and Parquet files, as batches for a detector."""
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -12,24 +12,24 @@ from memae_tf import tables
 from memae_tf.columns import word
 from memae_tf.errors import UserError
 
-# Known categories that a message lists, at most.
+# The most known categories that a message lists.
 MOST_NAMED = 5
 
 
 def batches(
     path: Path, fields: Mapping[str, str], batch_size: int, categories: Collection[str] = ()
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The fields of a file's records, batch by batch, so that it may be of any size.
+    """The records of a file, which may be of any size, batch by batch.
 
-    Columns that are no fields, such as labels, are left out. Empty cells are missing values, and so
-    are words for nothing ("-", "NA", ...) in numeric fields. The files in which KDDCUP99 was
-    published have no header; they are known by that.
+    Columns that are not fields, such as labels, are left out. Empty cells are missing values, and
+    so are words for nothing ("-", "NA", ...) in numeric fields. A file without a header is read as
+    one of KDDCUP99, as it was published, if the fields are those of KDDCUP99.
 
     Args:
         path: A CSV or Parquet file; `-` is standard input.
         fields: The dtype of every field, "float32" or "string".
-        batch_size: Records a batch, at most.
-        categories: Numeric fields whose numbers are categories, of which text is none.
+        batch_size: Records in a batch, at most.
+        categories: Numeric fields whose numbers are categories; text in them is a missing value.
 
     Yields:
         Arrays (records,) by field: float32, NaN where missing; or objects of str, "" where missing.
@@ -48,9 +48,7 @@ def batches(
 
 
 class UnseenCategories:
-    """Counts the records whose categories are not among those that a detector knows.
-
-    Missing ones are not counted.
+    """Counts records with categories that a detector does not know; missing ones do not count.
 
     Args:
         known: The categories of every categorical field, text or numbers.
@@ -62,7 +60,7 @@ class UnseenCategories:
         self._examples: dict[str, object] = {}
 
     def watched(self, batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
-        """Batches as `batches` gives them, counted on their way."""
+        """Passes on batches, as `batches` gives them, and counts."""
         for batch in batches:
             for field, known in self._known.items():
                 self._count(field, batch[field], known)
@@ -70,7 +68,7 @@ class UnseenCategories:
 
     def _count(self, field: str, values: np.ndarray, known: Sequence) -> None:
         present = ~np.isnan(values) if values.dtype.kind == "f" else values != ""
-        # Of numbers that were written out, those that they are in float32.
+        # Compared in the dtype of the values: a server's numbers come as decimals of float32.
         unseen = present & ~pd.Series(values).isin(np.array(known, values.dtype)).to_numpy()
         self._counts[field][0] += int(unseen.sum())
         self._counts[field][1] += int(present.sum())
@@ -78,7 +76,7 @@ class UnseenCategories:
             self._examples.setdefault(field, values[unseen.argmax()])
 
     def complaints(self, name: Path | str) -> Iterator[str]:
-        """A line for every field of which most records of a file have an unknown category."""
+        """A line for every field in which most records of a file have an unknown category."""
         for field, (unseen, records) in self._counts.items():
             if unseen * 2 > records:
                 known = tables.listed([_shown(word) for word in self._known[field]], MOST_NAMED)
@@ -108,9 +106,9 @@ def _column(
             return np.where(pd.isna(cells), "", cells)
         return np.array([word(cell) for cell in cells], dtype=object)
     if column.dtype.kind in "mM":
-        # What they are as numbers depends on the unit that a file has them in.
+        # Their numbers depend on the unit in which the file has them.
         raise UserError(f"{name}: column '{field}' holds times; it should hold numbers")
-    # Most columns are numbers alone; what else there may be takes several times as long.
+    # Most columns have numbers only; looking for anything else takes several times as long.
     values = tables.parsed(column).to_numpy("float64", na_value=np.nan)
     if not np.isnan(values).any():
         return tables.as_float32(values)

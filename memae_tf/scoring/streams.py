@@ -1,6 +1,6 @@
-"""Frames of footage for a detector: files, folders of frames, and live streams.
+"""Frames of footage for a detector: from files, folders of frames, and live streams.
 
-A thread of its own decodes and resizes some frames ahead, while the network works.
+A thread decodes and resizes some frames ahead, while the network computes.
 """
 
 import re
@@ -22,30 +22,30 @@ from memae_tf.errors import UserError
 from memae_tf.layers import ClipFeaturizer
 from memae_tf.signals import take
 
-# Of live streams, and of web servers, which have files and live streams.
+# The schemes of live streams, and those of web servers, which have files and live streams.
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
 WEB_SCHEMES = ("http", "https")
 STANDARD_INPUT = "-"
 CAMERAS = "/dev/video"
 FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0  # seconds between attempts to connect
 FRAMES_AHEAD = 64
-# The longest side of frames that are kept to be shown: some hundred of them wait for their scores.
+# The longest side of frames to show, some hundred of which wait for their scores in memory.
 SHOWN_SIDE = 960
 
 
 @dataclass(frozen=True)
 class StreamFrame:
-    """A frame as the detector takes it.
+    """A frame, resized for the detector.
 
     Attributes:
-        number: In its source, from 0.
-        time: Seconds since the first frame; of a live stream when it was received, in UTC, as in
-            ISO 8601; `None` where nothing says so.
-        pixels: uint8 (*size, channels), those of the featurizer.
-        shown: uint8 (height, width, 3), in colour, with even sides of 960 at most, where it was
-            asked for.
-        gap: Seconds of a live stream that are missing before it; `None` where nothing is.
-        clock: Seconds by the footage's own clock, which a new connection may set; `None` where it
+        number: The frame's number in its source, from 0.
+        time: Seconds since the first frame; for a live stream, when the frame was received, in UTC
+            by ISO 8601; `None` if unknown.
+        pixels: uint8 (*size, channels), with the featurizer's size and channels.
+        shown: The frame in colour, uint8 (height, width, 3), with even sides of up to 960, if it
+            was asked for.
+        gap: Seconds of a live stream that are missing before the frame; `None` if none are.
+        clock: Seconds by the footage's own clock, which a new connection may set anew; `None` if it
             has none.
     """
 
@@ -58,23 +58,23 @@ class StreamFrame:
 
 
 class Footage:
-    """What is to be scored: a video file, a folder of frames, or a live stream.
+    """Footage to score: a video file, a folder of frames, or a live stream.
 
-    A stream that drops is connected again, with 0.5 s between attempts at first, then twice as
-    long each time up to 30 s, for as long as it takes.
+    When a stream drops, it is connected again, for as long as it takes: after 0.5 s at first, then
+    after twice as long each time, up to 30 s.
 
     Attributes:
-        is_live: Whether frames come at their own pace, and no end is in sight.
-        drops: Whether frames for which there is no time are to be left out.
-        shown_source: The source as it may be shown, without user and password.
-        name: The same, or the name of a file.
-        damage: Why a file could not be read to its end; `None` while it can.
+        is_live: Whether frames come at their own pace, with no known end.
+        drops: Whether to leave out frames that come faster than they are scored.
+        shown_source: The source without user and password, for messages.
+        name: For a file, its name; otherwise `shown_source`.
+        damage: Why a file could not be read to its end; `None` if it could, so far.
 
     Args:
         source: A path; the address of a stream (rtsp://..., udp://..., ...), or of a file or stream
             on a web server (http://...); a camera (/dev/video0); or "-", a video on standard input.
-        featurizer: That of the detector.
-        shown: Whether frames are wanted to be shown, too.
+        featurizer: The featurizer of the detector.
+        shown: Whether to keep frames in colour, too, to show them.
 
     Raises:
         UserError: If there is no such file, camera or kind of address, a folder has no frames, or a
@@ -91,7 +91,7 @@ class Footage:
         self.is_live = self.drops or source == STANDARD_INPUT
         self._is_file = not self.is_live and (scheme is None or Path(source).exists())
         if scheme is not None and not self._is_file:
-            # In capital letters FFmpeg knows none.
+            # FFmpeg knows schemes in small letters only.
             source = scheme + source[len(scheme) :]
         self.source = source
         self.shown_source = source if self._is_file else re.sub("//[^/]*@", "//", source)
@@ -110,15 +110,15 @@ class Footage:
             )
         self._reconnects = self.drops
         if not self._is_file and scheme in WEB_SCHEMES:
-            # What the server cannot send in time, it leaves out by itself.
+            # Frames are not dropped here, as a web server does so itself if it cannot send in time.
             self.is_live = self._reconnects = self._is_without_end()
 
     def close(self) -> None:
-        """Ends the waiting for a stream that has dropped."""
+        """Ends attempts to connect again."""
         self._closed.set()
 
     def frame_rate(self) -> float | None:
-        """Frames a second, where a file says so."""
+        """Frames a second, if the featurizer or a file says so."""
         if self.featurizer.frame_rate is not None:
             return self.featurizer.frame_rate
         try:
@@ -144,7 +144,7 @@ class Footage:
                 count += 1
         except DamagedVideoError as error:
             if count == 0:
-                # An MP4 may have its index at the end, to which nobody can go in a pipe.
+                # An MP4 may have its index at the end, and a pipe cannot seek.
                 advice = (
                     "; a pipe may carry MPEG-TS or Matroska, and an MP4 is to be given by its name"
                     if self.source == STANDARD_INPUT
@@ -173,7 +173,7 @@ class Footage:
     def _open(self):
         av = decoding.require_av()
         if self.source == STANDARD_INPUT:
-            # Not buffered: its lock, held while nothing comes, would be in the way of an end.
+            # Unbuffered, as the buffer's lock, held while nothing comes, would block the exit.
             return decoding.open_container(sys.stdin.buffer.raw)
         if self._is_camera:
             if "v4l2" not in av.formats_available:
@@ -183,15 +183,15 @@ class Footage:
                     "memae_tf.score DETECTOR -"
                 )
             return decoding.open_container(self.source, format="v4l2", timeout=decoding.TIMEOUT)
-        # Packets that get lost would make the picture fall apart.
+        # RTSP over TCP, as lost packets of UDP damage the picture.
         options = {"rtsp_transport": "tcp"} if self.source.startswith("rtsp") else {}
         return decoding.open_container(self.source, options=options, timeout=decoding.TIMEOUT)
 
     def _is_without_end(self) -> bool:
-        """Whether nothing says how long it is, as of a camera's MJPEG or a broadcast in HLS."""
+        """Whether neither duration nor size are known, as of a camera's MJPEG or a live HLS."""
         try:
             with self._open() as container:
-                # The size of HLS is that of its list.
+                # The size of HLS is that of its playlist.
                 is_sized = container.size > 0 and container.format.name != "hls"
                 return container.duration is None and not is_sized
         except decoding.require_av().FFmpegError as error:
@@ -199,7 +199,7 @@ class Footage:
             raise UserError(f"{self.shown_source}: cannot be read ({reason})") from None
 
     def _connections(self) -> Iterator[StreamFrame]:
-        """The frames of a stream, connection after connection."""
+        """The frames of a live stream, over as many connections as it takes."""
         numbers, last, clock, delay = 0, None, None, FIRST_DELAY
         while not self._closed.is_set():
             first, why = True, "it has ended"
@@ -240,14 +240,14 @@ class Footage:
 
 
 class Ahead:
-    """Takes what an iterable gives in a thread of its own, some of it ahead; a context manager.
+    """Reads frames ahead, in a thread of its own; a context manager.
 
-    Where `drops`, frames for which there is no room are left out, and the next one has a gap: a
-    camera does not wait. Otherwise the thread does.
+    If too many frames wait, the thread waits, too. With `drops` it leaves out frames instead, as a
+    camera does not wait, and the next one has a gap.
 
     Args:
         footage: The frames.
-        drops: Whether to leave frames out.
+        drops: Whether to leave out frames.
     """
 
     def __init__(self, footage: Iterable[StreamFrame], drops: bool):
@@ -262,14 +262,14 @@ class Ahead:
         return self
 
     def __exit__(self, *_) -> None:
-        # The thread may be in a read that takes its time; it ends by itself.
+        # Not joined, as the thread may be in a long read, after which it ends by itself.
         self._stop.set()
 
     def __iter__(self) -> Iterator[StreamFrame | None]:
-        """The frames, and `None` whenever the next one is not there yet.
+        """The frames, and `None` whenever the next one has not come yet.
 
         Raises:
-            Whatever the iterable does.
+            Whatever reading the frames raises.
         """
         while True:
             try:
@@ -322,7 +322,7 @@ class Ahead:
 
 @dataclass(frozen=True)
 class _End:
-    """Behind the last frame."""
+    """Comes after the last frame, with the error that ended the footage, if one did."""
 
     error: BaseException | None
 
@@ -345,25 +345,29 @@ def _require_frames(path: Path) -> None:
 
 
 def _shown_size(height: int, width: int, pixel_aspect: float) -> tuple[int, int]:
-    """As players show it. H.264 takes even sides."""
+    """The size at which to show a frame, with square pixels and, for H.264, even sides."""
     wide = width * pixel_aspect
     scale = min(1.0, SHOWN_SIDE / max(height, wide))
     return tuple(max(2, round(side * scale / 2) * 2) for side in (height, wide))
 
 
 def _late(waited: float, before: float | None, clock: float | None) -> float:
-    """Seconds for which a frame lay here before it was decoded.
+    """The seconds for which the decoder held back a frame that it had received.
 
-    A decoder holds the last ones back, until nothing has come for so long that the stream has
-    dropped; by its own clock they came right behind the others.
+    It holds back the last frames until the stream has dropped, as nothing came for `TIMEOUT`. By
+    the stream's own clock, these came right after the others.
+
+    Args:
+        waited: Seconds since the frame before.
+        before, clock: The times of that frame and of this one by the stream's own clock.
     """
-    # The frame before took some of the time, too.
+    # A little less than `TIMEOUT`, part of which had passed when the frame before came.
     if waited < 0.9 * decoding.TIMEOUT or before is None or clock is None:
         return 0.0
     return max(0.0, waited - (clock - before))
 
 
 def _ago(seconds: float) -> str:
-    """The time so many seconds ago."""
+    """The time some seconds ago, in UTC by ISO 8601."""
     then = datetime.now(timezone.utc) - timedelta(seconds=seconds)
     return then.isoformat(timespec="milliseconds")
