@@ -150,7 +150,7 @@ def import_tensorflow() -> None:
     with _stderr_unless_fault():
         import tensorflow as tf
 
-        from memae_tf.graphs import require_tensorflow
+        from memae_tf.backend import require_tensorflow
 
         # The first look at the devices writes messages, too.
         tf.config.list_physical_devices()

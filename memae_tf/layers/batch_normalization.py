@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from memae_tf.fused import HAS_FUSED_BATCH_NORM, fused_batch_norm
+from memae_tf.backend import IS_TENSORFLOW, fused_batch_norm
 
 
 @keras.saving.register_keras_serializable(package="memae_tf")
@@ -40,7 +40,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         rank = len(inputs.shape)
         dtype = keras.backend.standardize_dtype(inputs.dtype)
         return (
-            HAS_FUSED_BATCH_NORM
+            IS_TENSORFLOW
             and self.trainable
             and rank >= 4
             and self.axis in (-1, rank - 1)

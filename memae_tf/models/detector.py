@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from memae_tf.backend import as_graph
 from memae_tf.errors import UserError
-from memae_tf.graphs import as_graph
 from memae_tf.layers import ClipFeaturizer, Featurizer
 from memae_tf.layers.arguments import positive_integer
 from memae_tf.models.memae import MemAE

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from memae_tf.backend import IS_TENSORFLOW, own_losses
 from memae_tf.layers.memory_unit import mean_or_zero
 from memae_tf.models.folding import call_folded
-from memae_tf.replicas import own_losses
 
 REDUCTIONS = ("sum", "mean")
 ERRORS = ("squared", "absolute")
@@ -310,7 +310,7 @@ def _xla_would_hurt(model: keras.Model) -> bool:
         keras.layers.Conv3DTranspose,
     )
     return (
-        keras.backend.backend() == "tensorflow"
+        IS_TENSORFLOW
         and any(isinstance(layer, convolutions) for layer in model._flatten_layers())
         and not keras.distribution.list_devices("gpu")
     )

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from memae_tf.backend import own_graph, require_tensorflow
 from memae_tf.config import TrainingConfig
 from memae_tf.errors import UserError
-from memae_tf.graphs import own_graph, require_tensorflow
 from memae_tf.models import MemAE
 from memae_tf.training import columnwise
 from memae_tf.training.feed import Part, make_feed, part_of, shuffled
