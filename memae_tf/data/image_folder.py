@@ -1,5 +1,7 @@
 """A user's own pictures: train/normal, test/normal and test/<defect> in one folder."""
 
+from pathlib import Path
+
 import numpy as np
 
 from memae_tf.config import ImageFolderData
@@ -22,16 +24,7 @@ def load(config: ImageFolderData, seed: int) -> Dataset:
         raise UserError(f"data.dir={root}: there is no such folder")
     train_paths = files_in(root / "train" / config.normal)
     if not train_paths:
-        others = [
-            f"train/{folder.name}/"
-            for folder in sorted((root / "train").glob("*/"))
-            if files_in(folder)
-        ]
-        there = f"images are in {', '.join(others)}; " if others else ""
-        raise UserError(
-            f"{root}: has no images in train/{config.normal}/, where normal ones to train on "
-            f"should be; {there}data.normal names another folder"
-        )
+        raise _nothing_to_train_on(root, config.normal)
     normal = files_in(root / "test" / config.normal)
     defects = [
         path
@@ -59,4 +52,18 @@ def load(config: ImageFolderData, seed: int) -> Dataset:
         test=take(files, slice(len(train_paths), None)) if has_test else None,
         labels=np.repeat([0, 1], [len(normal), len(defects)]) if has_test else None,
         threshold="train_quantile",
+    )
+
+
+def _nothing_to_train_on(root: Path, normal: str) -> UserError:
+    """An error that says where there are images instead."""
+    others = [
+        f"train/{folder.name}/"
+        for folder in sorted((root / "train").glob("*/"))
+        if files_in(folder)
+    ]
+    there = f"images are in {', '.join(others)}; " if others else ""
+    return UserError(
+        f"{root}: has no images in train/{normal}/, where normal ones to train on should be; "
+        f"{there}data.normal names another folder"
     )

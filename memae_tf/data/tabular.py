@@ -212,35 +212,51 @@ def _feature_columns(config: TabularData, table: pd.DataFrame, files: Files) -> 
         )
     for name in set(names) & set(declared):
         require_values(table[name], files, _leave_out(config, name))
+    inferred = _inferred_kinds(config, table, [n for n in names if n not in declared], files)
+    _check_inferred(config, table, inferred, files)
+    return {name: declared.get(name) or inferred[name] for name in names}
+
+
+def _inferred_kinds(
+    config: TabularData, table: pd.DataFrame, names: Collection[str], files: Files
+) -> dict[str, str]:
+    """The kinds of columns that were not declared; refuses all that cannot be learned at once."""
     kinds, refusals = {}, {}
     for name in names:
         try:
-            kinds[name] = declared.get(name) or infer_kind(
+            kinds[name] = infer_kind(
                 table[name], files, _leave_out(config, name), "declare it in data.categorical"
             )
         except UserError as refusal:
-            refusals[name] = refusal
+            refusals[name] = str(refusal)
     if refusals:
-        first, *others = [str(refusal) for refusal in refusals.values()]
-        names = [name for name, said in zip([*refusals][1:], others, strict=True) if said != first]
-        more = f"; other columns that cannot be learned: {listed(names)}" if names else ""
+        first, *_ = refusals.values()
+        # What is said of one column may be true of others, word for word.
+        others = [name for name, said in refusals.items() if said != first]
+        more = f"; other columns that cannot be learned: {listed(others)}" if others else ""
         raise UserError(f"{first}{more}")
-    inferred = [name for name in names if name not in declared and kinds[name] == "categorical"]
+    return kinds
+
+
+def _check_inferred(
+    config: TabularData, table: pd.DataFrame, kinds: dict[str, str], files: Files
+) -> None:
+    """Refuses, or warns of, columns whose inferred kinds are wrong, or may be."""
 
     def advise(found: Collection[str]) -> str:
         return f"leave them out with {_drop(config, *found)}, or declare them in data.categorical"
 
-    check_categories([table[name] for name in inferred], files, advise)
-    numbers = [name for name in names if name not in declared and kinds[name] == "numeric"]
+    categorical = [table[name] for name, kind in kinds.items() if kind == "categorical"]
+    check_categories(categorical, files, advise)
+    numeric = [name for name, kind in kinds.items() if kind == "numeric"]
     for what, is_so in NO_MEASURES.items():
-        found = [name for name in numbers if is_so(table[name])]
+        found = [name for name in numeric if is_so(table[name])]
         if found:
             warnings.warn(
                 f"{files}: learned as numbers, though they {what}: {', '.join(found)}; leave them "
                 f"out with {_drop(config, *found)}, or declare them in data.numeric",
-                stacklevel=4,
+                stacklevel=5,
             )
-    return kinds
 
 
 def _counts_records(column: pd.Series) -> bool:

@@ -53,15 +53,9 @@ def video_dataset(
             f"(data.clip_length, data.frame_stride), and the longest video has {longest}"
         )
     _warn_of_short([*train_videos, *test_videos], needed)
-    own_labels = None
+    frame_labels = None
     if labels is not None and test_videos:
-        own_labels = [_labels_of(video, labels(video)) for video in test_videos]
-        kinds = np.unique(np.concatenate(own_labels))
-        if len(kinds) < 2:
-            kind = "abnormal" if kinds[0] else "normal"
-            raise UserError(
-                f"{name}: by their labels all test frames are {kind}; an evaluation needs both"
-            )
+        frame_labels = _frame_labels(name, test_videos, labels)
     featurizer = ClipFeaturizer(
         frame_size(config),
         config.clip_length,
@@ -77,12 +71,12 @@ def video_dataset(
         test_clips = Clips.windows(test_videos, config.clip_length, config.frame_stride, 1)
     return Dataset(
         name=name,
-        protocol="given" if own_labels else "unlabelled",
+        protocol="unlabelled" if frame_labels is None else "given",
         simulated=False,
         featurizer=featurizer,
         train=clips,
         test=test_clips,
-        labels=None if own_labels is None else np.concatenate(own_labels),
+        labels=frame_labels,
         threshold="train_quantile",
     )
 
@@ -116,8 +110,23 @@ def _warn_of_short(videos: Sequence[Video], needed: int) -> None:
         )
 
 
+def _frame_labels(name: str, videos: Sequence[Video], labels: Labels) -> np.ndarray:
+    """The labels of the prepared frames of all videos, int64 (frames,).
+
+    Raises:
+        UserError: If a video has not as many labels as its source has frames, or all are the same.
+    """
+    joined = np.concatenate([_labels_of(video, labels(video)) for video in videos])
+    if joined.min() == joined.max():
+        kind = "abnormal" if joined[0] else "normal"
+        raise UserError(
+            f"{name}: by their labels all test frames are {kind}; an evaluation needs both"
+        )
+    return joined
+
+
 def _labels_of(video: Video, labels: np.ndarray) -> np.ndarray:
-    """The labels of prepared frames, int64 (frames,).
+    """The labels of a video's prepared frames, int64 (frames,).
 
     Raises:
         UserError: If there are not as many as the source has frames.

@@ -193,9 +193,7 @@ def _images(detector: Detector, dataset: Dataset, scores: Scores) -> str:
     explained = {
         title: _explained(detector, take(dataset.test, chosen)) for title, chosen in groups.items()
     }
-    # One scale for all groups, so that their brightness can be compared.
-    brightest = max(float(maps.max()) for _, _, maps, _ in explained.values())
-    figures = [image_figure(title, *rows, brightest) for title, rows in explained.items()]
+    figures = _example_figures(explained)
     if detector.model.memory is not None:
         figures.append(_slots_figure(detector, dataset))
     return "<h2>Images</h2>" + "".join(map(_picture, figures))
@@ -240,9 +238,14 @@ def _frames(detector: Detector, dataset: Dataset, scores: Scores) -> str:
         chosen = _apart(places[ranked], detector.featurizer.length)
         explained[title] = _explained_frames(detector, dataset, places[ranked[chosen]])
         explained[title] += (values[ranked[chosen]],)
+    return "<h2>Frames</h2>" + "".join(map(_picture, _example_figures(explained)))
+
+
+def _example_figures(explained: dict[str, tuple]) -> list[Figure]:
+    """A figure for each group of images, by titles: images, reconstructions, heat maps, scores."""
+    # One scale for all groups, so that their brightness can be compared.
     brightest = max(float(maps.max()) for _, _, maps, _ in explained.values())
-    figures = [image_figure(title, *rows, brightest) for title, rows in explained.items()]
-    return "<h2>Frames</h2>" + "".join(map(_picture, figures))
+    return [image_figure(title, *rows, brightest) for title, rows in explained.items()]
 
 
 def _apart(places: np.ndarray, distance: int) -> list[int]:
