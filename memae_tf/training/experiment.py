@@ -30,7 +30,7 @@ from memae_tf.training.fit import featurize, fit, require_finite
 from memae_tf.training.monitoring.evaluation_summary import write_evaluation
 from memae_tf.training.monitoring.monitor import writing_results
 from memae_tf.training.run_directory import RunDirectory
-from memae_tf.training.run_metrics import outcome, summarize
+from memae_tf.training.run_metrics import summarize
 from memae_tf.training.strategy import is_chief, is_same_on_workers, make_strategy, worker
 from memae_tf.training.trainer import OnProgress
 
@@ -134,8 +134,7 @@ def _evaluated(
         detector.featurizer.frame_scoring = config.evaluation.frames
     scores = score_sets(detector, dataset, config.evaluation, on_scored)
     require_finite(scores.train, config.training)
-    found = outcome(detector.model, dataset, history, config)
-    return scores, summarize(config, dataset, scores, history, **found)
+    return scores, summarize(config, dataset, scores, history, detector.model)
 
 
 def _write_results(

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from memae_tf import __version__
-from memae_tf.config import Config, ModelSection
+from memae_tf.config import Config
 from memae_tf.data import Dataset
 from memae_tf.data.dataset import count, take
 from memae_tf.evaluation.evaluate import Scores, measure
@@ -24,18 +24,29 @@ def summarize(
     dataset: Dataset,
     scores: Scores,
     history: list[dict],
-    diagnosis: str | None = None,
-    memory: dict | None = None,
+    model: MemAE | None = None,
 ) -> dict:
-    """All of metrics.json; `diagnosis` and `memory` are from `outcome`, which baselines lack."""
+    """All of metrics.json.
+
+    Args:
+        config: The experiment.
+        dataset: Its data.
+        scores: The scores of its training and test data.
+        history: An entry for each epoch.
+        model: The trained model; `None` for baselines, which have no early stopping, variants,
+            diagnosis and memory.
+    """
     seconds = sum(epoch["seconds"] for epoch in history)
-    # Baselines have no early stopping.
-    is_baseline = not isinstance(config.model, ModelSection)
-    kept = history[-1] if is_baseline else kept_epoch(history, config.training)
+    kept, diagnosis, memory = history[-1], None, None
+    if model is not None:
+        kept = kept_epoch(history, config.training)
+        batch_size = dataset.featurizer.batch_size
+        features = some_features(model, dataset)
+        diagnosis = diagnose_training(model, features, history, config.training, batch_size)
+        memory = memory_health(model, features, batch_size)
     return {
         **measure(scores, dataset, config.evaluation),
         "model": config.model.name,
-        # Baselines have no variants.
         "variant": getattr(config.model, "variant", None),
         "seed": config.training.seed,
         "epochs": len(history),
@@ -58,22 +69,6 @@ def _trained(dataset: Dataset, history: list[dict]) -> float:
         else everything
         for entry in history
     )
-
-
-def outcome(model: MemAE, dataset: Dataset, history: list[dict], config: Config) -> dict:
-    """How training and memory turned out, measured on a part of the training data.
-
-    Returns:
-        A dict of `diagnosis`, in words what is wrong with the training, or `None`; and `memory`,
-        see `memory_health`.
-    """
-    features = some_features(model, dataset)
-    return {
-        "diagnosis": diagnose_training(
-            model, features, history, config.training, dataset.featurizer.batch_size
-        ),
-        "memory": memory_health(model, features, dataset.featurizer.batch_size),
-    }
 
 
 def some_features(model: MemAE, dataset: Dataset) -> np.ndarray:

@@ -39,8 +39,10 @@ def heat_map(addressing: np.ndarray) -> np.ndarray:
         addressing: Float array (queries, N) of weights.
     """
     share = use(addressing)
-    rows = np.argsort(-share, kind="stable")[:MAX_ROWS]
-    top = _rank(share)[addressing.argmax(axis=1)]
+    by_use = np.argsort(-share, kind="stable")
+    rows = by_use[:MAX_ROWS]
+    # `argsort` of an order is its inverse: the rank of each slot by use.
+    top = np.argsort(by_use)[addressing.argmax(axis=1)]
     # Queries that read nothing have no top slot.
     top[addressing.max(axis=1) == 0] = len(share)
     order = np.lexsort((-addressing.max(axis=1), top))
@@ -79,13 +81,6 @@ def use(addressing: np.ndarray) -> np.ndarray:
     """The share of each slot in all reads, float64 (N,); zeros if no query reads anything."""
     total = addressing.reshape(-1, addressing.shape[-1]).sum(axis=0, dtype="float64")
     return total / max(total.sum(), 1e-12)
-
-
-def _rank(values: np.ndarray) -> np.ndarray:
-    """The place of each value, 0 for the largest."""
-    rank = np.empty(len(values), dtype=int)
-    rank[np.argsort(-values, kind="stable")] = np.arange(len(values))
-    return rank
 
 
 def image_pairs(x: np.ndarray, reconstruction: np.ndarray, scores: np.ndarray) -> np.ndarray:
