@@ -14,7 +14,7 @@ from memae_tf.config.data import (
     VideoFolderData,
 )
 from memae_tf.config.evaluation import EvaluationConfig, FrameScoring
-from memae_tf.config.experiment import Config, differing_keys, essence, flattened, is_the_data
+from memae_tf.config.experiment import Config, differing_keys, essence, flattened, identifies_data
 from memae_tf.config.model import (
     BaselineSection,
     Conv2DModel,
@@ -74,7 +74,7 @@ __all__ = [
     "differing_keys",
     "essence",
     "flattened",
-    "is_the_data",
+    "identifies_data",
     "load_benchmark",
     "load_config",
     "load_model",

@@ -41,7 +41,7 @@ class Config(Section):
 # Keys that say how a run is carried out, and do not change its result.
 EXECUTION_KEYS = (
     # Where the data are. A run directory checks that they are the same by a fingerprint, a grid by
-    # `is_the_data`.
+    # `identifies_data`.
     "data.dir",
     "data.cache",
     "training.replicas",
@@ -50,7 +50,7 @@ EXECUTION_KEYS = (
 )
 
 
-def is_the_data(section: BaseModel, key: str) -> bool:
+def identifies_data(section: BaseModel, key: str) -> bool:
     """Whether a key of the `data` section says which data are meant, not only where they are."""
     field = type(section).model_fields.get(key)
     return field is not None and field.is_required()

@@ -8,6 +8,9 @@ from memae_tf.models.conv3d import conv3d
 from memae_tf.models.dense import dense
 from memae_tf.models.memae import MemAE
 
+# By the name of each network: the number of axes of its samples, and what these are.
+SAMPLES = {"dense": (1, "records"), "conv2d": (3, "images"), "conv3d": (4, "clips")}
+
 
 def build_memae(config: ModelSection, input_shape: tuple[int, ...], dtype=None) -> MemAE:
     """Builds the model that a configuration describes, weights included.
@@ -41,7 +44,7 @@ def _memory(config: ModelSection, dtype) -> MemoryUnit:
 
 
 def _autoencoder(config: ModelSection, input_shape: tuple[int, ...], dtype):
-    rank = {DenseModel: 1, Conv2DModel: 3, Conv3DModel: 4}[type(config)]
+    rank, _ = SAMPLES[config.name]
     if len(input_shape) != rank:
         axes = "1 axis" if rank == 1 else f"{rank} axes"
         raise ValueError(
@@ -67,8 +70,7 @@ def _autoencoder(config: ModelSection, input_shape: tuple[int, ...], dtype):
 
 def _advice(rank: int) -> str:
     """A hint at the network that takes samples with so many axes; empty if there is none."""
-    kinds = {1: ("records", "dense"), 3: ("images", "conv2d"), 4: ("clips", "conv3d")}
-    if rank not in kinds:
-        return ""
-    samples, name = kinds[rank]
-    return f"; these are {samples}, for name={name}"
+    for name, (own_rank, samples) in SAMPLES.items():
+        if own_rank == rank:
+            return f"; these are {samples}, for name={name}"
+    return ""

@@ -3,14 +3,12 @@
 Both feeds give the samples of an epoch in the same order, so a run ends with the same weights
 either way. The order is a function of the seed and the epoch alone: a run that is resumed in the
 middle of an epoch sees the rest of what it would have seen.
-
-A feed has four methods. `begin` makes the source of an epoch, and `end` releases it. `batches`
-takes the next global batches from the source, inside the graph, once for each stretch of steps.
-`rows` takes a replica's part of them, inside the replica.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -48,9 +46,50 @@ def shuffled(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     return order.numpy()
 
 
+class Feed(ABC):
+    """How the samples of an epoch reach the steps.
+
+    Attributes:
+        data: What is kept on every device, a value that is distributed over the replicas; `None` if
+            nothing is.
+    """
+
+    data: Any = None
+
+    @abstractmethod
+    def begin(self, plan: Arrays, step: int) -> Any:
+        """The source of the batches of an epoch, from `step` on."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Releases what the epoch needed."""
+
+    @abstractmethod
+    def batches(self, source: Any, step: Tensor, count: Tensor, shape: tuple[int, int]) -> Tensors:
+        """The next global batches, or their plan, tensors (*shape, ...). Runs inside the graph.
+
+        Args:
+            source: From `begin`.
+            step: The number of the first batch.
+            count: How many batches are used; the values of the others do not matter.
+            shape: The number of batches and their size.
+        """
+
+    @abstractmethod
+    def rows(self, batches: Tensors, data: Any, part: Part, size: int) -> Tensors:
+        """The samples (batches, rows, ...) of a replica's part. Runs inside the replica.
+
+        Args:
+            batches: From `batches`.
+            data: The replica's own value of `self.data`.
+            part: The replica's part of a batch.
+            size: The size of a global batch.
+        """
+
+
 def make_feed(
     samples: TrainingSamples, batch_size: int, resident_mb: float, strategy: tf.distribute.Strategy
-):
+) -> Feed:
     """The feed that suits the size of the training set.
 
     Args:
@@ -82,7 +121,7 @@ def gather_on(
     return samples.gather
 
 
-class ResidentFeed:
+class ResidentFeed(Feed):
     """Keeps the whole training set on each device; batches are gathered there."""
 
     def __init__(self, samples: TrainingSamples, batch_size: int, strategy: tf.distribute.Strategy):
@@ -105,7 +144,7 @@ class ResidentFeed:
         """Does nothing, as nothing is kept of an epoch."""
 
     def batches(self, source: Tensors, step, count, shape: tuple[int, int]) -> Tensors:
-        """The plan (steps, size, ...) of the batches from `step` on; only `count` are used."""
+        """The plan of the batches."""
         first, number = step * self.batch_size, shape[0] * shape[1]
 
         def some(values):
@@ -121,13 +160,11 @@ class ResidentFeed:
         return self.gather(data, own)
 
 
-class StreamedFeed:
+class StreamedFeed(Feed):
     """Batches that tf.data reads ahead of the steps, several at a time.
 
     A batch reads only the data that it needs, and only the part that this worker has of it.
     """
-
-    data = None
 
     def __init__(self, samples: TrainingSamples, batch_size: int, strategy: tf.distribute.Strategy):
         self.samples = samples
@@ -168,7 +205,6 @@ class StreamedFeed:
         return iter(batches.prefetch(tf.data.AUTOTUNE))
 
     def end(self) -> None:
-        """Releases the epoch's plan."""
         self._reading.clear()
 
     def _gather(self, plan: Arrays, start: np.int64) -> list[np.ndarray]:
@@ -178,7 +214,7 @@ class StreamedFeed:
         return [rows[name] for name in self.samples.specs()]
 
     def batches(self, source: Iterator, step, count, shape: tuple[int, int]) -> Tensors:
-        """The next `count` batches, (steps, size, ...); further ones are zeros."""
+        """The part of the batches that the replicas of this process take."""
         steps, size = shape
         local = self._local(size)
         shapes = {

@@ -18,7 +18,7 @@ from memae_tf.config import (
     BenchmarkConfig,
     Config,
     differing_keys,
-    is_the_data,
+    identifies_data,
     parse_config,
     read_yaml,
     set_key,
@@ -332,7 +332,7 @@ def _read(cell: Cell, workdir: Path) -> dict | None:
         # Through the schema, so that a key that is newer than the file has its default.
         own = parse_config(stored)
         keys = differing_keys(own, cell.config)
-        if is_the_data(own.data, "dir") and own.data.dir != cell.config.data.dir:
+        if identifies_data(own.data, "dir") and own.data.dir != cell.config.data.dir:
             keys.append("data.dir")
     except UserError:
         keys = ["keys that are no longer there"]

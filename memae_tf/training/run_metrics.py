@@ -14,7 +14,7 @@ from memae_tf.evaluation.evaluate import Scores, measure
 from memae_tf.models import MemAE
 from memae_tf.training.fit import featurize
 from memae_tf.training.monitoring.memory_health import diagnose
-from memae_tf.training.monitoring.monitor import affordable
+from memae_tf.training.monitoring.monitor import sample_budget
 from memae_tf.training.trainer import kept_epoch
 from memae_tf.training.training_health import diagnose_training
 
@@ -73,7 +73,7 @@ def _trained(dataset: Dataset, history: list[dict]) -> float:
 
 def some_features(model: MemAE, dataset: Dataset) -> np.ndarray:
     """Features of a part of the training data, spread evenly over all of them."""
-    most = affordable(model, dataset.featurizer.feature_shape)
+    most = sample_budget(model, dataset.featurizer.feature_shape)
     # The first samples may all be of one video or, in a sorted file, of one kind.
     part = slice(None, None, -(-count(dataset.train) // most))
     return featurize(dataset.featurizer, take(dataset.train, part))

@@ -74,7 +74,7 @@ class Monitor:
         self.directory = Path(directory)
         self.model = model
         self.writer = tf.summary.create_file_writer(str(directory))
-        size = min(len(x), affordable(model, x.shape[1:]))
+        size = min(len(x), sample_budget(model, x.shape[1:]))
         chosen = np.random.default_rng(seed).choice(len(x), size, replace=False)
         self.samples = np.asarray(x[np.sort(chosen)])
         self.limits = float(self.samples.min()), float(self.samples.max())
@@ -263,7 +263,7 @@ def writing_results(directory: Path) -> Iterator[None]:
         ) from None
 
 
-def affordable(model: MemAE, shape: tuple[int, ...]) -> int:
+def sample_budget(model: MemAE, shape: tuple[int, ...]) -> int:
     """How many samples of a shape can be used for figures at little cost."""
     numbers = math.prod(shape)
     if model.memory is not None:
