@@ -31,6 +31,7 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# The most damaged files that a message names.
 SHOWN_FILES = 5
 
 
@@ -110,12 +111,12 @@ def reason(error: Exception, path: Path) -> str:
     return " ".join(str(error).replace(repr(str(path)), "").split())
 
 
-def complaint(damaged: Sequence[tuple[Path, str]], total: int) -> str:
-    """A message on damaged images: how many there are, and the first ones with their reasons."""
+def complaint(damaged: Sequence[tuple[Path, str]], total: int, kind: str = "images") -> str:
+    """A message on damaged files: how many there are, and the first ones with their reasons."""
     named = ", ".join(f"{path} ({why})" for path, why in damaged[:SHOWN_FILES])
     more = len(damaged) - SHOWN_FILES
     return (
-        f"{len(damaged)} of {total} images cannot be read: {named}"
+        f"{len(damaged)} of {total} {kind} cannot be read: {named}"
         f"{f', and {more} more' if more > 0 else ''}"
     )
 

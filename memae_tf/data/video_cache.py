@@ -22,6 +22,7 @@ from memae_tf.config import VideoData
 from memae_tf.data import decoding
 from memae_tf.data.clips import Video
 from memae_tf.data.decoding import DamagedVideoError
+from memae_tf.data.images import complaint
 from memae_tf.errors import UserError
 from memae_tf.files import PARTIAL, sync
 
@@ -33,7 +34,6 @@ except ImportError:
 
 # The version of the format; videos of another version are prepared again.
 VERSION = 1
-SHOWN_VIDEOS = 5
 # After this time without a change, a partial folder is one of a process that was killed.
 SECONDS_TO_KEEP_PARTIAL = 24 * 3600.0
 # What reading raises for an entry that was cut short, for example by a power cut.
@@ -72,7 +72,7 @@ def prepare(
     _remove_partial_folders(folder)
     _allow_open_files(len(sources))
     videos: dict[Source, Video] = {}
-    damaged: dict[str, str] = {}
+    damaged: list[tuple[Path, str]] = []
     stop = threading.Event()
     with ThreadPoolExecutor(joblib.cpu_count()) as pool:
         futures = {pool.submit(_video, source, config, folder, stop): source for source in sources}
@@ -82,7 +82,7 @@ def prepare(
                 try:
                     videos[source] = future.result()
                 except DamagedVideoError as error:
-                    damaged[str(source.path)] = str(error)
+                    damaged.append((source.path, str(error)))
                 on_prepared(len(videos) + len(damaged), len(sources))
         except BaseException:
             # Ctrl-C, a full disk, ...: do not wait for videos that take minutes.
@@ -235,15 +235,13 @@ def _write_header(out, count: int, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(out, header)
 
 
-def _complain(damaged: dict[str, str], total: int, config: VideoData) -> None:
+def _complain(damaged: list[tuple[Path, str]], total: int, config: VideoData) -> None:
     """Warns of the videos that cannot be read.
 
     Raises:
         UserError: If `config.damaged` is "error".
     """
-    named = ", ".join(f"{path} ({why})" for path, why in sorted(damaged.items())[:SHOWN_VIDEOS])
-    more = f", and {len(damaged) - SHOWN_VIDEOS} more" if len(damaged) > SHOWN_VIDEOS else ""
-    message = f"{len(damaged)} of {total} videos cannot be read: {named}{more}"
+    message = complaint(sorted(damaged), total, "videos")
     if config.damaged == "error":
         raise UserError(f"{message}; mend or delete them, or set data.damaged=skip")
     warnings.warn(f"{message}; they are left out", stacklevel=3)
