@@ -91,6 +91,14 @@ def word(value: object) -> str:
     return str(value)
 
 
+def as_float(value: object) -> float:
+    """`float(value)`; infinite for a Python integer beyond a float's range, of over 308 digits."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def is_nothing(value: object) -> bool:
     """Whether a cell of a numeric column is a word for "no number"."""
     return isinstance(value, str) and value.strip().lower() in NOTHING
@@ -140,7 +148,7 @@ def _number(value: object, is_category: bool) -> float:
     if _is_missing(value):
         return np.nan
     try:
-        return _float(value)
+        return _strict_float(value)
     except ValueError:
         truth = TRUTH.get(str(value).strip().lower())
         if truth is None and not is_category and not is_nothing(value):
@@ -148,15 +156,11 @@ def _number(value: object, is_category: bool) -> float:
         return np.nan if truth is None else truth
 
 
-def _float(value: object) -> float:
+def _strict_float(value: object) -> float:
     """A number, without what only Python takes for one: 1_000, and digits of other scripts."""
     if isinstance(value, str) and ("_" in value or not value.isascii()):
         raise ValueError(f"could not convert string to float: {value!r}")
-    try:
-        return float(value)
-    except OverflowError:
-        # A Python integer of more than 308 digits.
-        return math.inf if value > 0 else -math.inf
+    return as_float(value)
 
 
 def _is_missing(value: object) -> bool:

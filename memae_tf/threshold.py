@@ -2,6 +2,7 @@
 
 import math
 
+from memae_tf.columns import as_float
 from memae_tf.errors import UserError
 
 
@@ -12,9 +13,7 @@ def as_threshold(value: object) -> float:
         UserError: If it is not a number.
     """
     try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf if value > 0 else -math.inf
+        number = as_float(value)
     except (TypeError, ValueError):
         number = math.nan
     if math.isnan(number):

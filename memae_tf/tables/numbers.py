@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from memae_tf.columns import TRUTH, is_nothing
+from memae_tf.columns import TRUTH, as_float, is_nothing
 from memae_tf.errors import UserError
 from memae_tf.tables.files import Files
 from memae_tf.tables.names import reads_as_number
@@ -23,22 +23,20 @@ def parsed(column: pd.Series) -> pd.Series:
         numbers = pd.to_numeric(column, errors="coerce")
     except OverflowError:
         # Of whole numbers with more than 308 digits.
-        return column.map(_as_float).astype("float64")
+        return column.map(_float_or_nan).astype("float64")
     # pandas before 3 makes NaN of text that is infinite.
     unread = column[numbers.isna() & column.notna()]
     texts = {cell for cell in unread if isinstance(cell, str)}
-    infinite = column.isin([text for text in texts if math.isinf(_as_float(text))])
+    infinite = column.isin([text for text in texts if math.isinf(_float_or_nan(text))])
     if infinite.any():
         numbers = numbers.astype("float64")
-        numbers[infinite] = column[infinite].map(_as_float).astype("float64")
+        numbers[infinite] = column[infinite].map(_float_or_nan).astype("float64")
     return numbers
 
 
-def _as_float(value: object) -> float:
+def _float_or_nan(value: object) -> float:
     try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
+        return as_float(value)
     except (TypeError, ValueError):
         return math.nan
 
