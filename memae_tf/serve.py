@@ -20,6 +20,26 @@ NOTICE = (
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if not args.bases and not args.pretrained and not args.model_config_file:
+        parser.error("nothing to serve: give a BASE, --pretrained or --model-config-file")
+
+    from memae_tf.serving.server import require_packages
+    from memae_tf.serving.server.stop_signals import StopSignals
+
+    stop = StopSignals()
+    require_packages()
+    with _export_folder(args) as exports:
+        models = _models(args, exports)
+        console.import_tensorflow()
+        options = _options(args)
+        _export(args.pretrained, exports)
+        _serve(models, options, stop)
+    sys.exit(stop.status)
+
+
+def _parser() -> Parser:
     parser = Parser(
         prog="python -m memae_tf.serve",
         description="Serve SavedModels over gRPC and REST as TensorFlow Serving does. " + NOTICE,
@@ -111,22 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=30.0,
         help="how long requests under way may take after SIGTERM (%(default)s)",
     )
-    args = parser.parse_args(argv)
-    if not args.bases and not args.pretrained and not args.model_config_file:
-        parser.error("nothing to serve: give a BASE, --pretrained or --model-config-file")
-
-    from memae_tf.serving.server import require_packages
-    from memae_tf.serving.server.stop_signals import StopSignals
-
-    stop = StopSignals()
-    require_packages()
-    with _export_folder(args) as exports:
-        models = _models(args, exports)
-        console.import_tensorflow()
-        options = _options(args)
-        _export(args.pretrained, exports)
-        _serve(models, options, stop)
-    sys.exit(stop.status)
+    return parser
 
 
 def _serve(models: list, options, stop) -> None:
