@@ -41,7 +41,7 @@ class KDDCup99Data(RecordData):
     name: Literal["kddcup99"]
     dir: Location | None = Field(None, description="holds scikit_learn_data/; or $MEMAE_DATA_DIR")
     fallback: Literal["simulated", "none"] = Field(
-        "simulated", description="what to do where the data cannot be had"
+        "simulated", description="what to do if the data are not available"
     )
     protocol: Literal["dagmm", "goad"] = "dagmm"
     max_records: PositiveInt | None = Field(None, description="use a random part of the records")

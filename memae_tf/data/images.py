@@ -101,7 +101,7 @@ def open_files(paths: Sequence[Path], source: str) -> ImageFiles:
         shapes = list(pool.map(shape, paths))
     damaged = [(path, s) for path, s in zip(paths, shapes, strict=True) if isinstance(s, str)]
     if damaged:
-        raise UserError(f"{source}: {complaint(damaged, len(paths))}; mend or delete them")
+        raise UserError(f"{source}: {complaint(damaged, len(paths))}; repair or delete them")
     return ImageFiles(paths, shapes)
 
 

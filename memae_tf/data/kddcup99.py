@@ -86,7 +86,7 @@ def _load_records(config: KDDCup99Data) -> tuple[Records, np.ndarray, bool]:
                 "data.fallback=simulated"
             ) from None
         warnings.warn(
-            f"KDDCUP99 cannot be had ({error}): going on with SIMULATED traffic, whose figures "
+            f"KDDCUP99 is not available ({error}): going on with SIMULATED traffic, whose figures "
             "are no results. data.fallback=none forbids this.",
             stacklevel=2,
         )

@@ -37,7 +37,7 @@ def load(config: TFDSData, seed: int) -> Dataset:
     """Loads a set and splits it by the configuration's protocol.
 
     Raises:
-        UserError: If the set is unknown, has no labelled images, cannot be had or is damaged, or
+        UserError: If the set is unknown, has no labelled images, is not available or damaged, or
             has no such class.
     """
     data = fetch(config.dataset, data_folder(config.dir, "tensorflow_datasets"))

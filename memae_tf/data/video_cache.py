@@ -243,7 +243,7 @@ def _complain(damaged: list[tuple[Path, str]], total: int, config: VideoData) ->
     """
     message = complaint(sorted(damaged), total, "videos")
     if config.damaged == "error":
-        raise UserError(f"{message}; mend or delete them, or set data.damaged=skip")
+        raise UserError(f"{message}; repair or delete them, or set data.damaged=skip")
     warnings.warn(f"{message}; they are left out", stacklevel=3)
 
 

@@ -28,7 +28,7 @@ def directory(name: str) -> Path:
     """
     if name not in names():
         raise UserError(
-            f"{name}: there is no such pretrained detector; there is {', '.join(names())}"
+            f"{name}: there is no such pretrained detector; there are {', '.join(names())}"
         )
     return ROOT / name
 

@@ -118,8 +118,8 @@ def hold_out(samples: Samples, share: float, seed: int) -> tuple[Samples, Sample
         kept, held_out = samples.hold_out(share, seed)
         if not len(kept) or not len(held_out):
             raise UserError(
-                f"training.validation_share={share}: the one training video is too short to have "
-                "clips apart; add footage, or set it to 0"
+                f"training.validation_share={share}: the only training video is too short to "
+                "hold out clips; add footage, or set it to 0"
             )
         return kept, held_out
     if count(samples) < 2:

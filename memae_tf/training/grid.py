@@ -86,7 +86,7 @@ def cells(benchmark: BenchmarkConfig, path: Path, overrides: Sequence[str] = ())
     if len({cell.config.training.replicas for cell in grid}) > 1:
         raise UserError(
             f"{path}: training.replicas: a process can have one number of them, and the cells have "
-            "several; one grid for each"
+            "several; use a grid for each number"
         )
     return grid
 

@@ -53,7 +53,7 @@ def local_strategy(replicas: int | None = None) -> tf.distribute.Strategy:
     """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus and replicas and replicas > len(gpus):
-        raise UserError(f"training.replicas: {replicas} asked for, and {len(gpus)} GPUs are there")
+        raise UserError(f"training.replicas={replicas}: this machine has {len(gpus)} GPUs")
     if not gpus:
         _make_logical_cpus(replicas or 1)
     kind = "GPU" if gpus else "CPU"
@@ -81,7 +81,8 @@ def _make_logical_cpus(count: int) -> None:
         there = len(tf.config.list_logical_devices("CPU"))
         if there < count:
             raise UserError(
-                f"training.replicas: {count} asked for, and this process has begun with {there}"
+                f"training.replicas={count}: this process has {there} devices, and TensorFlow can "
+                "make others only before it starts"
             ) from None
 
 
