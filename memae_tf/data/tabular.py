@@ -133,22 +133,28 @@ def _labels(
     others = [value for value in column.unique() if _label_text(value) not in normal]
     labels = column.isin(others).to_numpy("int64")
     _require_no_typo(config, column, labels, files)
-    if labels.all() or (is_tested and not labels.any()):
-        kind = "anomalous" if labels.all() else "normal"
-        values = [word(value) for value in column.unique()]
-        there = ", ".join(values[:MOST_LABELS]) + (", ..." if len(values) > MOST_LABELS else "")
-        advice = "; name in data.normal what is normal"
-        if not labels.all():
-            alone = "leave data.test out"
-            if config.test is None:
-                drop = _drop(config, config.label)
-                alone = f"leave data.label and data.normal out, and the column with {drop}"
-            advice = f"; an evaluation needs both; to train alone, {alone}"
-        raise UserError(
-            f"{files}: by column '{config.label}' all records are {kind} "
-            f"(data.normal={config.normal}, and the labels are {there}){advice}"
-        )
+    if labels.all():
+        advice = "name in data.normal what is normal"
+        raise _all_of_one_kind(config, column, "anomalous", advice, files)
+    if is_tested and not labels.any():
+        alone = "leave data.test out"
+        if config.test is None:
+            drop = _drop(config, config.label)
+            alone = f"leave data.label and data.normal out, and the column with {drop}"
+        advice = f"an evaluation needs both; to train alone, {alone}"
+        raise _all_of_one_kind(config, column, "normal", advice, files)
     return labels
+
+
+def _all_of_one_kind(
+    config: TabularData, column: pd.Series, kind: str, advice: str, files: Files
+) -> UserError:
+    values = [word(value) for value in column.unique()]
+    there = ", ".join(values[:MOST_LABELS]) + (", ..." if len(values) > MOST_LABELS else "")
+    return UserError(
+        f"{files}: by column '{config.label}' all records are {kind} "
+        f"(data.normal={config.normal}, and the labels are {there}); {advice}"
+    )
 
 
 def _require_no_typo(
