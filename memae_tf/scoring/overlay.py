@@ -9,7 +9,6 @@ from matplotlib import colormaps
 from PIL import Image, ImageDraw
 
 from memae_tf.data import decoding
-from memae_tf.errors import UserError
 from memae_tf.scoring.footage import ScoredFrame
 from memae_tf.scoring.streams import SHOWN_SIDE
 
@@ -35,18 +34,13 @@ class Overlay:
     been written. Its last frames are written when it is closed.
 
     Args:
-        path: The file to write.
+        path: The MP4 file to write.
         threshold: Scores above it are anomalies.
         hottest: The heat at the upper end of the colour map.
         rate: Frames a second; `None` is 10. Frames with a clock are as far apart as that says.
-
-    Raises:
-        UserError: If the name does not end in .mp4.
     """
 
     def __init__(self, path: Path, threshold: float, hottest: float, rate: float | None):
-        if path.suffix != ".mp4":
-            raise UserError(f"{path}: should end in .mp4")
         self.path = path
         self.threshold = threshold
         self._hottest = hottest
