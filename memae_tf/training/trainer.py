@@ -139,7 +139,7 @@ class Trainer:
                 self.monitor.write(entry)
 
     def _set_final(self) -> None:
-        """The weights that the run would end with now."""
+        """Gives `final` the weights that the run would end with now."""
         self.final.set_weights(self.loop.weights())
         if self.training.averaging is not None:
             estimate_statistics(self.final, self.loop.samples, self.training)
