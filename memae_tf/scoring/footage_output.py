@@ -34,7 +34,8 @@ class FootageOutput:
         scorer: What scores it.
 
     Raises:
-        UserError: If the suffix of a file is not one of its formats, or a stream's file exists already.
+        UserError: If the suffix of a file is not one of its formats, or a stream's file exists
+            already.
     """
 
     def __init__(
