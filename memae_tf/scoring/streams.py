@@ -191,8 +191,9 @@ class Footage:
         """Whether neither duration nor size are known, as of a camera's MJPEG or a live HLS."""
         try:
             with self._open() as container:
-                # The size of HLS is that of its playlist.
-                is_sized = container.size > 0 and container.format.name != "hls"
+                # A size that is not known is -1, and `None` since PyAV 19; that of HLS is its
+                # playlist's.
+                is_sized = (container.size or 0) > 0 and container.format.name != "hls"
                 return container.duration is None and not is_sized
         except decoding.require_av().FFmpegError as error:
             reason = decoding.reason(error)

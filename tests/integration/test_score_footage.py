@@ -322,7 +322,7 @@ def test_stream_that_drops_is_connected_again_and_ctrl_c_keeps_all(
                 lines.append(command.stdout.readline())
             command.send_signal(signal.SIGINT)
             lines += command.stdout.readlines()
-            assert command.wait(60) == 130
+            assert command.wait(60) == 130, command.stderr.read()
             said = command.stderr.read()
         finally:
             command.kill()
