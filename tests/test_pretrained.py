@@ -70,7 +70,7 @@ def test_each_has_its_files_and_a_configuration_that_is_still_valid():
 
 
 def test_unknown_name():
-    with pytest.raises(UserError, match=r"^cifar: there is no .* is kddcup99, mnist, ped2$"):
+    with pytest.raises(UserError, match=r"^cifar: there is .*; there are kddcup99, mnist, ped2$"):
         load_pretrained("cifar")
     with pytest.raises(UserError, match="there is no such"):
         load_pretrained("../pretrained/kddcup99")

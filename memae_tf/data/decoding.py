@@ -212,7 +212,19 @@ def decode(container, channels: int, shown: bool = False) -> Iterator[Frame]:
         av.FFmpegError: If it cannot be read on.
     """
     stream = _stream(container)
-    yield from _decoded(container.demux(stream), stream, channels, shown)
+    yield from _decoded(_flushing(container.demux(stream), stream), stream, channels, shown)
+
+
+def _flushing(packets: Iterable, stream) -> Iterator:
+    """Packets and, where they break off, the empty one that gets the last frames of the decoder."""
+    av = require_av()
+    try:
+        yield from packets
+    except av.FFmpegError:
+        end = av.Packet()
+        end.stream, end.time_base = stream, stream.time_base
+        yield end
+        raise
 
 
 def _decoded(packets: Iterable, stream, channels: int, shown: bool) -> Iterator[Frame]:

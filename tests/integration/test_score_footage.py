@@ -4,6 +4,7 @@ import csv
 import http.server
 import io
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -326,7 +327,10 @@ def test_stream_that_drops_is_connected_again_and_ctrl_c_keeps_all(
             said = command.stderr.read()
         finally:
             command.kill()
-    assert f"{address}: dropped after 24 frames (it has ended); connecting again" in said
+    # All of them, those that the decoder still had included. The end of chunks is an error to the
+    # FFmpeg of PyAV 19.
+    why = r"(it has ended|Input/output error)"
+    assert re.search(rf"{address}: dropped after 24 frames \({why}\); connecting again", said)
     assert f"{address}: is back after " in said
     assert said.splitlines()[-1] == "interrupted"
     table = rows("".join(lines))

@@ -1,6 +1,7 @@
 """Streams over real sockets."""
 
 import socket
+import struct
 import threading
 from datetime import datetime
 from fractions import Fraction
@@ -37,11 +38,41 @@ def test_frames_that_came_before_a_silence_have_their_time(tmp_path, monkeypatch
         connection.close()
     live.close()
     *before, back = [datetime.fromisoformat(frame.time).timestamp() for frame in frames]
-    assert len(before) >= 22
+    assert len(before) == 24
     assert before[-1] - before[0] < 0.5
-    # The silence, and the wait before another attempt.
-    assert frames[-1].gap >= 1 + 0.5 - 0.1
+    # The silence, and the wait before another attempt. The decoder had held two frames back, whose
+    # time is that of the one before them and what the stream's clock says.
+    assert back - before[-3] >= 1 + 0.5 - 0.1
     assert back - before[-1] == pytest.approx(frames[-1].gap, abs=0.1)
+
+
+def test_frames_before_a_connection_is_reset_are_all_there(tmp_path):
+    sent = footage.write_video(tmp_path / "a.ts", footage.scene(24, 0), "mpeg2video", rate=25)
+    server = socket.create_server(("127.0.0.1", 0))
+    has_read = threading.Event()
+
+    def serve():
+        connection, _ = server.accept()
+        connection.sendall(sent.read_bytes())
+        has_read.wait()
+        # A reset instead of an end.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+        server.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    times = []
+
+    def read(live):
+        for frame in decoding.decode(live, 1):
+            times.append(frame.time)
+            if len(times) == 20:
+                has_read.set()
+
+    address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    with decoding.open_container(address, timeout=10) as live, pytest.raises(av.FFmpegError):
+        read(live)
+    np.testing.assert_allclose(times, np.arange(24) / 25, atol=1e-3)
 
 
 @pytest.mark.parametrize(
