@@ -29,7 +29,7 @@ def columns_of(
 
     Raises:
         UserError: If a field is missing, a numeric one holds text or times, columns differ in
-            length, or are no columns.
+            length, or are no columns; or as `as_pandas` does.
     """
     records = as_pandas(records)
     if isinstance(records, np.ndarray) and records.dtype.names:
@@ -57,8 +57,20 @@ def columns_of(
 
 
 def as_pandas(table: object) -> object:
-    """A table of polars, pyarrow, ... as pandas has it; anything else as it is."""
-    return table.to_pandas() if hasattr(table, "to_pandas") else table
+    """A table of polars, pyarrow, ... as pandas has it; anything else as it is.
+
+    Raises:
+        UserError: If pyarrow is not installed, through which polars converts its tables.
+    """
+    if not hasattr(table, "to_pandas"):
+        return table
+    try:
+        return table.to_pandas()
+    except ImportError:
+        raise UserError(
+            f"A {type(table).__name__} of {type(table).__module__.partition('.')[0]} is converted "
+            "to pandas, which needs pyarrow; pip install pyarrow"
+        ) from None
 
 
 def _keys(given: Iterable, fields: Iterable[str]) -> dict[str, object]:

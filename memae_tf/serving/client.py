@@ -223,10 +223,11 @@ class Client:
         """The scores and decisions of an exported detector.
 
         Args:
-            samples: Records, as `Detector.detect` takes them: a dict of columns, a pandas
-                DataFrame, an array with named fields, or a list of dicts. For a detector of
-                images or clips, a uint8 array of them. For one of images also a list of JPEG and
-                PNG files, as bytes; for one of clips, a list of lists of the files of frames.
+            samples: Records, as `Detector.detect` takes them: a dict of columns, a DataFrame of
+                pandas or polars, a table of pyarrow, an array with named fields, or a list of
+                dicts. For a detector of images or clips, a uint8 array of them. For one of images
+                also a list of JPEG and PNG files, as bytes; for one of clips, a list of lists of
+                the files of frames.
             threshold: Replaces the detector's own.
             timeout: Seconds that the call may take; `None` is the client's own.
 

@@ -219,6 +219,17 @@ def test_tables_that_become_those_of_pandas(detector):
         np.testing.assert_array_equal(detector.score(given), detector.score(x))
 
 
+def test_tables_that_cannot_become_those_of_pandas(detector):
+    class DataFrame:
+        """As polars has it."""
+
+        def to_pandas(self):
+            raise ModuleNotFoundError("pa.Table requires 'pyarrow' module to be installed")
+
+    with pytest.raises(UserError, match="which needs pyarrow; pip install pyarrow"):
+        detector.detect(DataFrame())
+
+
 def test_blanks_around_names_are_no_part_of_them(detector):
     x = records(5)
     blank = {f" {name} ": values for name, values in x.items()}
