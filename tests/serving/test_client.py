@@ -137,7 +137,9 @@ def test_threshold_that_is_no_number(transport, threshold, told, rows):
     # Told before anybody is asked: there is nobody.
     with Client(at(transport, free_port()), "m", retries=0) as client:
         for call in (client.score, client.explain):
-            with pytest.raises(UserError, match=f"^threshold={told}: should be a number, above"):
+            with pytest.raises(
+                UserError, match=f"^threshold={told}: should be a number; scores above"
+            ):
                 call(records, threshold=threshold)
 
 
