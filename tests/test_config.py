@@ -76,42 +76,42 @@ def test_shipped_benchmarks_are_valid():
         ("training.epochs=ten", "training.epochs: input should be a valid integer"),
         (
             "training.pseudo_anomalies={skip: 0.9, patch: 0.2}",
-            "training.pseudo_anomalies: skip and patch should be 1 together or less",
+            "training.pseudo_anomalies: the sum of skip and patch should be 1 or less",
         ),
         (
             "training.epochs=yes",
-            "training.epochs: should be a number, got True, as YAML reads yes, on and true",
+            "training.epochs: should be a number, got True (YAML reads yes, on and true so)",
         ),
         (
             "training.learning_rate=off",
-            "training.learning_rate: should be a number, got False, as YAML reads no, off and fal",
+            "training.learning_rate: should be a number, got False (YAML reads no, off and fal",
         ),
         ("model.hidden=[8, yes]", "model.hidden.1: should be a number, got True"),
         ("model.memory.scale=yes", "model.memory.scale: should be a number, got True"),
         (
             "training.augmentation={flip: 0.5}",
-            "training.augmentation: is for video, and these data are none; leave it out",
+            "training.augmentation: is for video only; leave it out for these data",
         ),
-        ("evaluation.frames.smoothing=2", "evaluation.frames: is for video, and these data are"),
+        ("evaluation.frames.smoothing=2", "evaluation.frames: is for video only; leave it out"),
         (
             "data={name: tabular, train: a.csv, label: kind, categorical: [kind]}",
-            "data: column 'kind' is the label, and categorical has it too",
+            "data: column 'kind' is the label, so it should not be in categorical",
         ),
         (
             "data={name: tabular, train: a.csv, label: kind, drop: [kind]}",
-            "data: column 'kind' is the label, and drop has it too",
+            "data: column 'kind' is the label, so it should not be in drop",
         ),
         (
             "data={name: tfds, dataset: mnist, normal: 0, channels: yes}",
-            "data.channels: should be a number, got True, as YAML reads yes, on and true",
+            "data.channels: should be a number, got True (YAML reads yes, on and true so)",
         ),
         (
             "data={name: tabular, train: a.csv, numeric: [x], drop: [y, x]}",
-            "data: column 'x' is in numeric and in drop; one has to go",
+            "data: column 'x' is in numeric and in drop; it should be in one only",
         ),
         (
             "data={name: tabular, train: [a.csv, b.csv], test: ./b.csv}",
-            "data: b.csv is in train and in test; of records that were trained on, figures mean",
+            "data: b.csv is in train and in test, but metrics on training records mean",
         ),
         ("data.clip=1e30", "data.clip: input should be less than or equal to 1000000000000"),
         ("training.epochs=0", "training.epochs: input should be greater than 0, got 0"),
@@ -130,7 +130,7 @@ def test_shipped_benchmarks_are_valid():
         ("training.seed=[", "'[' is not a YAML value"),
         (
             "training={epochs: 1, epochs: 3}",
-            "override 'training={epochs: 1, epochs: 3}': 'epochs' stands twice, and only one",
+            "override 'training={epochs: 1, epochs: 3}': 'epochs' is there twice; delete one",
         ),
         ("training.epochs.x=1", "training.epochs.x: training.epochs is a value, not a section"),
     ],
@@ -180,15 +180,15 @@ def test_another_kind_of_section_has_none_of_the_keys_of_the_former():
     with pytest.raises(UserError) as error:
         load_config(KDD, ["model.name=kde"])
     assert str(error.value) == (
-        "override 'model.name=kde': model has variant, hidden, code, memory, which dense has and "
-        "kde has not; 'model={name: kde}' replaces the section as a whole (kde is a baseline, "
+        "override 'model.name=kde': model still has variant, hidden, code, memory, which dense has "
+        "and kde does not; 'model={name: kde}' replaces the whole section (kde is a baseline, "
         "which memae_tf.benchmark runs and memae_tf.train does not)"
     )
     with pytest.raises(UserError) as error:
         load_config(KDD, ["data.name=tabular", "data.scale=1"])
     assert str(error.value) == (
-        "override 'data.name=tabular': data.train: is required; data has protocol, which kddcup99 "
-        "has and tabular has not; 'data={name: tabular}' replaces the section as a whole; "
+        "override 'data.name=tabular': data.train: is required; data still has protocol, which "
+        "kddcup99 has and tabular does not; 'data={name: tabular}' replaces the whole section; "
         "override 'data.scale=1': data.scale: unknown key; did you mean data.scaling?"
     )
 
@@ -199,9 +199,9 @@ def test_another_kind_of_section_has_none_of_the_keys_of_the_former():
         ("a: [1", "is not YAML"),
         (
             "a: 1\nb: 2\na: 3",
-            r": 'a' stands twice \(lines 1 and 3\), and only one can count; delete",
+            r": 'a' is there twice \(lines 1 and 3\); delete one",
         ),
-        ("b: [{a: {c: 1, c: 2}}]", ": 'c' stands twice, and only one"),
+        ("b: [{a: {c: 1, c: 2}}]", ": 'c' is there twice; delete one"),
         ("- 1", "should be a mapping"),
         ("", "should be a mapping"),
         (b"\xff\xfe\x00", "is not"),

@@ -50,7 +50,7 @@ class BenchmarkConfig(Section):
         for name in value:
             for part in name.split("/"):
                 if part not in choices:
-                    raise ValueError(f"in '{name}', '{part}' is no choice of an axis")
+                    raise ValueError(f"'{part}' in '{name}' is not a choice of any axis")
         return value
 
     @pydantic.field_validator("mean_of", "curves_over")
@@ -65,7 +65,7 @@ class BenchmarkConfig(Section):
     def _has_numbers(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
         for choice in info.data.get("axes", {}).get(value, {}):
             if not _is_number(choice):
-                raise ValueError(f"its choices should be numbers, and '{choice}' is none")
+                raise ValueError(f"its choices should be numbers, but '{choice}' is not")
         return value
 
 

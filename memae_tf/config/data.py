@@ -69,19 +69,23 @@ class TabularData(RecordData):
     def _normal_of_a_label(self) -> "TabularData":
         # The default is fine without a label, too: a resolved configuration spells it out.
         if self.label is None and self.normal != type(self).model_fields["normal"].default:
-            raise ValueError("normal is given without label, the column that it is about")
+            raise ValueError("normal also needs label, the column with the labels")
         return self
 
     @pydantic.model_validator(mode="after")
     def _one_use_of_a_column(self) -> "TabularData":
         if self.label in self.drop:
-            raise ValueError(f"column '{self.label}' is the label, and drop has it too")
+            raise ValueError(f"column '{self.label}' is the label, so it should not be in drop")
         for key in ("numeric", "categorical"):
             for column in getattr(self, key):
                 if column == self.label:
-                    raise ValueError(f"column '{column}' is the label, and {key} has it too")
+                    raise ValueError(
+                        f"column '{column}' is the label, so it should not be in {key}"
+                    )
                 if column in self.drop:
-                    raise ValueError(f"column '{column}' is in {key} and in drop; one has to go")
+                    raise ValueError(
+                        f"column '{column}' is in {key} and in drop; it should be in one only"
+                    )
         return self
 
     @pydantic.model_validator(mode="after")
@@ -90,8 +94,8 @@ class TabularData(RecordData):
         for path in self.test or ():
             if path.absolute() in trained:
                 raise ValueError(
-                    f"{path} is in train and in test; of records that were trained on, figures "
-                    "mean nothing; without test, a part of train is held out (test_share)"
+                    f"{path} is in train and in test, but metrics on training records mean "
+                    "nothing; without test, a part of train is held out (test_share)"
                 )
         return self
 

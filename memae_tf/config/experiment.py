@@ -29,7 +29,7 @@ class Config(Section):
             for key, field in type(section).model_fields.items():
                 if OF_VIDEO in field.metadata and getattr(section, key) != field.default:
                     raise ValueError(
-                        f"{name}.{key}: is for video, and these data are none; leave it out"
+                        f"{name}.{key}: is for video only; leave it out for these data"
                     )
         return self
 

@@ -54,8 +54,8 @@ def of_another_kind(
     """Explains that `section` still has `keys` of its kind `before`, which the new kind lacks."""
     old, new = before[section].get("name"), after[section]["name"]
     text = (
-        f"{section} has {', '.join(keys)}, which {old} has and {new} has not; "
-        f"'{section}={{name: {new}}}' replaces the section as a whole"
+        f"{section} still has {', '.join(keys)}, which {old} has and {new} does not; "
+        f"'{section}={{name: {new}}}' replaces the whole section"
     )
     if any(issubclass(kind, BaselineSection) for kind in _chosen(schema, after, section)):
         text += f" ({new} is a baseline, which memae_tf.benchmark runs and memae_tf.train does not)"

@@ -56,8 +56,8 @@ def _parsed(override: str) -> tuple[str, Any]:
         raise UserError(f"override '{override}': {error}") from None
     except yaml.YAMLError:
         raise UserError(
-            f"override '{override}': '{text}' is not a YAML value (in a "
-            "shell, quotes go around all of it where there are blanks)"
+            f"override '{override}': '{text}' is not a YAML value (in a shell, quote the whole "
+            "override if it has blanks)"
         ) from None
 
 
@@ -97,7 +97,7 @@ def read_yaml(path: str | Path) -> dict:
     except UnicodeDecodeError:
         raise UserError(f"{path}: is not a text file in UTF-8") from None
     except DuplicateKeyError as error:
-        raise UserError(f"{path}: {error}; delete the other") from None
+        raise UserError(f"{path}: {error}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""

@@ -14,7 +14,7 @@ Location = Annotated[Path, AfterValidator(home_expanded)]
 def _no_truth(value: Any) -> Any:
     if isinstance(value, bool):
         words = "yes, on and true" if value else "no, off and false"
-        raise ValueError(f"should be a number, got {value}, as YAML reads {words}")
+        raise ValueError(f"should be a number, got {value} (YAML reads {words} so)")
     return value
 
 

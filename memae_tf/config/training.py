@@ -53,7 +53,7 @@ class PseudoAnomalies(Section):
     @pydantic.model_validator(mode="after")
     def _at_most_all(self) -> "PseudoAnomalies":
         if self.skip + self.patch > 1:
-            raise ValueError("skip and patch should be 1 together or less")
+            raise ValueError("the sum of skip and patch should be 1 or less")
         return self
 
 

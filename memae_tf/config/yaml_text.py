@@ -21,7 +21,7 @@ class _Loader(yaml.SafeLoader):
             name, line = str(key.value), key.start_mark.line + 1
             if name in lines:
                 where = "" if line == 1 else f" (lines {lines[name]} and {line})"
-                raise DuplicateKeyError(f"'{name}' stands twice{where}, and only one can count")
+                raise DuplicateKeyError(f"'{name}' is there twice{where}; delete one")
             lines[name] = line
         return node
 

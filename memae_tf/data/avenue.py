@@ -50,7 +50,9 @@ def _mask_folder(root: Path) -> Path:
         for place in (folder / MASKS, folder / "ground_truth_demo" / MASKS):
             if place.is_dir():
                 return place
-    raise UserError(f"{root}: has no labels, ground_truth_demo/{MASKS}/, in it or beside it")
+    raise UserError(
+        f"{root}: the labels, ground_truth_demo/{MASKS}/, should be in this folder or next to it"
+    )
 
 
 def _labels(video: Video, folder: Path) -> np.ndarray:

@@ -384,5 +384,5 @@ def reason(error: Exception) -> str:
     """The message of an error of FFmpeg's."""
     # What PyAV raises after its `timeout`.
     if isinstance(error, require_av().error.ExitError):
-        return f"nothing came for {TIMEOUT:g} s"
+        return f"nothing received for {TIMEOUT:g} s"
     return getattr(error, "strerror", None) or str(error)

@@ -35,8 +35,8 @@ def load(config: ImageFolderData, seed: int) -> Dataset:
     has_test = (root / "test").is_dir()
     if has_test and not (normal and defects):
         raise UserError(
-            f"{root}: test/ should have images in {config.normal}/ and in one folder or more of "
-            f"anomalies; it has {len(normal)} normal ones and {len(defects)} anomalies"
+            f"{root}: test/ should have images in {config.normal}/ and in at least one other "
+            f"folder; it has {len(normal)} normal images and {len(defects)} anomalies"
         )
     files = open_files([*train_paths, *normal, *defects], str(root))
     train = take(files, slice(len(train_paths)))
@@ -64,6 +64,6 @@ def _nothing_to_train_on(root: Path, normal: str) -> UserError:
     ]
     there = f"images are in {', '.join(others)}; " if others else ""
     return UserError(
-        f"{root}: has no images in train/{normal}/, where normal ones to train on should be; "
-        f"{there}data.normal names another folder"
+        f"{root}: has no images in train/{normal}/, which should hold the normal ones to train on; "
+        f"{there}set data.normal if they are in another folder"
     )

@@ -180,8 +180,8 @@ def image_featurizer(config: ImageData, train, source: str) -> ImageFeaturizer:
         if len(sizes) > 1:
             small, large = ("x".join(map(str, side)) for side in (sizes[0], sizes[-1]))
             raise UserError(
-                f"{source}: the training images are of {len(sizes)} sizes, from {small} to "
-                f"{large}; data.size=[height, width] says to what they are resized"
+                f"{source}: the training images have {len(sizes)} sizes, from {small} to "
+                f"{large}; set data.size=[height, width] to resize them"
             )
         size = sizes[0]
     channels = config.channels or (1 if shapes[:, 2].max() == 1 else 3)

@@ -86,8 +86,8 @@ def _load_records(config: KDDCup99Data) -> tuple[Records, np.ndarray, bool]:
                 "data.fallback=simulated"
             ) from None
         warnings.warn(
-            f"KDDCUP99 is not available ({error}): going on with SIMULATED traffic, whose figures "
-            "are no results. data.fallback=none forbids this.",
+            f"KDDCUP99 is not available ({error}): continuing with SIMULATED traffic, so the "
+            "metrics are not results; data.fallback=none forbids this",
             stacklevel=2,
         )
         return *simulated_traffic.sample(), True

@@ -99,7 +99,7 @@ def check_categories(
     if keys:
         first = list(keys)[:MOST_NAMED]
         named = listed([f"{name} ({said})" for name, said in keys.items()])
-        raise UserError(f"{source}: hardly categories: {named}; {advise(first)}")
+        raise UserError(f"{source}: too many texts for categories: {named}; {advise(first)}")
     texts = {c.name: text for c in columns if (text := _disguised(c)) is not None}
     if texts:
         named = listed([f"{name} ('{text}')" for name, text in texts.items()])
@@ -145,7 +145,7 @@ def require_values(column: pd.Series, source: Files | str, leave_out: str) -> No
     many = (list, tuple, set, Mapping, np.ndarray)
     if column.dtype == object and any(isinstance(value, many) for value in column):
         raise UserError(
-            f"{source}: column '{column.name}' holds lists or records, where a value should be; "
+            f"{source}: column '{column.name}' holds lists or records, not single values; "
             f"{leave_out}"
         )
 
@@ -158,7 +158,7 @@ def require_no_times(column: pd.Series, source: Files | str, leave_out: str) -> 
     """
     if column.dtype.kind in "mM" or any(isinstance(v, TIMES) for v in column.dropna().iloc[:1]):
         raise UserError(
-            f"{source}: column '{column.name}' holds times, which are no feature as they are; "
+            f"{source}: column '{column.name}' holds times, which cannot be learned as they are; "
             f"{leave_out}"
         )
 

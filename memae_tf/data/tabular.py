@@ -75,7 +75,7 @@ def load(config: TabularData, seed: int) -> Dataset:
         protocol = "holdout"
         if (labels == 0).sum() == 1:  # `_labels` has refused 0.
             raise UserError(
-                f"{files}: has one normal record by column '{config.label}' "
+                f"{files}: has only one normal record by column '{config.label}' "
                 f"(data.normal={config.normal}); training and test need at least one each"
             )
         train_rows, test_rows = splits.holdout(labels, seed, config.test_share)
@@ -134,14 +134,14 @@ def _labels(
     labels = column.isin(others).to_numpy("int64")
     _require_no_typo(config, column, labels, files)
     if labels.all():
-        advice = "name in data.normal what is normal"
+        advice = "data.normal should list the labels of normal records"
         raise _all_of_one_kind(config, column, "anomalous", advice, files)
     if is_tested and not labels.any():
-        alone = "leave data.test out"
+        how = "leave out data.test"
         if config.test is None:
             drop = _drop(config, config.label)
-            alone = f"leave data.label and data.normal out, and the column with {drop}"
-        advice = f"an evaluation needs both; to train alone, {alone}"
+            how = f"leave out data.label and data.normal, and the column with {drop}"
+        advice = f"an evaluation needs both kinds; to train without one, {how}"
         raise _all_of_one_kind(config, column, "normal", advice, files)
     return labels
 
@@ -152,8 +152,8 @@ def _all_of_one_kind(
     values = [word(value) for value in column.unique()]
     there = ", ".join(values[:MOST_LABELS]) + (", ..." if len(values) > MOST_LABELS else "")
     return UserError(
-        f"{files}: by column '{config.label}' all records are {kind} "
-        f"(data.normal={config.normal}, and the labels are {there}); {advice}"
+        f"{files}: all records are {kind} by column '{config.label}' "
+        f"(data.normal={config.normal}, but the labels are {there}); {advice}"
     )
 
 
@@ -202,7 +202,9 @@ def _feature_columns(config: TabularData, table: pd.DataFrame, files: Files) -> 
     declared.update(dict.fromkeys(config.categorical, "categorical"))
     both = set(config.numeric) & set(config.categorical)
     if both:
-        raise UserError(f"data: column '{min(both)}' is declared numeric and categorical")
+        raise UserError(
+            f"data: column '{min(both)}' is in numeric and in categorical; it should be in one only"
+        )
     for key in ("numeric", "categorical", "drop"):
         for name in getattr(config, key):
             if name not in table:
@@ -210,11 +212,11 @@ def _feature_columns(config: TabularData, table: pd.DataFrame, files: Files) -> 
     left_out = {*config.drop, config.label}
     names = [name for name in table.columns if name not in left_out]
     if not names:
-        raise UserError(f"{files}: has no columns besides the label and data.drop")
+        raise UserError(f"{files}: has no columns to learn, only the label and those in data.drop")
     if "" in names:
         raise UserError(
             f"{files}: column {list(table.columns).index('') + 1} has no name; give it one, "
-            "or delete it (pandas writes its row numbers so, unless told index=False)"
+            "or delete it (pandas writes row numbers like this, unless told index=False)"
         )
     for name in set(names) & set(declared):
         require_values(table[name], files, _leave_out(config, name))
@@ -319,10 +321,11 @@ def _numbers(config: TabularData, column: pd.Series, files: Files) -> np.ndarray
         path, record = files.place(row)
         what, cell = "infinite" if np.isinf(values[row]) else "empty or NaN", column.iloc[row]
         if isinstance(cell, str) and np.isnan(values[row]):
-            what = f"missing, '{cell}' (unless that is a category: data.categorical)"
+            what = f"missing ('{cell}'; if that is a category, declare it in data.categorical)"
         raise UserError(
-            f"{path}: column '{column.name}', record {record}: the number is {what}; mend it, or "
-            "set data.non_finite=accept to read it as the mean, or as the largest feature"
+            f"{path}: column '{column.name}', record {record}: the number is {what}; correct "
+            "it, or set data.non_finite=accept to read missing numbers as the mean and infinite "
+            "ones as the largest feature"
         )
     return as_float32(values)
 
@@ -366,7 +369,7 @@ def _require_no_constants(
     if constant and num_records > 1:
         raise UserError(
             f"{files}: constant in the training records: {', '.join(constant)}; "
-            f"leave out with {_drop(config, *constant)}"
+            f"leave them out with {_drop(config, *constant)}"
         )
 
 

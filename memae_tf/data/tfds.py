@@ -88,7 +88,7 @@ def _class_index(config: TFDSData, names: tuple[str, ...]) -> int:
     near = difflib.get_close_matches(wanted, names, 1, 0.6)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     raise UserError(
-        f"data.normal: {config.dataset} has no class '{wanted}' but {', '.join(names[:20])}"
+        f"data.normal: {config.dataset} has no class '{wanted}'; it has {', '.join(names[:20])}"
         f"{', ...' if len(names) > 20 else ''}{hint}"
     )
 
@@ -121,7 +121,7 @@ def fetch(name: str, data_dir: str | None) -> LabelledImages:
     parts = [_read(builder, split, keys) for split in splits_there]
     if not parts:
         raise UserError(
-            f"data.dataset={name}: has no split 'train' but {', '.join(builder.info.splits)}"
+            f"data.dataset={name}: has no split 'train'; it has {', '.join(builder.info.splits)}"
         )
     labels = np.concatenate([labels for _, labels in parts])
     feature = builder.info.features[keys[1]]

@@ -77,7 +77,7 @@ def _listed_spans(path: Path, num_clips: int) -> list[list[tuple[int, int]]]:
         )
     lists = re.findall(r"gt_frame\s*=\s*\[(.*?)\]", path.read_text(errors="replace"))
     if len(lists) != num_clips:
-        raise UserError(f"{path}: lists {len(lists)} clips, and {num_clips} are there")
+        raise UserError(f"{path}: lists {len(lists)} clips, but there are {num_clips}")
     spans = []
     for text in lists:
         found = re.findall(r"(\d+)\s*(?::\s*(\d+))?", text)
@@ -90,7 +90,7 @@ def _span_labels(video: Video, spans: list[tuple[int, int]], path: Path) -> np.n
     for first, last in spans:
         if not 1 <= first <= last <= len(labels):
             raise UserError(
-                f"{path}: {first}:{last} are not among the frames 1 to {len(labels)} of "
+                f"{path}: {first}:{last} should be within 1:{len(labels)}, the frames of "
                 f"{video.name}"
             )
         labels[first - 1 : last] = True

@@ -50,7 +50,7 @@ def video_dataset(
         longest = max((len(video.frames) for video in train_videos), default=0)
         raise UserError(
             f"{name}: no training video is long enough: a clip spans {needed} frames "
-            f"(data.clip_length, data.frame_stride), and the longest video has {longest}"
+            f"(data.clip_length, data.frame_stride), but the longest video has {longest}"
         )
     _warn_of_short([*train_videos, *test_videos], needed)
     frame_labels = None
@@ -120,7 +120,7 @@ def _frame_labels(name: str, videos: Sequence[Video], labels: Labels) -> np.ndar
     if joined.min() == joined.max():
         kind = "abnormal" if joined[0] else "normal"
         raise UserError(
-            f"{name}: by their labels all test frames are {kind}; an evaluation needs both"
+            f"{name}: all test frames are labelled {kind}; an evaluation needs both kinds"
         )
     return joined
 
@@ -133,6 +133,6 @@ def _labels_of(video: Video, labels: np.ndarray) -> np.ndarray:
     """
     if len(labels) != video.source_frames:
         raise UserError(
-            f"video {video.name}: has {video.source_frames} frames, and labels for {len(labels)}"
+            f"video {video.name}: has {video.source_frames} frames, but labels for {len(labels)}"
         )
     return np.asarray(labels).astype(bool).astype("int64")[video.numbers]

@@ -137,11 +137,11 @@ def _video(source: Source, config: VideoData, folder: Path, stop: threading.Even
             _write(source.path, config, place, stop)
         except OSError as error:
             raise UserError(
-                f"{folder}: cannot be written ({error.strerror}); data.cache names another folder"
+                f"{folder}: cannot be written ({error.strerror}); set data.cache to another folder"
             ) from None
         video = _open(source.name, place)
     if video is None:
-        raise UserError(f"{place}: is damaged; delete it to have it made again")
+        raise UserError(f"{place}: is damaged; delete it, and it is made again")
     return video
 
 
@@ -224,7 +224,7 @@ def _write_frames(
         out.seek(0)
         _write_header(out, len(numbers), (*size, config.channels))
     if not numbers:
-        advice = " (images); video files lie beside such a folder, not in it"
+        advice = " (images); video files should be next to such a folder, not in it"
         raise DamagedVideoError(f"has no frames{advice if path.is_dir() else ''}")
     # The last number is that of the last frame, which is kept at any rate.
     return np.array(numbers, "int64"), numbers[-1] + 1
@@ -252,7 +252,7 @@ def _warn_of_rates(videos: list[Video]) -> None:
     if rates and rates[-1][0] > 1.1 * rates[0][0]:
         (low, slow), (high, fast) = rates[0], rates[-1]
         warnings.warn(
-            f"the videos have {low:.4g} ({slow}) to {high:.4g} ({fast}) frames a second, and what "
-            "moves seems faster in some; data.frame_rate brings them to one rate",
+            f"the videos have {low:.4g} ({slow}) to {high:.4g} ({fast}) frames per second, so "
+            "motion looks faster in some; data.frame_rate gives all the same rate",
             stacklevel=3,
         )

@@ -39,8 +39,8 @@ def load(config: VideoFolderData, on_prepared: OnPrepared = lambda *_: None) -> 
     train = find_videos(root / "train") if (root / "train").is_dir() else []
     if not train:
         raise UserError(
-            f"{root}: has no footage in train/; normal footage to train on, video files or folders "
-            "of frames, should be there"
+            f"{root}: has no footage in train/, which should hold normal footage to train on: "
+            "video files or folders of frames"
         )
     test = find_videos(root / "test") if (root / "test").is_dir() else []
     labels, path = None, root / "labels.csv"
@@ -113,7 +113,7 @@ def _spans(path: Path, test: list[Source]) -> list[_Span]:
             raise UserError(f"{line}: there is no video '{video}' in test/{there}")
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise UserError(
-                f"{line}: first and last should be numbers of frames, first not above last, and "
+                f"{line}: first and last should be numbers of frames, first not above last, but "
                 f"are {first!r} and {last!r}"
             )
         spans.append(_Span(line, names[video], int(first), int(last)))
@@ -127,8 +127,8 @@ def _labels(video: Video, spans: list[_Span]) -> np.ndarray:
             continue
         if span.last >= len(labels):
             raise UserError(
-                f"{span.line}: {span.first} to {span.last} are not among the frames 0 to "
-                f"{len(labels) - 1} of {video.name}"
+                f"{span.line}: {span.first} to {span.last} should be within 0 to "
+                f"{len(labels) - 1}, the frames of {video.name}"
             )
         labels[span.first : span.last + 1] = True
     return labels

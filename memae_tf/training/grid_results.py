@@ -12,7 +12,7 @@ from memae_tf.evaluation.figures import plain
 from memae_tf.files import whole_file, written
 from memae_tf.training.monitoring.record_tables import markdown_table
 
-SIMULATED = "SIMULATED data: these figures are no results."
+SIMULATED = "SIMULATED data: these figures are not results."
 
 
 def write_results(benchmark: BenchmarkConfig, results: list[dict], workdir: Path) -> str:

@@ -65,7 +65,7 @@ def test_without_test_folder_all_train(tmp_path):
 
 def test_mixed_sizes_and_colours(root):
     save(root / "train" / "normal" / "large.jpg", 40, 30, 3)
-    with pytest.raises(UserError, match=r"of 2 sizes, from 8x10 to 40x30; data\.size="):
+    with pytest.raises(UserError, match=r"have 2 sizes, from 8x10 to 40x30; set data\.size="):
         load(root)
     assert load(root, size=16).featurizer.feature_shape == (16, 16, 3)
     dataset = load(root, size=[16, 12], channels=1)
@@ -104,17 +104,17 @@ def test_missing_folders_are_named(root):
     with pytest.raises(UserError, match="there is no such folder"):
         load(root / "nowhere")
     message = (
-        "has no images in train/good/, where normal ones to train on should be; images are in "
-        "train/dark/, train/normal/; data.normal names another folder"
+        "has no images in train/good/, which should hold the normal ones to train on; images "
+        "are in train/dark/, train/normal/; set data.normal if they are in another folder"
     )
     save(root / "train" / "dark" / "0.png", 8, 10)
     with pytest.raises(UserError, match=f"{message}$"):
         load(root, normal="good")
-    with pytest.raises(UserError, match=r"train on should be; data\.normal names another folder$"):
+    with pytest.raises(UserError, match=r"to train on; set data\.normal if they"):
         load(root / "test")
     for path in (root / "test" / "normal").iterdir():
         path.unlink()
-    with pytest.raises(UserError, match="it has 0 normal ones and 4 anomalies"):
+    with pytest.raises(UserError, match="it has 0 normal images and 4 anomalies"):
         load(root)
 
 

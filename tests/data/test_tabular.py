@@ -261,7 +261,7 @@ def test_times_are_no_numbers(tmp_path, dtype, declared):
     """They are counts of what unit the file has: not the same in the next one."""
     frame = pd.DataFrame({"x": [1, 2, 3], "at": pd.Series([5, 6, 7]).astype(dtype)})
     path = write_parquet(tmp_path / "a.parquet", frame)
-    says = "column 'at' holds times, which are no feature as they are; leave it out with"
+    says = "column 'at' holds times, which cannot be learned as they are; leave it out with"
     assert_says(user_error(path, numeric=declared), path, says)
     with pytest.raises(UserError, match=r"a\.parquet: column 'at' holds times; it should hold num"):
         list(batches(path, {"x": "float32", "at": "float32"}, 2))
@@ -322,7 +322,7 @@ def test_of_few_normal_records_some_train_and_some_are_tested(tmp_path, normal, 
     dataset = load(path, label="label", test_share=share)
     assert size(dataset.train) == num_train
     assert (dataset.labels == 0).sum() == normal - num_train
-    with pytest.raises(UserError, match="has one normal record by column 'label'"):
+    with pytest.raises(UserError, match="has only one normal record by column 'label'"):
         load(labelled(tmp_path / "b.csv", ["normal", "odd", "odd"]), label="label")
 
 
@@ -560,7 +560,7 @@ def test_text_that_hardly_comes_twice_is_no_category(tmp_path):
     rows = [f"{i},key {i % 400}" for i in range(700)]
     path = write(tmp_path / "a.csv", "x,key", *rows)
     message = user_error(path)
-    assert_says(message, path, "hardly categories: key (400 different texts in 700 records); leave")
+    assert_says(message, path, "too many texts for categories: key (400 different texts in 700")
     assert_says(message, "'data.drop=[key]', or declare them in data.categorical")
     assert kinds(load(path, categorical=["key"]))["categorical"] == ["key"]
     assert kinds(load(write(path, "x,key", *rows, *rows)))["categorical"] == ["key"]
@@ -640,12 +640,12 @@ def test_a_declared_column_that_is_missing_is_named_with_its_key(tmp_path, key):
 def test_a_column_declared_twice_is_named(tmp_path):
     path = write(tmp_path / "a.csv", "x,y", "1,2", "3,4")
     message = user_error(path, numeric=["x", "y"], categorical=["y"])
-    assert_says(message, "column 'y'", "declared numeric and categorical")
+    assert_says(message, "column 'y'", "in numeric and in categorical")
 
 
 def test_a_file_of_nothing_but_labels_is_refused(tmp_path):
     path = write(tmp_path / "a.csv", "label", "normal", "odd")
-    assert_says(user_error(path, label="label"), path, "no columns besides the label")
+    assert_says(user_error(path, label="label"), path, "no columns to learn")
 
 
 def test_a_test_file_that_lacks_a_column_is_named(tmp_path):
@@ -861,7 +861,7 @@ def test_constant_columns_are_named_with_the_override_that_leaves_them_out(tmp_p
 def test_the_override_that_leaves_odd_names_out_can_be_used(tmp_path):
     names = ["1", "on", "12:30", "dst: port", "Flow #", "a; b", "it's"]
     path = write(tmp_path / "a.csv", ",".join(["x", *names]), "1" + ",7" * 7, "2" + ",7" * 7)
-    (override,) = shlex.split(user_error(path).partition("leave out with ")[2])
+    (override,) = shlex.split(user_error(path).partition("leave them out with ")[2])
     raw = {
         "data": {"name": "tabular", "train": str(path)},
         "model": {"name": "dense", "hidden": [8]},
@@ -898,21 +898,21 @@ def test_a_training_file_without_a_normal_record_is_refused(tmp_path):
     train = labelled(tmp_path / "train.csv", ["odd"] * 3)
     test = labelled(tmp_path / "test.csv", ["odd", "normal"])
     message = user_error(train, label="label", test=test)
-    assert_says(message, f"{train}: by column 'label' all records are anomalous", "are odd)")
+    assert_says(message, f"{train}: all records are anomalous by column 'label'", "are odd)")
 
 
 @pytest.mark.parametrize(
     ("labels", "advice"),
     [
-        (["DDoS", "scan"], "name in data.normal what is normal"),
-        (["normal"], "to train alone, leave data.label and data.normal out, and the column with"),
+        (["DDoS", "scan"], "data.normal should list the labels of normal"),
+        (["normal"], "to train without one, leave out data.label and data.normal, and the column"),
     ],
 )
 def test_advice_where_all_labels_are_of_one_kind(tmp_path, labels, advice):
     """Not to train on what may be attacks."""
     message = user_error(labelled(tmp_path / "a.csv", labels * 3), label="label")
     assert_says(message, "records are", advice)
-    assert ("to train alone" in message) == (labels == ["normal"])
+    assert ("to train without one" in message) == (labels == ["normal"])
     train = labelled(tmp_path / "train.csv", ["normal"] * 3)
     message = user_error(train, label="label", test=tmp_path / "a.csv")
     assert_says(message, tmp_path / "a.csv", advice.split(", leave")[0])
@@ -937,7 +937,7 @@ def test_labels_in_bytes_are_text(tmp_path):
 def test_labels_of_several_values_are_refused(tmp_path):
     frame = pd.DataFrame({"x": range(3), "label": [["normal"], ["dos", "scan"], []]})
     path = write_parquet(tmp_path / "a.parquet", frame)
-    says = "column 'label' holds lists or records, where a value should be; data.label should name"
+    says = "column 'label' holds lists or records, not single values; data.label should name"
     assert_says(user_error(path, label="label"), path, says)
 
 
@@ -969,7 +969,7 @@ def test_normal_labels_without_a_label_column_are_refused(tmp_path):
     path = labelled(tmp_path / "a.csv", ["benign", "odd"])
     raw = {"data": {"name": "tabular", "train": str(path), "normal": ["benign"]}}
     rest = {"model": {"name": "dense"}, "training": {"epochs": 1}}
-    with pytest.raises(UserError, match=r"data: normal is given without label"):
+    with pytest.raises(UserError, match=r"data: normal also needs label"):
         parse_config({**raw, **rest})
     again = parse_config({"data": {"name": "tabular", "train": str(path)}, **rest}).to_yaml()
     assert parse_config(yaml.safe_load(again)).to_yaml() == again
@@ -1039,8 +1039,8 @@ def test_many_numbers_with_a_unit_are_said_to_be_that(tmp_path):
     path = write(tmp_path / "a.csv", "x,rtt", *(f"{i},{i} ms" for i in range(300)))
     assert_says(
         user_error(path),
-        "hardly categories: rtt (300 different texts in 300 records, times or numbers with units, "
-        "such as '0 ms': write plain numbers); leave them out with 'data.drop=[rtt]', or declare",
+        "too many texts for categories: rtt (300 different texts in 300 records, times or numbers "
+        "with units, such as '0 ms': write plain numbers); leave them out with 'data.drop=[rtt]',",
     )
 
 
@@ -1050,7 +1050,7 @@ def test_words_for_nothing_are_missing_numbers(tmp_path, nothing):
     path = write(tmp_path / "a.csv", "x,y,service", *rows, f'9,"{nothing}",dns')
     message = user_error(path)
     assert_says(
-        message, path, "column 'y', record 10", f"missing, '{nothing}'", "non_finite=accept"
+        message, path, "column 'y', record 10", f"missing ('{nothing}'", "non_finite=accept"
     )
     dataset = load(path, non_finite="accept")
     assert kinds(dataset) == {"numeric": ["x", "y"], "categorical": ["service"]}

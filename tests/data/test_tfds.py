@@ -132,14 +132,14 @@ def test_max_images_leaves_the_test_set(root):
 
 def test_classes_have_names_and_numbers(root):
     np.testing.assert_array_equal(load(root, normal="three").test, load(root, normal=3).test)
-    with pytest.raises(UserError, match=r"no class 'thre' but zero, .*did you mean 'three'\?"):
+    with pytest.raises(UserError, match=r"no class 'thre'; it has zero, .*did you mean 'three'\?"):
         load(root, normal="thre")
     with pytest.raises(UserError, match="no class '10'"):
         load(root, normal=10)
 
 
 def test_images_of_several_sizes_need_a_size(root):
-    with pytest.raises(UserError, match=r"of 3 sizes, from 6x7 to 8x7; data.size="):
+    with pytest.raises(UserError, match=r"have 3 sizes, from 6x7 to 8x7; set data.size="):
         load(root, "mixed", normal=0)
     dataset = load(root, "mixed", normal=0, size=[8, 6])
     assert dataset.featurizer.feature_shape == (8, 6, 3)

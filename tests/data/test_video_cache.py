@@ -196,7 +196,7 @@ def test_frames_of_changing_size_all_become_one(tmp_path, config):
 def test_rates(tmp_path, config):
     slow = source(footage.write_video(tmp_path / "slow.mkv", FRAMES, rate=5))
     fast = source(footage.write_video(tmp_path / "fast.mkv", FRAMES, rate=20))
-    with pytest.warns(UserWarning, match=r"5 \(slow\) to 20 \(fast\) frames a second"):
+    with pytest.warns(UserWarning, match=r"5 \(slow\) to 20 \(fast\) frames per second"):
         prepare([slow, fast], config)
     hardly_faster = source(footage.write_video(tmp_path / "hardly_faster.mkv", FRAMES, rate=5.4))
     one_rate = config.model_copy(update={"frame_rate": 10.0})

@@ -86,7 +86,7 @@ def test_ped1_has_a_list_where_masks_are_missing(tmp_path):
     )
     check(opened(UCSDData, "ucsd_ped1", tmp_path), num_test=2)
     listed.write_text("TestVideoFile{end+1}.gt_frame = [6:21];\n" * 2)
-    with pytest.raises(UserError, match=r"6:21 are not among the frames 1 to 20 of Test001"):
+    with pytest.raises(UserError, match=r"6:21 should be within 1:20, the frames of Test001"):
         opened(UCSDData, "ucsd_ped1", tmp_path)
     listed.unlink()
     with pytest.raises(UserError, match=r"not every test clip has masks .* UCSDped1\.m"):
@@ -96,7 +96,7 @@ def test_ped1_has_a_list_where_masks_are_missing(tmp_path):
 def test_masks_of_another_length(tmp_path):
     folder = ucsd(tmp_path, "UCSDped2", "png")
     (folder / "Test" / "Test001_gt" / "020.bmp").unlink()
-    with pytest.raises(UserError, match="video Test001: has 20 frames, and labels for 19"):
+    with pytest.raises(UserError, match="video Test001: has 20 frames, but labels for 19"):
         opened(UCSDData, "ucsd_ped2", tmp_path)
 
 
@@ -143,7 +143,7 @@ def test_shanghaitech(shanghaitech):
 
 def test_shanghaitech_labels_of_another_length(shanghaitech):
     np.save(shanghaitech / "testing" / "test_frame_mask" / "01_0014.npy", LABELS[:15])
-    with pytest.raises(UserError, match="video 01_0014: has 20 frames, and labels for 15"):
+    with pytest.raises(UserError, match="video 01_0014: has 20 frames, but labels for 15"):
         opened(ShanghaiTechData, "shanghaitech", shanghaitech)
 
 
@@ -223,7 +223,7 @@ def test_labels_in_another_place_are_said_not_to_be_read(camera, place):
             r"labels\.csv, line 2: there is no video 'dawn' in test/; it has evening",
         ),
         ("nihgt,1,2", r"line 2: there is no video 'nihgt' in test/; did you mean 'night'\?"),
-        ("night,15,20", r"line 2: 15 to 20 are not among the frames 0 to 19 of night"),
+        ("night,15,20", r"line 2: 15 to 20 should be within 0 to 19, the frames of night"),
         ("night,1,3,5,7", r"line 2: has 5, 7 after its last frame; each span should have a line"),
         ("night,9,3", r"line 2: first and last should be numbers of frames, .* are '9' and '3'"),
         ("night,1.5,3", r"line 2: first and last should be numbers of frames, .* are '1\.5' and"),
@@ -239,7 +239,7 @@ def test_labels_that_do_not_fit(camera, line, message):
 
 def test_labels_all_of_one_kind(camera):
     (camera / "labels.csv").write_text("video,first,last\n")
-    with pytest.raises(UserError, match="all test frames are normal; an evaluation needs both"):
+    with pytest.raises(UserError, match="all test frames are labelled normal; an evaluation"):
         own(camera)
     (camera / "labels.csv").write_text("video,start,end\n")
     with pytest.raises(UserError, match=r"has no column first; .* video,first,last"):

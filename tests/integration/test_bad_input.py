@@ -185,7 +185,7 @@ def test_a_key_of_another_kind_of_data_is_not_recommended_for_itself(folder):
         (rows(), "data.numeric=[z]", "records.csv: has no column 'z', which data.numeric names"),
         (None, None, "records.csv: is empty"),
         (with_column(1, "7"), None, "records.csv: constant in the training records: y"),
-        (with_column(3, "normal"), None, "records.csv: by column 'label' all records are normal"),
+        (with_column(3, "normal"), None, "records.csv: all records are normal by column 'label'"),
         (
             with_cell(37, 0, "oops"),
             None,

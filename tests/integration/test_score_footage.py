@@ -372,7 +372,7 @@ def test_server_that_is_silent(run, tmp_path, monkeypatch, scheme):
         done = run_here("score", run.path, address, "-o", tmp_path / "a.csv")
     assert done.returncode == 2
     assert done.stderr.startswith(f"{address}: cannot be read (")
-    assert done.stderr.endswith("nothing came for 0.5 s)\n")
+    assert done.stderr.endswith("nothing received for 0.5 s)\n")
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

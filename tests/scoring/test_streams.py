@@ -32,7 +32,7 @@ def test_frames_that_came_before_a_silence_have_their_time(tmp_path, monkeypatch
 
     threading.Thread(target=serve, daemon=True).start()
     live = Footage(f"tcp://127.0.0.1:{server.getsockname()[1]}", ClipFeaturizer((24, 32), 8), False)
-    with pytest.warns(UserWarning, match=r"nothing came for 1 s\); connecting again"):
+    with pytest.warns(UserWarning, match=r"nothing received for 1 s\); connecting again"):
         frames = up_to_a_gap(live)
     for connection in [server, *connections]:
         connection.close()

@@ -399,8 +399,8 @@ def test_one_run_has_no_deviation():
     [
         ("mean_of: shares", r"mean_of: .*one of the axes, system, share"),
         ("curves_over: shares", r"curves_over: .*one of the axes, system, share"),
-        ("curves_over: share", r"curves_over: .*should be numbers, and 'half' is none"),
-        ("together: {kde/all: {}}", r"together: .*in 'kde/all', 'all' is no choice of an axis"),
+        ("curves_over: share", r"curves_over: .*should be numbers, but 'half' is not"),
+        ("together: {kde/all: {}}", r"together: .*'all' in 'kde/all' is not a choice of any axis"),
     ],
 )
 def test_axes_that_are_none(grid_file, tmp_path, line, message):
