@@ -11,26 +11,34 @@ from memae_tf.console import Parser, ProgressDisplay
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(
         prog="python -m memae_tf.benchmark",
-        description="Run a grid of experiments and print its table. Finished cells stay; the same "
-        "command goes on where it was stopped.",
+        description="Run a grid of experiments and print its table. Finished cells are kept; the "
+        "same command resumes where it was stopped.",
     )
     parser.add_argument("config", help="YAML file of the grid, see configs/benchmarks/")
     parser.add_argument(
-        "--workdir", type=console.path, help="default: runs/benchmarks/<name of the config>"
+        "--workdir",
+        type=console.path,
+        help="folder of the cells and the table (default: runs/benchmarks/<name of the config>)",
     )
     parser.add_argument(
-        "--workers", type=int, default=1, help="processes that share the cores (default: 1)"
+        "--workers",
+        type=int,
+        default=1,
+        help="processes that share the cores (default: 1)",
     )
     parser.add_argument(
         "--only",
         action="append",
         default=[],
         metavar="AXIS=CHOICE",
-        help="run this choice of an axis (or seed=N) alone; may be repeated, for other axes and "
-        "for several choices of one (the table has all that is finished)",
+        help="run only this choice of an axis, or this seed (seed=N); repeat it for other axes, or "
+        "for several choices of one (the table has all finished cells)",
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="dotted.key=value", help="for every cell of the grid"
+        "overrides",
+        nargs="*",
+        metavar="dotted.key=value",
+        help="sets a key in every cell",
     )
     args = parser.parse_intermixed_args(argv)
     if args.workers < 1:

@@ -121,8 +121,8 @@ def _column(name: str, values, dtype: str, is_category: bool) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim != 1:
         raise UserError(
-            f"The field '{name}' should be a column with a value for each record; one record is a "
-            f"list of one dict. Received: shape={values.shape}"
+            f"The field '{name}' should be a column with a value for each record; pass one record "
+            f"as a list of one dict. Received: shape={values.shape}"
         )
     if dtype == "float32" and values.dtype.kind in "biuf":
         # Numbers beyond float32's range become infinite.
@@ -148,10 +148,10 @@ def _numbers(name: str, values: np.ndarray, is_category: bool) -> list[float]:
         try:
             numbers.append(_number(value, is_category))
         except (TypeError, ValueError):
-            kind = "text" if isinstance(value, str) else f"what is a {type(value).__name__}"
+            kind = "text" if isinstance(value, str) else f"a value of type {type(value).__name__}"
             raise UserError(
                 f"The numeric field '{name}' holds {kind}: {reprlib.repr(value)} in record "
-                f"{record}; it should be a number, or None where there is none."
+                f"{record}; it should be a number, or None if it is missing."
             ) from None
     return numbers
 

@@ -83,7 +83,7 @@ def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) 
         resumes: Whether the same command goes on where it was stopped; the message says so.
     """
     warnings.showwarning = _show_warning
-    hint = "; the same command goes on from here" if resumes else ""
+    hint = "; the same command resumes from here" if resumes else ""
     sys.unraisablehook = resend_ignored
     signal.signal(signal.SIGTERM, terminate)
     try:
@@ -108,8 +108,8 @@ def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) 
             traceback.print_exc()
             status = FAULT
         else:
-            advice = "smaller batches, or a smaller model, need less"
-            status = _say(f"memory does not suffice{shortage}; {advice}", USER_ERROR)
+            advice = "use smaller batches, or a smaller model"
+            status = _say(f"out of memory{shortage}; {advice}", USER_ERROR)
     else:
         status = DONE
     sys.exit(status)
@@ -244,7 +244,7 @@ def summary(metrics: dict) -> str:
     if metrics["simulated"]:
         head += " (SIMULATED data, no result)"
     if metrics["f1"] is None:
-        lines = [f"{head}: nothing is labelled, so nothing was evaluated"]
+        lines = [f"{head}: no labels, so nothing was evaluated"]
     else:
         lines = [
             f"{head}: ROC AUC {metrics['roc_auc']:.4f}, "

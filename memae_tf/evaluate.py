@@ -9,8 +9,8 @@ from memae_tf.console import Parser, ProgressDisplay
 def main(argv: Sequence[str] | None = None) -> None:
     parser = Parser(
         prog="python -m memae_tf.evaluate",
-        description="Evaluate the saved detector of a run on its test data; writes metrics.json, "
-        "report.html and TensorBoard's evaluation again, and leaves the detector as it is.",
+        description="Evaluate the saved detector of a run on its test data. Writes metrics.json, "
+        "report.html and TensorBoard's evaluation again; the detector stays as it is.",
     )
     parser.add_argument("workdir", metavar="DIR", help="run directory of memae_tf.train")
     args = parser.parse_args(argv)

@@ -14,22 +14,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("source", metavar="DIR", help="finished run directory, or detector.keras")
     parser.add_argument(
-        "--to", metavar="BASE", required=True, type=console.path, help="folder of the versions"
+        "--to",
+        metavar="BASE",
+        required=True,
+        type=console.path,
+        help="folder of all versions",
     )
     parser.add_argument(
-        "--version", metavar="N", type=int, help="number of the version (default: the next)"
+        "--version",
+        metavar="N",
+        type=int,
+        help="number of the version (default: the next one)",
     )
     parser.add_argument(
         "--onnx",
         metavar="FILE",
         type=console.path,
-        help="write the numeric part as an ONNX model, too",
+        help="also write the numeric part as an ONNX model",
     )
     parser.add_argument(
         "--threshold",
         metavar="T",
         type=bounded(float, float("-inf")),
-        help="scores above T are anomalies, not the detector's own threshold",
+        help="threshold to use instead of the detector's own; scores above it are anomalies",
     )
     args = parser.parse_args(argv)
 

@@ -19,9 +19,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     is_served = is_address(args.detector) and not Path(args.detector).exists()
     if is_served and args.model is None:
-        parser.error(f"--model is needed: which model of {args.detector}?")
+        parser.error(f"--model is required, to name a model of {args.detector}")
     if not is_served and (args.model, args.version, args.label) != (None, None, None):
-        parser.error("--model, --version and --label are for the address of a server")
+        parser.error("--model, --version and --label need the address of a server")
 
     from memae_tf.scoring.output import require_writable, suffix_of
 
@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m memae_tf.score",
-        description="Score records, images or the frames of footage as they come, any number of "
-        "them: which one it is, score and decision of each, as CSV.",
+        description="Score any number of records, images or frames of footage as they come. The "
+        "output is CSV: which one it is, its score, and whether it is an anomaly.",
     )
     parser.add_argument(
         "detector",
@@ -64,40 +64,43 @@ def _parser() -> Parser:
     parser.add_argument(
         "input",
         metavar="INPUT",
-        help="records: CSV or Parquet file, - is CSV on standard input. Images: file, or folder "
-        "with folders below. Footage: video file, folder of frames, address such as "
-        "rtsp://host/stream, camera such as /dev/video0, - is a video on standard input",
+        help="records: CSV or Parquet file, or - for CSV on standard input. Images: file, or "
+        "folder with its subfolders. Footage: video file, folder of frames, address such as "
+        "rtsp://host/stream, camera such as /dev/video0, or - for a video on standard input",
     )
     parser.add_argument(
         "-o",
         "--output",
         metavar="OUT",
         type=console.path,
-        help="write to OUT.csv or, as JSON, a line a record, image or frame, to OUT.jsonl",
+        help="write to OUT.csv, or to OUT.jsonl with a line of JSON per record, image or frame "
+        "(default: CSV on standard output)",
     )
     parser.add_argument(
         "--threshold",
         metavar="T",
         type=bounded(float, float("-inf")),
-        help="scores above T are anomalies, not the detector's own threshold",
+        help="threshold to use instead of the detector's own; scores above it are anomalies",
     )
     parser.add_argument(
         "--batch-size",
         metavar="N",
         type=bounded(int, 1),
         default=1024,
-        help="records or images a step or request, at most (%(default)s)",
+        help="most records or images in a step or request (default: %(default)s)",
     )
-    records = parser.add_argument_group("of records")
+    records = parser.add_argument_group("options for records")
     records.add_argument(
-        "--explain", action="store_true", help="add the fields with the largest errors, and those"
+        "--explain",
+        action="store_true",
+        help="add the fields with the largest errors, and these errors",
     )
-    footage = parser.add_argument_group("of footage")
+    footage = parser.add_argument_group("options for footage")
     footage.add_argument(
         "--overlay",
         metavar="OUT.mp4",
         type=console.path,
-        help="draw heat map and scores over the footage",
+        help="write the footage with heat map and scores drawn over it",
     )
     footage.add_argument(
         "--plot", metavar="OUT.png", type=console.path, help="draw the scores (PNG, SVG or PDF)"
@@ -106,15 +109,18 @@ def _parser() -> Parser:
         "--stride",
         metavar="N",
         type=bounded(int, 1),
-        help="score a clip at every N-th frame, not as the detector has it: more is faster",
+        help="score a clip at every N-th frame, instead of the detector's own stride; more is "
+        "faster",
     )
-    server = parser.add_argument_group("of a model server")
-    server.add_argument("--model", metavar="NAME", help="model to ask")
+    server = parser.add_argument_group("options for a model server")
+    server.add_argument("--model", metavar="NAME", help="name of the model to ask")
     chosen = server.add_mutually_exclusive_group()
     chosen.add_argument(
-        "--version", metavar="N", type=int, help="its version (default: the newest)"
+        "--version", metavar="N", type=int, help="version of the model (default: the newest)"
     )
-    chosen.add_argument("--label", metavar="NAME", help="label of the version")
+    chosen.add_argument(
+        "--label", metavar="NAME", help="label of the version, in place of a number"
+    )
     return parser
 
 
@@ -199,13 +205,13 @@ def _score_footage(args: argparse.Namespace, detector) -> None:
     if out.frames and not out.scored:
         count = f"has {out.frames} frames"
         if footage.damage is not None:
-            count = f"{footage.damage}; {out.frames} frames came"
+            count = f"{footage.damage}; {out.frames} frames were read"
         raise UserError(
-            f"{footage.shown_source}: {count}, and a clip of the detector needs {scorer.span}: "
-            "none has a score"
+            f"{footage.shown_source}: {count}, but a clip of the detector needs {scorer.span}, "
+            "so none has a score"
         )
     if footage.damage is not None:
-        raise UserError(f"{footage.shown_source}: {footage.damage}; what came before is scored")
+        raise UserError(f"{footage.shown_source}: {footage.damage}; the frames before are scored")
 
 
 def _display(args: argparse.Namespace, stack: contextlib.ExitStack):

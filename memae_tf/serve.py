@@ -42,14 +42,15 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m memae_tf.serve",
-        description="Serve SavedModels over gRPC and REST as TensorFlow Serving does. " + NOTICE,
+        description="Serve SavedModels over gRPC and REST as TensorFlow Serving does. "
+        "Defaults are in parentheses. " + NOTICE,
     )
     parser.add_argument(
         "bases",
         nargs="*",
         metavar="[NAME=]BASE",
-        help="directory that holds the versions of a model, BASE/1, BASE/2, ...; the model's name "
-        "is the directory's if none is given",
+        help="directory that holds the versions of a model, BASE/1, BASE/2, ...; the model has "
+        "the directory's name if none is given",
     )
     parser.add_argument(
         "--pretrained",
@@ -57,7 +58,7 @@ def _parser() -> Parser:
         default=[],
         metavar="NAME",
         help="a detector that comes with the package, such as kddcup99, exported to a temporary "
-        "folder; may be given several times",
+        "folder; can be repeated",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     port = bounded(int, 0, LARGEST_PORT)
@@ -65,24 +66,27 @@ def _parser() -> Parser:
         "--port", type=port, default=8500, help="gRPC port, 0 for a free one (%(default)s)"
     )
     parser.add_argument(
-        "--rest-port", type=port, default=8501, help="REST port, 0 for a free one (%(default)s)"
+        "--rest-port",
+        type=port,
+        default=8501,
+        help="REST port, 0 for a free one (%(default)s)",
     )
     parser.add_argument("--no-rest", action="store_true", help="serve gRPC only")
     parser.add_argument(
         "--model-config-file",
         metavar="FILE",
-        help="more models, with version policies and labels: a ModelServerConfig in text",
+        help="more models, with version policies and labels: a ModelServerConfig in text format",
     )
     parser.add_argument(
         "--allow-version-labels-for-unavailable-models",
         action="store_true",
-        help="accept new labels of versions that are not there yet",
+        help="accept new labels of versions that are not available yet",
     )
     parser.add_argument(
         "--poll-seconds",
         type=bounded(float, 0),
         default=1.0,
-        help="how often to look for new versions, 0 for never (%(default)s)",
+        help="seconds between looks for new versions, 0 for never (%(default)s)",
     )
     parser.add_argument(
         "--max-load-retries",
@@ -94,7 +98,7 @@ def _parser() -> Parser:
         "--load-retry-seconds",
         type=bounded(float, 0),
         default=1.0,
-        help="time between two such attempts (%(default)s)",
+        help="seconds between two such attempts (%(default)s)",
     )
     parser.add_argument(
         "--no-warmup", action="store_true", help="skip the warm-up requests of the models"
@@ -102,13 +106,13 @@ def _parser() -> Parser:
     parser.add_argument(
         "--batching-parameters-file",
         metavar="FILE",
-        help="batch requests that come close together: BatchingParameters in text",
+        help="batch requests that arrive together: BatchingParameters in text format",
     )
     parser.add_argument(
         "--rest-timeout-ms",
         type=bounded(int, 1),
         default=30000,
-        help="how long a REST request may run (%(default)s)",
+        help="milliseconds that a REST request may take (%(default)s)",
     )
     parser.add_argument(
         "--max-request-mib",
@@ -120,16 +124,16 @@ def _parser() -> Parser:
         "--threads",
         type=bounded(int, 1),
         default=16,
-        help="how many requests of either kind to work on at a time (%(default)s)",
+        help="how many gRPC and how many REST requests to handle at a time (%(default)s)",
     )
     parser.add_argument(
-        "--cors", action="store_true", help="let web pages of other origins read REST replies"
+        "--cors", action="store_true", help="let web pages of other origins read REST responses"
     )
     parser.add_argument(
         "--drain-seconds",
         type=bounded(float, 0),
         default=30.0,
-        help="how long requests under way may take after SIGTERM (%(default)s)",
+        help="seconds that unfinished requests may take after SIGTERM (%(default)s)",
     )
     return parser
 
@@ -151,7 +155,7 @@ def _serve(models: list, options, stop) -> None:
             print(f"REST on {server.rest_address}/v1/models")
         sys.stdout.flush()
         stop.wait()
-        print("Stopping; requests under way are answered first", file=sys.stderr, flush=True)
+        print("Stopping; unfinished requests are answered first", file=sys.stderr, flush=True)
     server.stop()
 
 
@@ -194,7 +198,7 @@ def _models(args: argparse.Namespace, exports: Path | None) -> list:
     names = [model.name for model in models]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"{name} is the name of two models; give one as OTHER_NAME=BASE")
+            raise UserError(f"two models are named {name}; give one as OTHER_NAME=BASE")
     return models
 
 

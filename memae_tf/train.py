@@ -21,7 +21,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="run directory (default: runs/<name of the config>)",
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="dotted.key=value", help="e.g. training.epochs=5"
+        "overrides",
+        nargs="*",
+        metavar="dotted.key=value",
+        help="sets a key: training.epochs=5",
     )
     args = parser.parse_intermixed_args(argv)
 

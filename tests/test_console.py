@@ -58,12 +58,12 @@ def test_import_imports_nothing_heavy():
         (
             "MemoryError('8 TB')",
             2,
-            "memory does not suffice (8 TB); smaller batches, or a smaller model, need less\n",
+            "out of memory (8 TB); use smaller batches, or a smaller model\n",
         ),
         (
             "MemoryError()",
             2,
-            "memory does not suffice; smaller batches, or a smaller model, need less\n",
+            "out of memory; use smaller batches, or a smaller model\n",
         ),
         ("RuntimeError('ours')", 1, None),
     ],
@@ -93,7 +93,7 @@ def test_too_little_memory_for_a_tensor_is_one_line():
         "console.run(main)\n"
     )
     assert result.returncode == 2
-    assert result.stderr.startswith("memory does not suffice (OOM when allocating tensor with")
+    assert result.stderr.startswith("out of memory (OOM when allocating tensor with")
     assert "[1048576,4194304]" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 

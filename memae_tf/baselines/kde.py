@@ -53,7 +53,7 @@ def _density(num_samples: int, **arguments) -> KernelDensity:
 def _cross_validated(x: np.ndarray) -> float:
     if len(x) < 2:
         raise UserError(
-            "model.bandwidth=cv: needs two training samples or more to choose by; give a number"
+            "model.bandwidth=cv: needs at least two training samples; give a number instead"
         )
     x = x[:CROSS_VALIDATED]
     scale = max(float(np.sqrt(x.var(axis=0).sum())), 1e-6)

@@ -84,8 +84,8 @@ def _score_footage(
     labels = None if dataset.labels is None else dataset.labels[scored]
     if labels is not None and len(np.unique(labels)) < 2:
         raise UserError(
-            f"{dataset.name}: of the {len(labels)} test frames that have a score, all are of one "
-            "kind; an evaluation needs both (evaluation.frames.credit=clip scores every frame)"
+            f"{dataset.name}: all {len(labels)} test frames that have a score are of one kind; an "
+            "evaluation needs both kinds (evaluation.frames.credit=clip scores every frame)"
         )
     return Scores(train, test[scored], labels, videos)
 
@@ -99,7 +99,7 @@ def threshold_name(dataset: Dataset, config: EvaluationConfig) -> str:
     name = config.threshold or dataset.threshold
     if dataset.labels is None and name != "train_quantile":
         raise UserError(
-            f"evaluation.threshold={name} needs labelled test data, and there are none; "
+            f"evaluation.threshold={name}: needs labelled test data, but there are none; "
             "use train_quantile"
         )
     return name

@@ -281,8 +281,8 @@ class ImageFeaturizer(keras.layers.Layer):
         """
         if pixels.dtype != np.uint8:
             raise ValueError(
-                f"{self._item.title()}s must be uint8 arrays, with values of 0 to 255: what "
-                f"normalises them is part of the detector. Received: dtype={pixels.dtype}"
+                f"{self._item.title()}s must be uint8 arrays, with values of 0 to 255: the "
+                f"detector normalises them itself. Received: dtype={pixels.dtype}"
             )
         if pixels.ndim == len(axes):
             pixels = pixels[..., None]

@@ -253,7 +253,7 @@ def load_detector(path: str | Path) -> Detector:
     if not path.is_file():
         raise UserError(f"{path}: there is no such detector")
     if not zipfile.is_zipfile(path):
-        raise UserError(f"{path}: is no detector, a .keras file, or is cut short")
+        raise UserError(f"{path}: is not a detector (a .keras file), or is cut off")
     try:
         detector = keras.saving.load_model(path)
     except Exception as error:  # Keras raises whatever its reader met: zip, JSON, HDF5, ...

@@ -60,9 +60,9 @@ class LocalDetector:
             if str(path) in pretrained.names():
                 return cls(pretrained.load_pretrained(str(path)))
             raise UserError(
-                f"{path}: there is no such run directory or detector, it is no address of a server "
-                "(such as localhost:8500 or http://localhost:8501), and none of the pretrained "
-                f"detectors {', '.join(pretrained.names())}"
+                f"{path}: there is no such run directory or detector; nor is it the address of a "
+                "server (such as localhost:8500 or http://localhost:8501), or one of the "
+                f"pretrained detectors {', '.join(pretrained.names())}"
             )
         return cls(load_detector(path if path.is_file() else RunDirectory.existing(path).detector))
 
@@ -156,8 +156,8 @@ class ServedDetector:
             if "has no signature" not in str(error):
                 raise
             raise UserError(
-                f"{error}: it takes no records, and does not say what else; export it again if it "
-                "is a detector"
+                f"{error}: it does not take records, and does not say what it takes; export it "
+                "again if it is a detector"
             ) from None
 
     def __enter__(self) -> "ServedDetector":

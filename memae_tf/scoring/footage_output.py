@@ -58,7 +58,7 @@ class FootageOutput:
             raise UserError(f"{overlay}: should end in .mp4")
         for path in filter(None, (lines, overlay, plot)):
             if footage.is_live and path.exists():
-                raise UserError(f"{path}: is there already; what a stream gives needs a new file")
+                raise UserError(f"{path}: already exists; the scores of a stream need a new file")
 
     def __enter__(self) -> "FootageOutput":
         with contextlib.ExitStack() as stack:

@@ -174,7 +174,7 @@ def kept_file(path: Path, grows: bool) -> Iterator[Path]:
         with writing(path):
             stack.close()
     if interruption is not None:
-        print(f"{path} holds what came so far", file=sys.stderr, flush=True)
+        print(f"{path} has the results so far", file=sys.stderr, flush=True)
         raise interruption
 
 

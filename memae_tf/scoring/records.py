@@ -81,9 +81,9 @@ class UnseenCategories:
             if unseen * 2 > records:
                 known = tables.listed([_shown(word) for word in self._known[field]], MOST_NAMED)
                 yield (
-                    f"{name}: in column '{field}' {unseen:,} of {records:,} records have what the "
-                    f"detector knows no category for, such as {_shown(self._examples[field])}; it "
-                    f"knows {known}"
+                    f"{name}: in column '{field}' {unseen:,} of {records:,} records have a "
+                    f"category that the detector does not know, such as "
+                    f"{_shown(self._examples[field])}; it knows {known}"
                 )
 
 

@@ -146,7 +146,7 @@ class Footage:
             if count == 0:
                 # An MP4 may have its index at the end, and a pipe cannot seek.
                 advice = (
-                    "; a pipe may carry MPEG-TS or Matroska, and an MP4 is to be given by its name"
+                    "; pipe MPEG-TS or Matroska, and give an MP4 by its file name"
                     if self.source == STANDARD_INPUT
                     else ""
                 )
@@ -178,8 +178,8 @@ class Footage:
         if self._is_camera:
             if "v4l2" not in av.formats_available:
                 raise UserError(
-                    f"{self.source}: this build of PyAV reads no cameras; pipe it: ffmpeg -f v4l2 "
-                    f"-i {self.source} -c:v mpeg2video -q:v 2 -f mpegts - | python -m "
+                    f"{self.source}: this build of PyAV cannot read cameras; pipe it: ffmpeg -f "
+                    f"v4l2 -i {self.source} -c:v mpeg2video -q:v 2 -f mpegts - | python -m "
                     "memae_tf.score DETECTOR -"
                 )
             return decoding.open_container(self.source, format="v4l2", timeout=decoding.TIMEOUT)
@@ -303,8 +303,8 @@ class Ahead:
             elif dropped_since is None:
                 dropped_since = time.monotonic()
                 warnings.warn(
-                    "frames come faster than they are scored, and some are left out; --stride "
-                    "scores fewer clips",
+                    "frames come faster than they are scored, so some are left out; a larger "
+                    "--stride scores fewer clips",
                     stacklevel=2,
                 )
             elif self._queue.empty():
@@ -342,7 +342,7 @@ def _require_frames(path: Path) -> None:
             "standard input"
         )
     if path.is_dir() and not decoding.frame_files(path):
-        raise UserError(f"{path}: has no frames (images); a video is scored by its file's name")
+        raise UserError(f"{path}: has no frames (images); for a video, give the name of its file")
 
 
 def _shown_size(height: int, width: int, pixel_aspect: float) -> tuple[int, int]:

@@ -99,8 +99,8 @@ class Client:
     ):
         if not isinstance(address, str) or not is_address(address):
             raise UserError(
-                f"{address!r} is no address of a server; localhost:8500 is one of gRPC, "
-                "http://localhost:8501 one of REST"
+                f"{address!r} is not the address of a server, such as localhost:8500 (gRPC) or "
+                "http://localhost:8501 (REST)"
             )
         if not _is_seconds(timeout) or timeout <= 0:
             raise UserError(f"timeout={timeout!r}: should be a positive number of seconds")
@@ -288,7 +288,7 @@ class Client:
         for alias in ("score", "is_anomaly", "threshold"):
             if alias not in definition.outputs:
                 raise UserError(
-                    f"{self._where(signature)}: is no detector's; it has no output {alias}"
+                    f"{self._where(signature)}: is not a detector; it has no output {alias}"
                 )
         fields = record_fields(definition)
         plain = signature == FILES_SIGNATURE or _is_plain(samples)
@@ -334,8 +334,8 @@ class Client:
             for alias, values in answer.items():
                 if values.shape[:1] != (part.stop - part.start,):
                     raise UserError(
-                        f"{self._where(signature)}: output {alias} has not one value a sample, "
-                        f"so all samples must fit into one batch; they are {rows}"
+                        f"{self._where(signature)}: output {alias} does not have one value per "
+                        f"sample, so all {rows} samples should fit into one batch"
                     )
             answers.append(answer)
         return {alias: np.concatenate([a[alias] for a in answers]) for alias in answers[0]}
@@ -376,8 +376,8 @@ class Client:
         if os.getpid() != self._process:
             # On a connection that two processes share, one gets the other's answers.
             raise UserError(
-                f"{self._where(signature)}: this client is of the process before the fork; make "
-                "one in each"
+                f"{self._where(signature)}: this client was made before the process forked; "
+                "make one in each process"
             )
         for attempt in itertools.count():
             if self._closed.is_set():
@@ -386,7 +386,7 @@ class Client:
                 return ask(deadline - time.monotonic())
             except UnicodeEncodeError as error:
                 raise UserError(
-                    f"{self._where(signature)}: {error.object[:50]!r} is no text that can be sent"
+                    f"{self._where(signature)}: {error.object[:50]!r} is not text that can be sent"
                 ) from None
             except ServingError as error:
                 if error.code is Code.CANCELLED and self._closed.is_set():

@@ -105,7 +105,7 @@ def _array(alias: str, values: object) -> np.ndarray:
         return np.asarray(values)
     except ValueError:
         raise UserError(
-            f"input {alias} takes one array, and these have several sizes; images and frames may "
+            f"input {alias} takes one array, but these have several sizes; images and frames can "
             "be sent as JPEG or PNG files"
         ) from None
 
@@ -169,7 +169,7 @@ def _with_channels(array: np.ndarray, tensor: Tensor) -> np.ndarray:
     grey = tensor.dtype == "uint8" and array.ndim + 1 == rank
     if grey and rank == 4 and array.shape[-1] in (3, 4):
         raise UserError(
-            f"input images takes a batch, and an array of shape {array.shape} looks like one image "
+            f"input images takes a batch, but an array of shape {array.shape} looks like one image "
             "in colour: send image[None]"
         )
     return array[..., None] if grey else array
@@ -185,7 +185,7 @@ def _require_shape(alias: str, array: np.ndarray, tensor: Tensor) -> None:
         w not in (None, g) for w, g in zip(wanted, given, strict=True)
     ):
         axes = ", ".join("any" if size is None else str(size) for size in wanted)
-        raise UserError(f"input {alias} takes samples of shape ({axes}), and these are of {given}")
+        raise UserError(f"input {alias} takes samples of shape ({axes}), not {given}")
 
 
 def num_rows(inputs: Tensors) -> int | None:

@@ -61,13 +61,14 @@ class Model:
 
     def __post_init__(self):
         if not self.name:
-            raise UserError("a model server is asked by the name of a model")
+            raise UserError("the name of a model is required, as a server may have several")
         for text in (self.name, self.label or ""):
             if not isinstance(text, str):
                 raise UserError(f"{text!r}: names and labels of models should be text")
         if self.version is not None and self.label is not None:
             raise UserError(
-                f"version {self.version} and label '{self.label}' of model {self.name}: give one"
+                f"version {self.version} and label '{self.label}' of model {self.name}: give one "
+                "of the two"
             )
         if self.version is not None and not _is_version(self.version):
             raise UserError(
@@ -77,7 +78,7 @@ class Model:
             try:
                 text.encode()
             except UnicodeEncodeError:
-                raise UserError(f"{text!r}: is no text that can be sent") from None
+                raise UserError(f"{text!r}: is not text that can be sent") from None
 
     def __str__(self) -> str:
         chosen = "" if self.version is None else f" version {self.version}"
@@ -298,7 +299,7 @@ def _chunks(response, deadline: float) -> Iterator[bytes]:
     while chunk := response.read1(CHUNK_BYTES):
         yield chunk
         if time.monotonic() > deadline:
-            raise ServingError(Code.DEADLINE_EXCEEDED, "no whole answer in time")
+            raise ServingError(Code.DEADLINE_EXCEEDED, "no complete answer in time")
 
 
 def _cause(error: BaseException) -> BaseException:

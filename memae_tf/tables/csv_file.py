@@ -154,7 +154,7 @@ def _names(
         for line in lines:
             if line.lstrip().startswith("{"):
                 raise UserError(
-                    f"{name}: is JSON, and should be CSV or Parquet; pandas converts it: "
+                    f"{name}: is JSON, but should be CSV or Parquet; pandas converts it: "
                     "json_normalize([*map(json.loads, open(...))]).to_csv(..., index=False)"
                 )
             taken.append(line)
@@ -239,11 +239,11 @@ def _rows(
             if _is_blank(row):
                 continue
             if len(row) != num_cells:
-                hint = _open_quote(lines) or "; is it cut off, or a comma in a cell without quotes?"
+                hint = _open_quote(lines) or "; is it cut off, or is a comma not in quotes?"
                 if row == ["Summary"]:
-                    hint = "; it is nfdump's summary, and no record: delete it and what follows"
+                    hint = "; it is nfdump's summary, not a record: delete it and all lines below"
                 raise UserError(
-                    f"{name}: line {lines.number} has {len(row)} cells and the header "
+                    f"{name}: line {lines.number} has {len(row)} cells, but the header has "
                     f"{num_cells}{hint}"
                 )
             rows.append([np.nan if cell in MISSING else cell for cell in row])
@@ -275,7 +275,7 @@ def _naming_lines(name: Path | str, lines: _Lines) -> Iterator[None]:
                 f"{name}: line {lines.first} begins a record with a quote that is not closed"
             ) from None
         raise UserError(
-            f"{name}: line {lines.number} is no CSV ({error}){_open_quote(lines)}"
+            f"{name}: line {lines.number} is not CSV ({error}){_open_quote(lines)}"
         ) from None
 
 

@@ -66,7 +66,7 @@ def matching(name: Path) -> list[Path]:
         return [name]
     paths = [Path(path) for path in sorted(glob.glob(str(name)))]
     if not paths:
-        raise UserError(f"{name}: there are no files of such names")
+        raise UserError(f"{name}: no file matches this pattern")
     return paths
 
 
@@ -90,8 +90,8 @@ def reading(path: Path) -> Iterator[None]:
     if path != STDIN and not path.is_file():
         # Some are read more than once.
         raise UserError(
-            f"{path}: is a pipe or a device; it should be a file, or to be scored - with the "
-            "records on standard input"
+            f"{path}: is a pipe or a device; it should be a file, or, for memae_tf.score, - to "
+            "read records from standard input"
         )
     try:
         yield
@@ -137,9 +137,9 @@ def _encoding(path: Path, error: UnicodeDecodeError) -> str:
                     break
     for magic, format_ in OTHER_FORMATS.items():
         if start.startswith(magic):
-            return f"is {format_}, and should be text in UTF-8, or be named by what it is"
+            return f"is {format_}, but should be text in UTF-8, or have a suffix for its format"
     return (
-        f"{line}is not text in UTF-8; if it is of Windows, `iconv -f WINDOWS-1252 -t UTF-8` "
+        f"{line}is not text in UTF-8; if it is from Windows, `iconv -f WINDOWS-1252 -t UTF-8` "
         "converts it"
     )
 

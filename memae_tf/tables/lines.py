@@ -88,7 +88,7 @@ def _opened_zip(path: Path, text: dict[str, str]) -> Iterator[TextIO]:
     with zipfile.ZipFile(path) as archive:
         members = archive.namelist()
         if len(members) != 1:
-            raise UserError(f"{path}: has {len(members)} files; it should have one, of records")
+            raise UserError(f"{path}: has {len(members)} files; it should have one file of records")
         with archive.open(members[0]) as file:
             yield io.TextIOWrapper(file, **text)
 

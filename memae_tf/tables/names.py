@@ -28,8 +28,8 @@ def stripped(path: Path | str, columns: Iterable) -> list[str]:
     found = [mark for mark in OTHER_DELIMITERS if mark in names[0]] if len(names) == 1 else []
     if found:
         raise UserError(
-            f"{path}: has one column, {names[0]!r}; cells should be separated by commas, and are "
-            f"by {found[0]!r}"
+            f"{path}: has one column, {names[0]!r}; cells should be separated by commas, but "
+            f"are by {found[0]!r}"
         )
     return names
 

@@ -82,11 +82,11 @@ def not_a_number(
     text = str(column[row])
     if text.strip() == str(column.name):
         # As in files that were put together.
-        return UserError(f"{path}: record {record} is the header, again; delete all such lines")
-    mend = "write it without commas, with a decimal point" if _has_commas(text) else "mend it"
+        return UserError(f"{path}: record {record} is the header again; delete all such lines")
+    correct = "write it without commas, with a decimal point" if _has_commas(text) else "correct it"
     return UserError(
         f"{path}: column '{column.name}', record {record}: '{text}' is not a number; "
-        f"{mend}, {advice}"
+        f"{correct}, {advice}"
     )
 
 

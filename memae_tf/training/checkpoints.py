@@ -71,7 +71,7 @@ class Checkpoints:
                 aside.write_bytes(archive.getbuffer())
         except OSError as error:
             raise UserError(
-                f"{path}: cannot be written ({error.strerror}); the same command goes on from the "
+                f"{path}: cannot be written ({error.strerror}); the same command resumes from the "
                 "checkpoint before it"
             ) from None
         paths = self._paths()
@@ -88,7 +88,7 @@ class Checkpoints:
             try:
                 return _read(path)
             except DAMAGED:
-                warnings.warn(f"{path} is damaged; going on from the one before it", stacklevel=2)
+                warnings.warn(f"{path} is damaged; resuming from the one before it", stacklevel=2)
         return None
 
     def after_epoch(self, epoch: int) -> Checkpoint:

@@ -223,7 +223,7 @@ def _run_baseline(config: Config, dataset: Dataset) -> tuple[Scores, list[dict]]
     """The scores of a baseline, and its history; what has no epochs has one of its whole fit."""
     if isinstance(dataset.train, Clips):
         raise UserError(
-            f"model.name={config.model.name}: baselines take records and images, and no video"
+            f"model.name={config.model.name}: baselines take records and images, not video"
         )
     x = featurize(dataset.featurizer, dataset.train)
     baseline = build_baseline(config.model, x.shape[1:], config.training)

@@ -89,16 +89,16 @@ def warn_of_warm_ups(
     epochs = f"the run has {training.epochs} epoch{'s' if training.epochs > 1 else ''}"
     if training.warmup_epochs >= training.epochs:
         warnings.warn(
-            f"training.warmup_epochs={training.warmup_epochs:g}: {epochs}, in which the learning "
-            f"rate does not get to {training.learning_rate:g}; it should be less",
+            f"training.warmup_epochs={training.warmup_epochs:g}: {epochs}, so the learning rate "
+            f"does not reach {training.learning_rate:g}; it should be less",
             stacklevel=3,
         )
     warmup_steps = 0 if architecture.variant == "ae" else architecture.memory.warmup_steps
     steps = steps_per_epoch * training.epochs
     if warmup_steps > steps:
         warnings.warn(
-            f"model.memory.warmup_steps={warmup_steps}: {epochs} of {steps_per_epoch} steps, and "
-            f"the detector will have {steps / warmup_steps:.0%} of the memory's shrinkage; it "
+            f"model.memory.warmup_steps={warmup_steps}: {epochs} of {steps_per_epoch} steps, so "
+            f"the detector will have only {steps / warmup_steps:.0%} of the memory's shrinkage; it "
             f"should be {steps} or less",
             stacklevel=3,
         )
@@ -124,8 +124,8 @@ def hold_out(samples: Samples, share: float, seed: int) -> tuple[Samples, Sample
         return kept, held_out
     if count(samples) < 2:
         raise UserError(
-            f"training.validation_share={share}: there is one training sample, and none to hold "
-            "out; set it to 0"
+            f"training.validation_share={share}: there is only one training sample, so none can "
+            "be held out; set it to 0"
         )
     order = np.random.default_rng(seed).permutation(count(samples))
     cut = min(max(1, round(len(order) * share)), len(order) - 1)

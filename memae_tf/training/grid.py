@@ -72,7 +72,7 @@ def cells(benchmark: BenchmarkConfig, path: Path, overrides: Sequence[str] = ())
             would give all cells one seed, or cells differ in the number of replicas.
     """
     if any(override.split("=")[0].strip() == "training.seed" for override in overrides):
-        raise UserError("training.seed: each cell has its own; --only seed=N runs those of one")
+        raise UserError("training.seed: each cell has its own; --only seed=N runs one seed's cells")
     base = read_yaml(path.parent / benchmark.base)
     grid = []
     for seed, *names in itertools.product(benchmark.seeds, *benchmark.axes.values()):
@@ -126,7 +126,7 @@ def _require_choice(grid: list[Cell], axis: str, choice: str, text: str) -> None
     # `dict.fromkeys` drops duplicates and, unlike a set, keeps the order of the file.
     axes = [*dict.fromkeys(name for cell in grid for name, _ in cell.choices), "seed"]
     if axis not in axes:
-        raise UserError(f"--only {text}: no axis is named '{axis}'; there are {', '.join(axes)}")
+        raise UserError(f"--only {text}: no axis is named '{axis}'; the axes are {', '.join(axes)}")
     found = dict.fromkeys(_choice(cell, axis) for cell in grid)
     choices = [name for name in found if name is not None]
     if choice not in choices:
@@ -190,7 +190,9 @@ def _failure(failed: dict[Cell, FailedCellError], total: int) -> UserError:
     reasons = "; ".join(map(str, list(failed.values())[:SHOWN_FAILURES]))
     others = ", ".join(cell.name for cell in list(failed)[SHOWN_FAILURES:])
     more = f"; and {others}" if others else ""
-    return UserError(f"{len(failed)} of {total} cells failed, finished ones stay: {reasons}{more}")
+    return UserError(
+        f"{len(failed)} of {total} cells failed (finished ones are kept): {reasons}{more}"
+    )
 
 
 def finished(grid: list[Cell], workdir: Path) -> list[dict]:
@@ -327,7 +329,7 @@ def _read(cell: Cell, workdir: Path) -> dict | None:
         result = json.loads(path.read_text())
         stored = result["config"]
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: is damaged; delete it to have the cell run again") from None
+        raise UserError(f"{path}: is damaged; delete it, and the cell runs again") from None
     try:
         # Through the schema, so that a key that is newer than the file has its default.
         own = parse_config(stored)
@@ -335,10 +337,10 @@ def _read(cell: Cell, workdir: Path) -> dict | None:
         if identifies_data(own.data, "dir") and own.data.dir != cell.config.data.dir:
             keys.append("data.dir")
     except UserError:
-        keys = ["keys that are no longer there"]
+        keys = ["keys that no longer exist"]
     if keys:
         raise UserError(
-            f"{path}: was made with another configuration, different in {', '.join(keys)}; delete "
-            "it, or choose another --workdir"
+            f"{path}: was made with another configuration, which differs in {', '.join(keys)}; "
+            "delete it, or choose another --workdir"
         )
     return result

@@ -52,7 +52,7 @@ def require_labels(results: list[dict], metric: str) -> None:
     """
     if any(result["metrics"][metric] is None for result in results):
         raise UserError(
-            f"mean_of, curves_over: some cells have no {metric}, as nothing is labelled; leave "
+            f"mean_of, curves_over: some cells have no {metric}, as there are no labels; leave "
             "both out for a table, or name data.label"
         )
 
@@ -169,7 +169,7 @@ def curves_figure(results: list[dict], over: str, mean_of: str | None, metric: s
     """
     lines = _lines(results, over, mean_of, metric)
     if not lines:
-        raise UserError(f"curves_over: no seed has run with each {mean_of} yet; run more cells")
+        raise UserError(f"curves_over: no seed has run with every {mean_of} yet; run more cells")
     panels = list(dict.fromkeys(key[:1] for key in lines))
     labels = list(dict.fromkeys(plain(", ".join(key[1:])) for key in lines))
     numbers = sorted({number for x, _, _ in lines.values() for number in x})

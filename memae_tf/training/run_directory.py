@@ -146,8 +146,8 @@ class RunDirectory:
         ]
         if different:
             raise UserError(
-                f"{self.path}: was begun with other training data ({'; '.join(different)}); bring "
-                "those back, or train on these with another --workdir"
+                f"{self.path}: was started with other training data ({'; '.join(different)}); "
+                "restore those, or train on these with another --workdir"
             )
 
     def _remove_partial_files(self) -> None:
@@ -160,7 +160,7 @@ class RunDirectory:
         keys = differing_keys(existing, config)
         if keys:
             raise UserError(
-                f"{self.path}: holds a run with another configuration, different in "
+                f"{self.path}: holds a run with another configuration, which differs in "
                 f"{', '.join(keys)}; choose another --workdir"
             )
 
@@ -173,7 +173,7 @@ class RunDirectory:
         """
         run = cls(path)
         if not run.config.is_file():
-            raise UserError(f"{path}: is no run directory (it has no config.yaml)")
+            raise UserError(f"{path}: is not a run directory (it has no config.yaml)")
         if not run.detector.is_file():
             raise UserError(f"{path}: has no detector yet; finish it with memae_tf.train first")
         return run
@@ -189,7 +189,7 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         except ValueError:
-            raise UserError(f"{path}: is damaged; delete it to have it made again") from None
+            raise UserError(f"{path}: is damaged; delete it, and it is made again") from None
 
     def write_json(self, path: Path, value: object) -> None:
         with whole_file(path) as aside:

@@ -88,7 +88,7 @@ def _make_logical_cpus(count: int) -> None:
 
 def _multi_worker(replicas: int | None) -> tf.distribute.Strategy:
     if replicas is not None:
-        raise UserError("training.replicas: leave it out where TF_CONFIG names the workers")
+        raise UserError("training.replicas: leave it out if TF_CONFIG names the workers")
     workers, index = _workers()
     try:
         # It waits in C++, where no handler of Python's runs; there is nothing to save yet.
@@ -159,7 +159,7 @@ def worker_loss_explained(strategy: tf.distribute.Strategy) -> Iterator[None]:
         if worker(strategy)[1] == 1:
             raise
         raise WorkerLostError(
-            "another worker is gone; start all workers again with the same command to go on from "
+            "another worker is gone; start all workers again with the same command to resume from "
             "the last checkpoint"
         ) from error
 

@@ -49,7 +49,7 @@ def diagnose_training(
     if error > LARGEST_ERROR * of_zeros:
         return (
             f"the model has learned nothing: the mean error of training samples is {error:.4g}, "
-            f"and would be {of_zeros:.4g} if all that it gave were zeros; a lower "
-            f"training.learning_rate than {training.learning_rate:g} may help, or more epochs"
+            f"but would be {of_zeros:.4g} if its output were all zeros; a lower "
+            f"training.learning_rate than {training.learning_rate:g}, or more epochs, may help"
         )
     return None

@@ -125,7 +125,7 @@ def test_what_is_wrong_in_one_of_several_files_is_named_with_it(tmp_path):
     write(three, "kind,size,label", "tcp,1,a", "tcp,,a")
     assert_says(user_error(both, **given), three, "column 'size', record 2: the number is empty")
     assert user_error([folder / "*.csv", two]).startswith(f"{two}: is named twice")
-    assert_says(user_error([folder / "*.txt"]), folder / "*.txt", "no files of such names")
+    assert_says(user_error([folder / "*.txt"]), folder / "*.txt", "no file matches this pattern")
     write(three, "kind,bytes,label", "tcp,1,a")
     assert user_error(both) == (
         f"{three}: has no column 'size', which {one} has; it has kind, bytes, label"
@@ -518,7 +518,9 @@ def test_a_file_that_is_not_compressed_as_its_name_says_is_named(tmp_path, suffi
 
 def test_a_record_with_too_many_cells_is_named_by_its_line(tmp_path):
     path = write(tmp_path / "a.csv", "x,y", "1,2", "2,3,4", "3,4")
-    assert_says(user_error(path), path, "line 3 has 3 cells and the header 2; is it cut off, or a")
+    assert_says(
+        user_error(path), path, "line 3 has 3 cells, but the header has 2; is it cut off, or is"
+    )
 
 
 @pytest.mark.parametrize("suffix", ["csv", "csv.gz", "csv.bz2", "csv.xz", "csv.zip"])
@@ -533,7 +535,7 @@ def test_an_empty_last_cell_is_no_cut_off_record(tmp_path, suffix):
 def test_a_record_that_is_cut_short_is_named_by_its_line(tmp_path, end):
     path = tmp_path / "a.csv"
     path.write_text('text,kind\n"a\nb",u\nb,v\nc' + end, newline="")
-    assert_says(user_error(path), path, "line 5 has 1 cells and the header 2; is it cut off")
+    assert_says(user_error(path), path, "line 5 has 1 cells, but the header has 2; is it cut off")
 
 
 def test_a_quote_that_does_not_end_is_named_by_its_line(tmp_path):
@@ -547,7 +549,7 @@ def test_a_quote_that_does_not_end_is_named_by_its_line(tmp_path):
 
 def test_a_quote_that_ends_in_a_later_record_swallows_none(tmp_path):
     path = write(tmp_path / "a.csv", "x,kind,z", '1,"a,u', "2,b,u", '3,"c",u', "4,d,u")
-    assert_says(user_error(path), path, "line 4 is no CSV", "is a quote in line 2, where")
+    assert_says(user_error(path), path, "line 4 is not CSV", "is a quote in line 2, where")
 
 
 @pytest.mark.parametrize("mark", [";", "\t", "|"])
@@ -781,7 +783,7 @@ def test_a_comma_behind_every_record_is_no_cell(tmp_path, blank):
     """pandas would leave it out, and `score` refuse the same file."""
     path = write(tmp_path / "a.csv", "x,y", *blank, "1,2,", "3,4,")
     line = 2 + len(blank)
-    assert_says(user_error(path), path, f"line {line} has 3 cells and the header 2")
+    assert_says(user_error(path), path, f"line {line} has 3 cells, but the header has 2")
 
 
 @pytest.mark.parametrize("text", ['{"x": 1, "y": "tcp"}', '{"x":1}', ' {"x": [1, 2]}'])
@@ -789,7 +791,7 @@ def test_lines_of_json_are_named_as_such(tmp_path, text):
     path = write(tmp_path / "a.jsonl", text, text)
     message = user_error(path)
     # Objects within, which `read_json` would write as a text each.
-    assert_says(message, path, "is JSON, and should be CSV or Parquet; pandas", "json_normalize(")
+    assert_says(message, path, "is JSON, but should be CSV or Parquet; pandas", "json_normalize(")
     with pytest.raises(UserError, match="is JSON"):
         next(batches(path, {"x": "float32"}, 8))
 
@@ -1088,10 +1090,10 @@ def test_a_repeated_column_may_be_left_out(tmp_path):
         (["-0.1,80,tcp", "0.5,53,udp", "1,80,tcp"], "the first line looks like a record (-0.1, 80"),
         (["0,0,tcp", "1,2,udp"], "the first line should be a header"),
         (["#separator \\x09", "#fields\tts\tuid"], "is a log of Zeek"),
-        (["x,y,z", "1,2,a", "2,3,b", "x,y,z", "3,4,a"], "record 3 is the header, again; delete"),
+        (["x,y,z", "1,2,a", "2,3,b", "x,y,z", "3,4,a"], "record 3 is the header again; delete"),
         (
             ["x,y,z", "1,2,a", "Summary", "flows,bytes,packets,avg_bps", "1,2,1,8"],
-            "line 3 has 1 cells and the header 3; it is nfdump's summary, and no record: delete",
+            "line 3 has 1 cells, but the header has 3; it is nfdump's summary, not a record: ",
         ),
     ],
 )
@@ -1111,7 +1113,7 @@ def test_names_that_are_whole_numbers_are_names(tmp_path):
     ("content", "says"),
     [
         ("x,word\n1,a\n2,caf\u00e9\n".encode("cp1252"), "line 3 is not text in UTF-8"),
-        ("x,word\n1,a\n2,b\n".encode("utf-16"), "is UTF-16, and should be text in UTF-8"),
+        ("x,word\n1,a\n2,b\n".encode("utf-16"), "is UTF-16, but should be text in UTF-8"),
         (gzip.compress(b"x,word\n1,a\n2,b\n"), "is compressed (gzip)"),
     ],
     ids=["windows", "utf-16", "gzip"],

@@ -230,7 +230,7 @@ def test_a_threshold_that_needs_labels_is_refused_before_training(folder):
     unlabelled = {**settings(folder), "evaluation": {"threshold": "best_f1"}}
     config = parse_config(unlabelled, ["data.label=null", "data.drop=[label]"])
     run = new_run(folder / "run", config)
-    with pytest.raises(UserError, match="threshold=best_f1 needs labelled test data"):
+    with pytest.raises(UserError, match="threshold=best_f1: needs labelled test data"):
         train(config, run)
     assert not run.checkpoints.exists()
 
@@ -252,7 +252,7 @@ def something_else(path):
 @pytest.mark.parametrize(
     ("occupy", "fragment"),
     [
-        (another_run, "run: holds a run with another configuration, different in"),
+        (another_run, "run: holds a run with another configuration, which differs in"),
         (something_else, "run: is neither empty nor a run"),
         (lambda path: path.write_text("a file"), "run: is a file"),
     ],
@@ -310,7 +310,7 @@ def test_a_run_does_not_go_on_with_other_data(folder, change):
     # As if it had not come to its end.
     (folder / "run" / "metrics.json").unlink()
     write_records(folder / "records.csv", change(rows()))
-    assert_user_error(run_train(folder), "run: was begun with other training data (")
+    assert_user_error(run_train(folder), "run: was started with other training data (")
     write_records(folder / "records.csv", rows())
     assert run_train(folder).returncode == 0
 
@@ -319,8 +319,8 @@ def test_a_finished_run_says_that_its_data_have_changed(folder):
     assert run_train(folder).returncode == 0
     metrics = (folder / "run" / "metrics.json").read_bytes()
     write_records(folder / "records.csv", scaled(rows()))
-    message = "run: was begun with other training data ("
-    advice = "bring those back, or train on these with another --workdir"
+    message = "run: was started with other training data ("
+    advice = "restore those, or train on these with another --workdir"
     assert_user_error(run_train(folder), message, advice)
     assert_user_error(run_here("evaluate", "run", cwd=folder), message, advice)
     assert (folder / "run" / "metrics.json").read_bytes() == metrics
@@ -340,7 +340,7 @@ def test_event_files_that_cannot_be_written_are_one_line(folder):
 def test_one_record_has_none_to_hold_out(folder):
     write_records(folder / "records.csv", rows()[1:2])
     words = ("data.label=null", "data.drop=[label]", "training.validation_share=0.5")
-    assert_user_error(run_train(folder, *words), "there is one training sample, and none to hold")
+    assert_user_error(run_train(folder, *words), "there is only one training sample, so none can")
 
 
 # training that diverges

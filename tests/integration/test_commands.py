@@ -107,7 +107,7 @@ def test_evaluate_of_other_data_or_without_history_changes_nothing(workdir, tmp_
     before = (copy / "metrics.json").read_text()
     result = run_here("evaluate", copy)
     assert result.returncode == 2
-    assert "was begun with other training data (checksum 1, now " in result.stderr
+    assert "was started with other training data (checksum 1, now " in result.stderr
     (copy / "history.json").unlink()
     result = run_here("evaluate", copy)
     assert result.returncode == 2
@@ -129,7 +129,7 @@ def test_a_finished_run_whose_data_are_gone_is_finished(workdir, tmp_path, offli
 def test_evaluate_of_no_run(tmp_path):
     result = run("evaluate", tmp_path)
     assert result.returncode == 2
-    assert result.stderr.strip() == f"{tmp_path}: is no run directory (it has no config.yaml)"
+    assert result.stderr.strip() == f"{tmp_path}: is not a run directory (it has no config.yaml)"
 
 
 @pytest.fixture

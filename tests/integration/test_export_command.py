@@ -120,12 +120,15 @@ def damage(folder):
     ("arguments", "fragment"),
     [
         (["nowhere", "--to", "models/flows"], "nowhere: there is no such run directory or det"),
-        (["models", "--to", "models/flows"], "models: is no run directory (it has no config.yaml)"),
+        (
+            ["models", "--to", "models/flows"],
+            "models: is not a run directory (it has no config",
+        ),
         (["unfinished", "--to", "models/flows"], "unfinished: is not finished; finish it with"),
-        (["config.yaml", "--to", "models/flows"], "config.yaml: is no detector, a .keras file"),
-        (["cut.keras", "--to", "models/flows"], "cut.keras: is no detector, a .keras file"),
-        (["cut", "--to", "models/flows"], "cut/detector.keras: is no detector, a .keras file"),
-        (["run", "--to", "models/flows", "--version", "1"], "models/flows/1: exists already"),
+        (["config.yaml", "--to", "models/flows"], "config.yaml: is not a detector (a .keras file)"),
+        (["cut.keras", "--to", "models/flows"], "cut.keras: is not a detector (a .keras file)"),
+        (["cut", "--to", "models/flows"], "cut/detector.keras: is not a detector (a .keras file)"),
+        (["run", "--to", "models/flows", "--version", "1"], "models/flows/1: already exists"),
         (["run", "--to", "models/flows", "--version", "-1"], "--version -1: should be from 1 to"),
         (
             ["run", "--to", "models/flows", "--version", "new"],

@@ -154,7 +154,7 @@ def test_asked_to_end_it_saves_and_says_so(config, whole, tmp_path):
         process.send_signal(number)
         _, err = process.communicate(timeout=300)
         assert process.returncode == status
-        assert err.splitlines()[-1] == f"{said}; the same command goes on from here"
+        assert err.splitlines()[-1] == f"{said}; the same command resumes from here"
         assert "Traceback" not in err
         assert not (workdir / "detector.keras").exists()
     finish(start(config, workdir))

@@ -184,7 +184,7 @@ def test_categories_that_most_records_have_and_training_had_not_are_said(place, 
     said = [str(warning.message) for warning in caught if warning.category is UserWarning]
     count = (frame["protocol_type"] != "").sum()
     start = f"{place.folder / 'upper.csv'}: in column"
-    rest = "records have what the detector knows no category for, such as"
+    rest = "records have a category that the detector does not know, such as"
     assert sorted(said) == [
         f"{start} 'land' {NUM_RECORDS} of {NUM_RECORDS} {rest} 7; it knows 0",
         f"{start} 'protocol_type' {count} of {count} {rest} "
@@ -265,17 +265,17 @@ def wrong(place):
     [
         (
             "text.csv",
-            "text.csv: column 'duration', record 600: 'long' is not a number; mend it, or",
+            "text.csv: column 'duration', record 600: 'long' is not a number; correct it, or",
         ),
         (
             "lists.parquet",
-            "lists.parquet: column 'duration', record 1: '[1.]' is not a number; mend",
+            "lists.parquet: column 'duration', record 1: '[1.]' is not a number; correct",
         ),
         ("renamed.csv", "renamed.csv: has no column 'duration', which the detector takes; did you"),
         ("header.csv", "header.csv: has a header but no records"),
         ("empty.csv", "empty.csv: is empty; it should have a header and records"),
-        ("longer.csv", "longer.csv: line 451 has 44 cells and the header 42; is it cut off, or a"),
-        ("shorter.csv", "shorter.csv: line 700 has 7 cells and the header 42; is it cut off"),
+        ("longer.csv", "longer.csv: line 451 has 44 cells, but the header has 42; is it cut off"),
+        ("shorter.csv", "shorter.csv: line 700 has 7 cells, but the header has 42; is it cut off"),
         ("other.csv", "other.csv: has one column, 'a;b'; cells should be separated by commas"),
         ("twice.csv", "twice.csv: has the column 'flag' twice; rename or delete one"),
         ("cut.csv.gz", "cut.csv.gz: is damaged, cut off or of another format (Compressed file"),
@@ -294,9 +294,9 @@ def test_input_that_is_wrong_leaves_no_file(place, wrong, tmp_path, detector, so
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nowhere", "x"], "nowhere: there is no such run directory or detector, it is no address"),
-        (["{folder}", "x"], "is no run directory (it has no config.yaml)"),
-        (["{folder}/records.csv", "x"], "records.csv: is no detector, a .keras file"),
+        (["nowhere", "x"], "nowhere: there is no such run directory or detector; nor is it"),
+        (["{folder}", "x"], "is not a run directory (it has no config.yaml)"),
+        (["{folder}/records.csv", "x"], "records.csv: is not a detector (a .keras file)"),
         (["{grpc}", "x", "--model", "other"], "model other: NOT_FOUND: Servable not found"),
         (["{rest}", "x", "--model", "traffic", "--version", "7"], "traffic version 7: NOT_FOUND"),
         (["{grpc}", "x", "--model", "traffic", "-o", "{folder}/out"], "end in .csv or .jsonl"),
@@ -314,8 +314,8 @@ def test_mistakes(place, words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["localhost:1", "x"], "--model is needed: which model of localhost:1?"),
-        (["detector.keras", "x", "--model", "m"], "are for the address of a server"),
+        (["localhost:1", "x"], "--model is required, to name a model of localhost:1"),
+        (["detector.keras", "x", "--model", "m"], "need the address of a server"),
         (["localhost:1", "x", "--batch-size", "0"], "0 should be 1 or more"),
         (["localhost:1", "x", "--batch-size", "many"], "'many' should be a whole number"),
         (["detector.keras", "x", "--threshold", "nan"], "nan should be a number"),
@@ -399,7 +399,7 @@ def test_interrupted_file_has_the_lines_so_far(tmp_path, capsys, interruption):
     with pytest.raises(interruption):
         write_until(interruption(), path, "one\n", "two\n")
     assert path.read_text() == "one\ntwo\n"
-    assert capsys.readouterr().err == f"{path} holds what came so far\n"
+    assert capsys.readouterr().err == f"{path} has the results so far\n"
     with pytest.raises(interruption):
         write_until(interruption(), tmp_path / "none.csv")
     assert [p.name for p in tmp_path.iterdir()] == ["out.csv"]

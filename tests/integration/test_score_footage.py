@@ -186,7 +186,7 @@ def test_shorter_than_a_clip(run, tmp_path):
     video = footage.write_video(tmp_path / "short.mkv", footage.scene(7, 0))
     done = run_here("score", run.path, video, "-o", tmp_path / "short.csv")
     assert done.returncode == 2
-    assert f"{video}: has 7 frames, and a clip of the detector needs" in done.stderr
+    assert f"{video}: has 7 frames, but a clip of the detector needs" in done.stderr
     assert "7 frames, 0 abnormal, 7 without a score" in done.stdout
     table = rows((tmp_path / "short.csv").read_text())
     assert [(row["score"], row["is_anomaly"]) for row in table] == [("", "")] * 7
@@ -400,14 +400,14 @@ def test_standard_input_that_is_no_video_says_what_it_may_be(run, monkeypatch):
     done = run_here("score", run.path, "-")
     assert done.returncode == 2
     assert done.stderr.startswith("standard input: cannot be read (")
-    assert "a pipe may carry MPEG-TS or Matroska, and an MP4 is to be given" in done.stderr
+    assert "pipe MPEG-TS or Matroska, and give an MP4 by its file name" in done.stderr
 
 
 def test_stream_overwrites_nothing(run, tmp_path):
     (tmp_path / "yesterday.csv").write_text("frame,score\n")
     done = run_here("score", run.path, "-", "-o", tmp_path / "yesterday.csv")
     assert done.returncode == 2
-    assert done.stderr.endswith("is there already; what a stream gives needs a new file\n")
+    assert done.stderr.endswith("already exists; the scores of a stream need a new file\n")
     assert (tmp_path / "yesterday.csv").read_text() == "frame,score\n"
 
 
@@ -433,8 +433,8 @@ def test_damage_before_a_clip_is_whole(run, wrong, tmp_path):
     done = run_here("score", run.path, frames, "-o", tmp_path / "few.csv")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
-    assert f"{frames}: 006.png: cannot identify image file; 5 frames came, and a" in done.stderr
-    assert done.stderr.endswith("a clip of the detector needs 8: none has a score\n")
+    assert f"{frames}: 006.png: cannot identify image file; 5 frames were read, but" in done.stderr
+    assert done.stderr.endswith("a clip of the detector needs 8, so none has a score\n")
     assert len(rows((tmp_path / "few.csv").read_text())) == 5
 
 
@@ -443,7 +443,7 @@ def test_damage_ends_with_what_came_before_it(run, wrong, tmp_path):
     done = run_here("score", run.path, wrong / "frames", "-o", out)
     assert done.returncode == 2
     assert "frames: 013.png: " in done.stderr.splitlines()[-1]
-    assert done.stderr.endswith("what came before is scored\n")
+    assert done.stderr.endswith("the frames before are scored\n")
     assert len(rows(out.read_text())) == 12
 
 
@@ -453,7 +453,7 @@ def test_damage_ends_with_what_came_before_it(run, wrong, tmp_path):
         ("no", "no: there is no such file or folder; footage may be a video file, a folder of fr"),
         ("text.mp4", "text.mp4: cannot be read (Invalid data"),
         ("empty.mp4", "empty.mp4: cannot be read (the file is empty)"),
-        ("empty", "empty: has no frames (images); a video is scored by its file's name"),
+        ("empty", "empty: has no frames (images); for a video, give the name of its file"),
         ("tcp://me:secret@127.0.0.1:9", "tcp://127.0.0.1:9: cannot be read (Connection refused)"),
         (
             "http://me:no@127.0.0.1:9/a.mp4",

@@ -224,7 +224,7 @@ def test_missing_values_as_people_have_them(missing):
 
 
 def test_one_record_is_no_column():
-    with pytest.raises(UserError, match=r"one record is a list of one dict. Received: shape=\(\)"):
+    with pytest.raises(UserError, match=r"as a list of one dict. Received: shape=\(\)"):
         RecordFeaturizer(numeric=["x"]).as_input({"x": 1.0})
 
 

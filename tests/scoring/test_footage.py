@@ -179,8 +179,8 @@ def test_frames_for_which_there_is_no_time_are_a_gap():
                 room.set()
             else:
                 taken.append(frame)
-    assert [str(w.message)[:47] for w in warned] == [
-        "frames come faster than they are scored, and so"
+    assert [str(w.message)[:48] for w in warned] == [
+        "frames come faster than they are scored, so some"
     ]
     numbers = [frame.number for frame in taken]
     assert numbers[:FRAMES_AHEAD] == list(range(FRAMES_AHEAD))

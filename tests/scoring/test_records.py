@@ -15,8 +15,8 @@ def test_numbers_are_compared_as_a_detector_has_them():
     column = np.array([0.1, 2.7, np.nan, 2.7], "float32")
     assert not complaints([0.1, 2.7], column)
     assert complaints([0.1], column) == [
-        "a.csv: in column 'kind' 2 of 3 records have what the detector knows no category for, such "
-        "as 2.7; it knows 0.1"
+        "a.csv: in column 'kind' 2 of 3 records have a category that the detector does not know, "
+        "such as 2.7; it knows 0.1"
     ]
 
 

@@ -142,7 +142,7 @@ def test_cameras(tmp_path, monkeypatch):
     (tmp_path / "video10").touch()
     (tmp_path / "video9").touch()
     featurizer = ClipFeaturizer((24, 32), 8)
-    with pytest.raises(UserError, match=r"no cameras; pipe it: ffmpeg -f v4l2 -i \S+9 "):
+    with pytest.raises(UserError, match=r"cannot read cameras; pipe it: ffmpeg -f v4l2 -i \S+9 "):
         next(iter(Footage(f"{tmp_path}/video9", featurizer, False)))
     with pytest.raises(UserError, match=r"video7: .* camera; there are \S+/video9, \S+/video10$"):
         Footage(f"{tmp_path}/video7", featurizer, False)

@@ -287,7 +287,7 @@ def test_signatures_without_one_row_a_sample(everything_client):
     assert everything_client.predict("a", "echo_string")["y"] == "a"
     everything_client.batch_size = 3
     assert everything_client.predict([1, 2, 3], "uneven")["first"].tolist() == [1]
-    with pytest.raises(UserError, match=r"output first has not one value a sample.*they are 4"):
+    with pytest.raises(UserError, match=r"output first does not have one value per sample.* all 4"):
         everything_client.predict([1, 2, 3, 4], "uneven")
 
 
@@ -333,7 +333,7 @@ def test_records_that_are_wrong(ask):
 
 
 def test_models_that_are_no_detectors(everything_client):
-    with pytest.raises(UserError, match="everything, signature serving_default: is no detector's"):
+    with pytest.raises(UserError, match="everything, signature serving_default: is not a detector"):
         everything_client.score([{}])
 
 
@@ -371,13 +371,17 @@ def test_what_the_server_refuses_is_told_and_not_asked_again(serve, everything, 
 @pytest.mark.parametrize(
     ("arguments", "options", "message"),
     [
-        (("localhost", "m"), {}, "'localhost' is no address of a server; localhost:8500 is"),
-        (("ftp://localhost", "m"), {}, "is no address"),
-        (("localhost:1", ""), {}, "by the name of a model"),
+        (
+            ("localhost", "m"),
+            {},
+            "'localhost' is not the address of a server, such as localhost:8500",
+        ),
+        (("ftp://localhost", "m"), {}, "is not the address"),
+        (("localhost:1", ""), {}, "the name of a model is required"),
         (
             ("localhost:1", "m", 1, "stable"),
             {},
-            "version 1 and label 'stable' of model m: give one",
+            "version 1 and label 'stable' of model m: give one of the two",
         ),
         (("localhost:1", "m"), {"timeout": 0}, "timeout=0: should be a positive number"),
         (("localhost:1", "m"), {"timeout": "5"}, "timeout='5': should be a positive number of"),
@@ -390,10 +394,10 @@ def test_what_the_server_refuses_is_told_and_not_asked_again(serve, everything, 
         (("http://localhost:1", "m", -1), {}, "version -1: should be a whole number, from 0 to"),
         (("localhost:1", "m", "2"), {}, "version '2': should be a whole number, from 0 to"),
         (("http://localhost:1", "m", True), {}, "version True: should be a whole number, from 0"),
-        ((8500, "m"), {}, "^8500 is no address of a server"),
+        ((8500, "m"), {}, "^8500 is not the address of a server"),
         (("localhost:1", 3), {}, "3: names and labels of models should be text"),
         (("localhost:1", "m", None, 1), {}, "1: names and labels of models should be text"),
-        (("localhost:1", "m", None, "\udcff"), {}, r"'\\udcff': is no text that can be sent"),
+        (("localhost:1", "m", None, "\udcff"), {}, r"'\\udcff': is not text that can be sent"),
     ],
 )
 def test_arguments_out_of_range(arguments, options, message):
@@ -492,7 +496,7 @@ def test_channel_that_another_thread_closes_before_the_call():
 
 
 def test_text_that_cannot_be_sent(everything_client):
-    with pytest.raises((UserError, RequestError), match=r"no text that can be sent|surrogate"):
+    with pytest.raises((UserError, RequestError), match=r"not text that can be sent|surrogate"):
         everything_client.predict({"x": np.array(["a", "\ud800"], object)}, "echo_string")
 
 
@@ -588,7 +592,7 @@ def test_forked_process_is_told_to_make_a_client_of_its_own():
             [sys.executable, "-c", FORK, url], cwd=clients.ROOT, capture_output=True, text=True
         )
     assert done.returncode == 0
-    assert "is of the process before the fork; make one in each" in done.stderr
+    assert "was made before the process forked; make one in each" in done.stderr
     # The parent's is as good as before.
     assert len(asked) == 2
 
@@ -614,7 +618,7 @@ def test_answer_that_comes_byte_by_byte():
         thread = threading.Thread(target=server.handle_request, daemon=True)
         thread.start()
         with Client(f"http://127.0.0.1:{server.server_port}", "m", timeout=0.2) as client:
-            assert "no whole answer" in refused(RequestError, "DEADLINE_EXCEEDED", client.status)
+            assert "no complete answer" in refused(RequestError, "DEADLINE_EXCEEDED", client.status)
         thread.join()
     # The client did not wait for all of it.
     assert len(sent) < len(body)

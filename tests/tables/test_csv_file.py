@@ -93,12 +93,12 @@ def test_blank_lines_quotes_and_records_of_several_lines(tmp_path, end, size):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("a,1", "line 6 has 2 cells and the header 3; is it cut off"),
-        ("a,1,b,c", "line 6 has 4 cells and the header 3"),
-        ('a,1,"b"c', "line 6 is no CSV ('"),
+        ("a,1", "line 6 has 2 cells, but the header has 3; is it cut off"),
+        ("a,1,b,c", "line 6 has 4 cells, but the header has 3"),
+        ('a,1,"b"c', "line 6 is not CSV ('"),
         ('a,1,"b', "line 6 begins a record with a quote that is not closed"),
-        ('a,1,"b\n"b",2,b', "line 7 is no CSV (',' expected after '\"'); is a quote in line 6,"),
-        ('a,1,"b\na",2,b', "line 7 has 5 cells and the header 3; is a quote in line 6, where"),
+        ('a,1,"b\n"b",2,b', "line 7 is not CSV (',' expected after '\"'); is a quote in line 6,"),
+        ('a,1,"b\na",2,b', "line 7 has 5 cells, but the header has 3; is a quote in line 6, where"),
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 100])

@@ -61,7 +61,7 @@ def test_one_that_is_cut_short_anywhere_is_never_loaded(checkpoints):
     whole = path.read_bytes()
     for size in np.linspace(0, len(whole) - 1, 60).astype(int):
         path.write_bytes(whole[:size])
-        with pytest.warns(UserWarning, match="is damaged; going on from the one before it"):
+        with pytest.warns(UserWarning, match="is damaged; resuming from the one before it"):
             found = checkpoints.latest()
         assert_same(found, checkpoint(1))
     path.write_bytes(whole)

@@ -124,7 +124,7 @@ def test_without_labels_nothing_is_evaluated(config, tmp_path):
     assert metrics["roc_auc"] is None
     assert metrics["f1"] is None
     assert metrics["threshold_name"] == "train_quantile"
-    with pytest.raises(UserError, match="best_f1 needs labelled test data"):
+    with pytest.raises(UserError, match="best_f1: needs labelled test data"):
         train(parse_config(raw, ["evaluation.threshold=best_f1"]), RunDirectory(tmp_path / "other"))
     assert not (tmp_path / "other").exists()
 
@@ -278,7 +278,7 @@ def test_a_diverged_training_is_named(config, whole, tmp_path):
     )
     message = metrics["diagnosis"]
     assert message.startswith("the model has learned nothing: the mean error of training samples")
-    assert "a lower training.learning_rate than 100 may help" in message
+    assert "a lower training.learning_rate than 100, or more epochs, may help" in message
     assert "\n" not in message
     assert f"Warning: {message}" in summary(metrics)
     assert "has learned nothing" in (tmp_path / "run" / "report.html").read_text()

@@ -29,9 +29,9 @@ def test_held_out_records_are_apart():
             {"epochs": 1, "warmup_epochs": 1.5},
             40,
             [
-                "warmup_epochs=1.5: the run has 1 epoch, in which the learning rate does not get",
-                "model.memory.warmup_steps=40: the run has 1 epoch of 10 steps, and the detector "
-                "will have 25% of the memory's shrinkage; it should be 10 or less",
+                "warmup_epochs=1.5: the run has 1 epoch, so the learning rate does not reach",
+                "model.memory.warmup_steps=40: the run has 1 epoch of 10 steps, so the detector "
+                "will have only 25% of the memory's shrinkage; it should be 10 or less",
             ],
         ),
     ],

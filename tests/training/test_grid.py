@@ -85,7 +85,7 @@ def test_cells_of_another_folder_are_no_results_of_this_one(tmp_path):
     path.write_text(json.dumps({"config": cell.config.model_dump(mode="json"), "metrics": {}}))
     assert len(finished([cell], tmp_path)) == 1
     other = Cell(cell.choices, 0, parse_config(raw, ["data.dir=cable"]))
-    with pytest.raises(UserError, match=r"another configuration, different in data\.dir"):
+    with pytest.raises(UserError, match=r"another configuration, which differs in data\.dir"):
         finished([other], tmp_path)
 
 
@@ -122,7 +122,7 @@ def test_figures_over_an_axis_need_labels():
         return {"metrics": {"roc_auc": auc}}
 
     require_labels([result(0.5), result(0.7)], "roc_auc")
-    with pytest.raises(UserError, match="some cells have no roc_auc, as nothing is labelled"):
+    with pytest.raises(UserError, match="some cells have no roc_auc, as there are no labels"):
         require_labels([result(0.5), result(None)], "roc_auc")
 
 
@@ -166,7 +166,7 @@ def test_cells_that_fail_are_named_and_stop_no_other(grid_file, tmp_path, worker
     # Those that fail first.
     grid = select(grid, ["seed=1"])[::-1]
     shown: list[GridProgress] = []
-    message = r"^2 of 4 cells failed, .*: ae/\w+/seed-1: training diverged.*; ae/\w+/seed-1: "
+    message = r"^2 of 4 cells failed .*: ae/\w+/seed-1: training diverged.*; ae/\w+/seed-1: "
     with pytest.raises(UserError, match=message):
         run_grid(grid, tmp_path, workers, shown.append)
     assert (shown[-1].done, shown[-1].seconds_left) == (2, 0)
@@ -181,7 +181,7 @@ def test_of_many_cells_that_fail_all_are_named_and_some_say_why(tmp_path, monkey
     with pytest.raises(UserError) as caught:
         run_grid([cell(seed) for seed in range(7)], tmp_path)
     assert str(caught.value) == (
-        "7 of 7 cells failed, finished ones stay: "
+        "7 of 7 cells failed (finished ones are kept): "
         + "".join(f"seed-{seed}: training diverged; " for seed in range(5))
         + "and seed-5, seed-6"
     )
@@ -229,7 +229,7 @@ def test_whoever_ends_a_grid_ends_its_workers(grid_file, tmp_path):
         command.send_signal(signal.SIGTERM)
         _, err = command.communicate(timeout=300)
     assert command.returncode == 143
-    assert err.splitlines()[-1] == "terminated; the same command goes on from here"
+    assert err.splitlines()[-1] == "terminated; the same command resumes from here"
     while [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -242,8 +242,8 @@ def test_part_of_a_grid(grid_file):
     for wrong, right in {
         "share=all": "share has no choice 'all'; it has half, third",
         "seed=7": "seed has no choice '7'; it has 0, 1",
-        "sed=0": "no axis is named 'sed'; there are system, share, seed",
-        "kde": "no axis is named 'kde'; there are system, share, seed",
+        "sed=0": "no axis is named 'sed'; the axes are system, share, seed",
+        "kde": "no axis is named 'kde'; the axes are system, share, seed",
     }.items():
         with pytest.raises(UserError) as error:
             select(grid, [wrong])
@@ -352,7 +352,7 @@ def test_curves_of_a_part_of_a_grid():
     for axes in figure.axes:
         assert list(axes.get_xticks()) == [20, 100]
     figure.canvas.draw()
-    with pytest.raises(UserError, match="no seed has run with each digit yet"):
+    with pytest.raises(UserError, match="no seed has run with every digit yet"):
         curves_figure(results[6:7] + results[-1:], "slots", "digit", "roc_auc")
 
 

@@ -181,7 +181,7 @@ def test_augmentation_is_for_video():
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model={name: kde}"], "model.name=kde: baselines take records and images, and no video"),
+        (["model={name: kde}"], "model.name=kde: baselines take records and images, not video"),
         (["model={name: dense}"], r"\(8, 24, 32, 1\); these are clips, for name=conv3d"),
         (["data.clip_length=50"], "a clip spans 50 frames .* the longest video has 40"),
     ],

@@ -39,7 +39,7 @@ def read(directory: Path) -> dict:
         raise UserError(f"{path}: is damaged; export the detector again") from None
     if version != FORMAT_VERSION:
         raise UserError(
-            f"{path}: has format_version {version}, and this package reads {FORMAT_VERSION}"
+            f"{path}: has format_version {version}, but this package reads {FORMAT_VERSION}"
         )
     return manifest
 

@@ -137,7 +137,7 @@ def free_version(base: Path, version: int | None) -> int:
     if not 1 <= version <= LARGEST_VERSION:
         raise UserError(f"--version {version}: should be from 1 to {LARGEST_VERSION}")
     if version in taken:
-        raise UserError(f"{taken[version]}: exists already; choose another --version, or none")
+        raise UserError(f"{taken[version]}: already exists; choose another --version, or give none")
     return version
 
 

@@ -21,6 +21,6 @@ def require_packages() -> None:
         import tensorflow_serving.apis  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"serving needs packages that are not here ({error}); "
-            "pip install 'memae_tf[serving]' brings them"
+            f"serving needs packages that are not installed ({error}); "
+            "pip install 'memae_tf[serving]' installs them"
         ) from error

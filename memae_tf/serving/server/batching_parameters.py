@@ -61,7 +61,7 @@ class BatchingParameters:
         try:
             text_format.Parse(Path(path).read_text(), message)
         except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-            raise UserError(f"{path} holds no batching parameters: {error}") from error
+            raise UserError(f"{path} is not a file of batching parameters: {error}") from error
         values = {
             field.name: getattr(value, "value", value)
             for field, value in message.ListFields()

@@ -52,9 +52,9 @@ def model_config(base: str | Path, name: str | None = None) -> ModelConfig:
     if not path.is_dir():
         if str(base) in pretrained.names():
             raise UserError(
-                f"{base} is no directory; the detector of the package is --pretrained {base}"
+                f"{base} is not a directory; the pretrained detector is --pretrained {base}"
             )
-        raise UserError(f"{base} is no directory; expected one that holds versions, {base}/1")
+        raise UserError(f"{base} is not a directory; expected one of versions, with {base}/1")
     if (path / "saved_model.pb").exists():
         raise UserError(f"{base} is a version itself; expected its parent, {path.parent}")
     if (path / "detector.keras").exists():
@@ -67,7 +67,7 @@ def model_config(base: str | Path, name: str | None = None) -> ModelConfig:
     below = sorted(file.parent.parent for file in path.glob("*/[0-9]*/saved_model.pb"))
     if below and not has_versions:
         raise UserError(
-            f"{base} holds no versions, but models that do; expected one of them, {below[0]}"
+            f"{base} has no versions, but models that have some; expected one, {below[0]}"
         )
     return ModelConfig(name or path.name, str(path))
 
@@ -100,7 +100,7 @@ def read_model_config_file(path: str | Path) -> list[ModelConfig]:
     try:
         text_format.Parse(Path(path).read_text(), config)
     except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise UserError(f"{path} is no model config: {error}") from error
+        raise UserError(f"{path} is not a model config: {error}") from error
     try:
         return model_configs(config)
     except ServingError as error:

@@ -305,7 +305,7 @@ class Registry:
                     Code.DEADLINE_EXCEEDED, f"Timed out waiting for a version of {config.name}"
                 )
             if self._closing.wait(pause):
-                raise ServingError(Code.UNAVAILABLE, "The server stops")
+                raise ServingError(Code.UNAVAILABLE, "The server is stopping")
 
     @staticmethod
     def failure_message(versions: Sequence[Version]) -> str:

@@ -259,7 +259,7 @@ def writing_results(directory: Path) -> Iterator[None]:
         # The reason comes after the names of operations and files.
         reason = re.split(r"[;}] ?", error.message.splitlines()[0].partition(" [Op:")[0])[-1]
         raise UserError(
-            f"{directory}: cannot be written ({reason}); the same command goes on from here"
+            f"{directory}: cannot be written ({reason}); the same command resumes from here"
         ) from None
 
 

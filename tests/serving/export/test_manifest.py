@@ -45,7 +45,7 @@ def test_file_that_is_gone_is_named(export):
         (lambda path: path.write_text('{"format_version": 1}'), "is damaged"),
         (
             lambda path: path.write_text(json.dumps({"format_version": 9, "files": {}})),
-            "has format_version 9, and this package reads 1",
+            "has format_version 9, but this package reads 1",
         ),
     ],
 )

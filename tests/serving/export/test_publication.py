@@ -84,7 +84,7 @@ def test_free_version(tmp_path, taken, version, expected):
 @pytest.mark.parametrize(
     ("version", "fragment"),
     [
-        (7, "00007: exists already; choose another --version, or none"),
+        (7, "00007: already exists; choose another --version, or give none"),
         (0, "--version 0: should be from 1 to 9223372036854775807"),
         (2**63, "--version 9223372036854775808: should be"),
     ],
@@ -146,7 +146,7 @@ def someone_else(tmp_path, monkeypatch):
 
 
 def test_version_that_someone_else_publishes_meanwhile_stays(source, tmp_path, someone_else):
-    with pytest.raises(UserError, match="1: exists already"):
+    with pytest.raises(UserError, match="1: already exists"):
         publish(source, tmp_path, version=1)
     assert paths(tmp_path) == ["1", "1/saved_model.pb"]
 
