@@ -67,8 +67,8 @@ def write_report(
     parts = [f"<h1>{html.escape(title)}</h1>"]
     if metrics["simulated"]:
         parts.append(
-            '<p class="warning">These are <b>simulated</b> data, a stand-in for the real set. '
-            "No figure on this page is a result.</p>"
+            '<p class="warning">These data are <b>simulated</b>, in place of the real set. '
+            "The figures on this page are not results.</p>"
         )
     if metrics["diagnosis"] is not None:
         parts.append(f'<p class="warning">{html.escape(metrics["diagnosis"])}</p>')
@@ -108,7 +108,7 @@ def _summary(metrics: dict) -> str:
     epochs, kept = metrics["epochs"], metrics["kept_epoch"]
     facts += f"{epochs} epoch{'s' if epochs > 1 else ''} in {metrics['train_seconds']:.1f} s"
     facts += f", of which epoch {kept} was the best and is kept." if kept < epochs else "."
-    note = "Training gives the detector the first threshold."
+    note = "Training sets the detector's threshold to the first one."
     return f"<p>{html.escape(facts)}</p>{_table(table)}<p>{note}</p>"
 
 
@@ -122,10 +122,10 @@ def _frame_aucs(metrics: dict) -> str:
     if "macro_auc" not in metrics:
         return ""
     names = {
-        "micro_auc_minmax": "micro, each video's scores brought to [0, 1] (as in the paper; needs "
-        "whole videos)",
-        "micro_auc_raw": "micro, scores as they are (the ROC AUC above)",
-        "macro_auc": "macro, the mean of the videos' own",
+        "micro_auc_minmax": "micro, the scores of each video scaled to [0, 1] (as in the paper; "
+        "needs whole videos)",
+        "micro_auc_raw": "micro, unscaled scores (the ROC AUC above)",
+        "macro_auc": "macro, the mean of the AUCs of single videos",
     }
     table = [[text, number(metrics[key])] for key, text in names.items()]
     return _table([["AUC over frames", ""], *table])
@@ -177,7 +177,7 @@ def _fields(detector: Detector, dataset: Dataset, scores: Scores) -> str:
     for index in np.argsort(normal - anomalous)[:10]:
         name = detector.field_names[index]
         table.append([name, number(normal[index]), number(anomalous[index])])
-    return f"<h2>Fields that give anomalies away</h2>{_table(table)}"
+    return f"<h2>Fields with larger errors for anomalies</h2>{_table(table)}"
 
 
 def _images(detector: Detector, dataset: Dataset, scores: Scores) -> str:
@@ -297,11 +297,11 @@ def _memory(metrics: dict) -> str:
         return ""
     names = {
         "live_share": "share of queries that keep a slot after shrinkage",
-        "slots_per_query": "slots that a query keeps, mean",
+        "slots_per_query": "mean number of slots that a query keeps",
         "slots_used": "slots in use",
         "dead_slots": "slots that no query keeps",
         "perplexity": "perplexity of use",
-        "largest_weight": "largest addressing weight, mean",
+        "largest_weight": "mean of the largest addressing weights",
     }
     table = [[text, number(metrics["memory"][key])] for key, text in names.items()]
     diagnosis = metrics["memory"]["diagnosis"]

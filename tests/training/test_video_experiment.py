@@ -140,7 +140,7 @@ def test_report_shows_curves_and_frames(run):
     assert "Regularity, a to c" in titles
     assert "Abnormal frames with the highest scores" in titles
     page = run.report.read_text()
-    for text in ("micro, each video", "micro, scores as they are", "macro, the mean"):
+    for text in ("micro, the scores of each", "micro, unscaled scores", "macro, the mean"):
         assert text in page
 
 

@@ -90,6 +90,6 @@ def _write_pr_curve(scores: np.ndarray, labels: np.ndarray, step: int) -> None:
         "evaluation/precision_recall",
         labels.astype(bool),
         shares,
-        description="At threshold t, the share t of the anomalies scores too little to be found.",
+        description="At threshold t, a share t of the anomalies has scores too low to be found.",
     )
     tf.summary.experimental.write_raw_pb(curve.SerializeToString(), step=step)

@@ -54,9 +54,9 @@ def reconstruction_table(
         rows.append([plain(name), *cells])
     left_out = max(len(fields.field_names) - MAX_FIELDS, 0)
     return (
-        "Value in → value out (one value where they read the same); **bold** where the field has "
-        f"{STRIKING_SHARE:.0%} or more of the record's error. Fields with the largest errors "
-        f"first, {left_out} left out.\n\n{markdown_table(rows)}"
+        "Input → reconstruction (one value if both read the same), in **bold** if the field has "
+        f"{STRIKING_SHARE:.0%} or more of the record's error. Fields with the largest errors come "
+        f"first; {left_out} are left out.\n\n{markdown_table(rows)}"
     )
 
 
