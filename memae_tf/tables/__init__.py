@@ -1,4 +1,4 @@
-"""Tables in files, CSV or Parquet, with errors that a person can act on."""
+"""Reads tables from CSV and Parquet files, with errors that a user can act on."""
 
 from memae_tf.tables.files import Files, source_name
 from memae_tf.tables.names import MOST_NAMED, listed, missing_column, near

@@ -1,7 +1,8 @@
-"""CSV files, which pandas reads as far as it would notice what is wrong with them.
+"""CSV files. pandas reads them wherever it would notice if something is wrong.
 
-It fills up records that are cut short, and takes quotes as they come. So a table is looked at again
-where a record may be short; and of batches, lines that are not plain are read by Python's csv.
+It fills up records that are too short, and does not check quotes. So tables that may have short
+records are checked a second time; and in batches, lines that are not plain are read by Python's
+csv module.
 """
 
 import contextlib
@@ -21,27 +22,27 @@ from memae_tf.tables.files import source_name
 from memae_tf.tables.lines import opened
 from memae_tf.tables.names import listed, require_columns, require_once, stripped
 
-# Only empty cells are missing: "NA" or "None" may well be somebody's category.
+# Only empty cells are missing, as "NA" and "None" may be categories.
 MISSING = ("", "nan", "NaN")
-# What every reading by pandas has in common.
+# Options of every `read_csv`.
 OPTIONS = {"keep_default_na": False, "na_values": list(MISSING), "skipinitialspace": True}
-# Of numbers, words for nothing are missing as well.
+# In columns of numbers, words for nothing are missing values, too.
 NO_NUMBER = sorted(
     {form(word) for word in NOTHING for form in (str.lower, str.upper, str.capitalize)}
     | set(MISSING)
 )
-# Lines that are checked at a time.
+# The number of lines that are checked at a time.
 LINES = 4096
 
 
 def table(path: Path) -> pd.DataFrame:
-    """A file with a header as a whole, with the dtypes that pandas finds.
+    """Reads a whole file with a header; pandas chooses the dtypes.
 
     Raises:
         UserError: If a record has more or fewer cells than the header.
     """
-    # pandas would rename a repeated column, and take the first column as an index where records
-    # have one cell more than the header, under wrong names from then on.
+    # pandas would rename a repeated column. If records have one cell more than the header, it would
+    # take the first column as an index, and all names would be wrong.
     names = _header(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -51,13 +52,13 @@ def table(path: Path) -> pd.DataFrame:
         except pd.errors.ParserWarning:
             raise UserError(f"{path}: records have more cells than the header has names") from None
         except pd.errors.ParserError:
-            # It says so in words of C; this says which record is too long.
+            # Its message is about C; this one names the record that is too long.
             _require_whole_records(path)
             raise
-    # pandas would invent some.
+    # pandas would invent names for columns without one.
     table.columns = names
-    # An empty cell, or a record that is cut short, which pandas fills up; or records that are one
-    # cell, up to the next quote.
+    # With an empty last cell, pandas may have filled up a short record; a cell of several lines may
+    # be several records, up to the next quote.
     if table.iloc[:, -1].isna().any() or _has_cells_of_several_lines(table):
         _require_whole_records(path)
     return table
@@ -69,24 +70,24 @@ def _has_cells_of_several_lines(table: pd.DataFrame) -> bool:
 
 
 def cells(path: Path, column: str) -> pd.Series:
-    """A column as text, NaN where it is empty."""
+    """A column as text, with NaN for empty cells."""
     place = _header(path).index(column)
     with opened(path) as text:
         return pd.read_csv(text, usecols=[place], dtype=str, **OPTIONS).iloc[:, 0]
 
 
 def _header(path: Path) -> list[str]:
-    """The names of the columns as they stand there.
+    """The names of the columns, unchanged.
 
     Raises:
-        UserError: If the first record has more or fewer cells: of many, pandas leaves out the last
-            where it is empty.
+        UserError: If the first record has more or fewer cells, as pandas drops a surplus last cell
+            that is empty.
     """
     with opened(path) as text:
         lines = _Lines(text)
         names = _names(path, lines)
         for block in _blocks(lines, 1):
-            # Blank lines are no record.
+            # A block of blank lines has no record.
             if _is_plain(block, len(names)) or _rows(path, block, lines, len(names)):
                 break
     return names
@@ -95,7 +96,7 @@ def _header(path: Path) -> list[str]:
 def batches(
     path: Path, batch_size: int, dtypes: Mapping[str, str], layout: Sequence[str]
 ) -> Iterator[pd.DataFrame]:
-    """What `read_batches` yields of a CSV file."""
+    """Yields what `read_batches` does, for a CSV file."""
     name = source_name(path)
     with opened(path) as text:
         lines = _Lines(text)
@@ -117,11 +118,11 @@ def _require_whole_records(path: Path) -> None:
 
 
 class _Lines:
-    """Lines of text, counted; an empty one is a pause.
+    """Lines of text, with their numbers; an empty one stands for a pause.
 
     Attributes:
-        number: That of the last one, from 1.
-        first: That of the first one of the record that the last one belongs to.
+        number: The number of the last line, from 1.
+        first: The number of the first line of the record that the last line belongs to.
     """
 
     def __init__(self, text: Iterable[str]):
@@ -139,7 +140,7 @@ class _Lines:
         return line
 
     def give_back(self, taken: Sequence[str]) -> None:
-        """Goes back before the last ones, which are these."""
+        """Goes back by the last lines, which are `taken`."""
         self.number -= sum(map(bool, taken))
         self._given_back.extendleft(reversed(taken))
 
@@ -147,7 +148,7 @@ class _Lines:
 def _names(
     name: Path | str, lines: _Lines, wanted: Collection[str] = (), layout: Sequence[str] = ()
 ) -> list[str]:
-    """The names of the columns; of a file without a header those of the layout come first."""
+    """The names of the columns. Without a header, those of the layout come first."""
     taken = []
 
     def recorded() -> Iterator[str]:
@@ -170,7 +171,7 @@ def _names(
         return [*layout, *(f"column {n + 1}" for n in range(len(layout), len(cells)))]
     names = stripped(name, cells)
     if wanted and not {*map(str.casefold, wanted)} & {*map(str.casefold, names)}:
-        # To list its cells as columns would hide that it is, most likely, a record.
+        # It is most likely a record, which a list of its cells as columns would hide.
         raise UserError(
             f"{name}: the first line ({listed(names, 3)}) names none of the columns that the "
             f"detector takes; it should be a header, with {listed(list(wanted))}"
@@ -181,7 +182,7 @@ def _names(
 
 
 def _blocks(lines: _Lines, size: int) -> Iterator[list[str]]:
-    """So many lines at a time; those before a pause do not wait for more."""
+    """Blocks of `size` lines; a block ends early at a pause."""
     block = []
     for line in lines:
         if line:
@@ -194,9 +195,9 @@ def _blocks(lines: _Lines, size: int) -> Iterator[list[str]]:
 
 
 def _is_plain(block: Sequence[str], num_cells: int) -> bool:
-    """Whether every line is a record as long as the header, which pandas reads as csv does.
+    """Whether every line is a record as long as the header that pandas and csv read alike.
 
-    Quotes may hold commas and line ends; what ends a line within one, or a string, is not the same.
+    They may differ about quotes, which may hold commas and line ends, and about `\\r` and NUL.
     """
     text = "".join(block).replace("\r\n", "\n")
     return not any(mark in text for mark in '"\r\0') and all(
@@ -205,7 +206,7 @@ def _is_plain(block: Sequence[str], num_cells: int) -> bool:
 
 
 def _parsed(block: Sequence[str], names: Sequence[str], dtypes: Mapping[str, str]) -> pd.DataFrame:
-    """The columns with a dtype of plain lines."""
+    """The columns of plain lines that have a dtype."""
     places = {names.index(column): dtype for column, dtype in dtypes.items()}
     missing = {
         place: MISSING if dtype == "string" else NO_NUMBER for place, dtype in places.items()
@@ -224,10 +225,10 @@ def _parsed(block: Sequence[str], names: Sequence[str], dtypes: Mapping[str, str
 def _rows(
     name: Path | str, block: Sequence[str], lines: _Lines, num_cells: int
 ) -> list[list[str | float]]:
-    """The records of the last lines, of which the last one may go on in those that follow.
+    """The records in the last lines; the last record may extend into the lines that follow.
 
     Raises:
-        UserError: If a record has more or fewer cells than the header, or is no CSV.
+        UserError: If a record has more or fewer cells than the header, or is not CSV.
     """
     last = lines.number
     lines.give_back(block)
@@ -251,7 +252,7 @@ def _rows(
 
 
 def _records(text: Iterable[str], lines: _Lines) -> Iterator[list[str]]:
-    """What Python's csv reads in text, while it is noted in which of the lines a record begins."""
+    """The records that Python's csv reads; keeps track of the line in which a record begins."""
     reader = csv.reader(text, skipinitialspace=True, strict=True)
     lines.first = lines.number + 1
     for row in reader:
@@ -261,7 +262,7 @@ def _records(text: Iterable[str], lines: _Lines) -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def _naming_lines(name: Path | str, lines: _Lines) -> Iterator[None]:
-    """Errors of a reader say where."""
+    """Turns errors of a reader into ones that name the line."""
     try:
         yield
     except csv.Error as error:
@@ -280,12 +281,12 @@ def _naming_lines(name: Path | str, lines: _Lines) -> Iterator[None]:
 
 
 def _open_quote(lines: _Lines) -> str:
-    """Where to look for what is wrong with a record, if it does not begin where that shows."""
+    """A hint at an open quote, if the record began in an earlier line than that of the error."""
     if lines.first == lines.number:
         return ""
     return f"; is a quote in line {lines.first}, where its record begins, not closed?"
 
 
 def _is_blank(row: Sequence[str]) -> bool:
-    """Whether it is a line of blanks, or a pause."""
+    """Whether a row is a blank line or a pause."""
     return not row or (len(row) == 1 and not row[0].strip())

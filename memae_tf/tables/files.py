@@ -1,4 +1,4 @@
-"""Which files a table comes from, and what may be wrong with them as files."""
+"""The files of a table, and what may be wrong with them as files."""
 
 import contextlib
 import glob
@@ -16,7 +16,7 @@ from memae_tf.errors import UserError
 
 DAMAGED = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
-# What files that are no text begin with.
+# The first bytes of files that are not text in UTF-8.
 OTHER_FORMATS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
@@ -33,35 +33,35 @@ STDIN = Path("-")
 
 @dataclass(frozen=True)
 class Files:
-    """Where the records of one table come from.
+    """The files of one table.
 
     Attributes:
-        paths: The files, one after the other.
-        starts: The number of records before each of them.
+        paths: The files, in the order of their records.
+        starts: The number of records before each file.
     """
 
     paths: tuple[Path, ...]
     starts: tuple[int, ...]
 
     def __str__(self) -> str:
-        """What a message calls them."""
+        """The name of the files in messages."""
         first, *others = self.paths
         return f"{first} and {len(others)} more" if others else str(first)
 
     @property
     def name(self) -> str:
-        """Of the data: that of a single file, or of the folder of several."""
+        """The name of the data: the stem of a single file, or the folder of several."""
         first, *others = self.paths
         return first.resolve().parent.name if others else first.stem
 
     def place(self, row: int) -> tuple[Path, int]:
-        """The file of a row of the table, and which of its records it is, from 1."""
+        """The file of a row of the table, and the number of the record in it, from 1."""
         number = bisect_right(self.starts, row) - 1
         return self.paths[number], row - self.starts[number] + 1
 
 
 def matching(name: Path) -> list[Path]:
-    """The files of a pattern, sorted; what exists is none, whatever it is called."""
+    """The files that match a pattern, sorted. The name of an existing file is not a pattern."""
     if name.exists() or not glob.has_magic(str(name)):
         return [name]
     paths = [Path(path) for path in sorted(glob.glob(str(name)))]
@@ -71,16 +71,16 @@ def matching(name: Path) -> list[Path]:
 
 
 def source_name(path: Path) -> Path | str:
-    """What a message calls a file."""
+    """The name of a file in messages."""
     return "standard input" if path == STDIN else path
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """What goes wrong with a file inside, in words.
+    """Turns errors of reading a file into messages for users.
 
     Raises:
-        UserError: If it is no file, or reading it fails.
+        UserError: If it is not a file, or reading it fails.
     """
     name = source_name(path)
     if path != STDIN and path.is_dir():
@@ -88,7 +88,7 @@ def reading(path: Path) -> Iterator[None]:
     if path != STDIN and not path.exists():
         raise UserError(f"{path}: there is no such file")
     if path != STDIN and not path.is_file():
-        # Some are read more than once.
+        # Some files are read more than once, which a pipe cannot be.
         raise UserError(
             f"{path}: is a pipe or a device; it should be a file, or, for memae_tf.score, - to "
             "read records from standard input"
@@ -98,7 +98,7 @@ def reading(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except ImportError as error:
-        # Its message names the package.
+        # The error message names the package.
         needed = "pyarrow" if "pyarrow" in str(error) else "zstandard"
         raise UserError(f"{path}: reading it needs {needed}; pip install {needed}") from None
     except pd.errors.EmptyDataError:
@@ -106,13 +106,13 @@ def reading(path: Path) -> Iterator[None]:
     except UnicodeDecodeError as error:
         raise UserError(f"{name}: {_encoding(path, error)}") from None
     except _damaged() as error:
-        # What pandas and pyarrow raise for damaged files; their first line says where.
+        # pandas and pyarrow say in the first line what is wrong, and where.
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{name}: is damaged, cut off or of another format ({reason})") from None
 
 
 def _damaged() -> tuple[type[Exception], ...]:
-    """What readers raise for damaged files."""
+    """The exceptions of readers for damaged files."""
     try:
         import zstandard
     except ImportError:
@@ -121,9 +121,9 @@ def _damaged() -> tuple[type[Exception], ...]:
 
 
 def _encoding(path: Path, error: UnicodeDecodeError) -> str:
-    """What a file is that is not text in UTF-8, and what would be right."""
+    """Says what a file is instead of text in UTF-8, and what would be right."""
     if path.suffix.lower() in WORKBOOKS:
-        # They are ZIP archives, and should not be named so.
+        # Checked first, as workbooks are ZIP archives.
         return "is a workbook; save the sheet as CSV, in UTF-8"
     start, line = bytes(error.object[:4]), ""
     if path != STDIN and path.suffix not in COMPRESSED:
@@ -145,5 +145,5 @@ def _encoding(path: Path, error: UnicodeDecodeError) -> str:
 
 
 def no_records(name: Path | str) -> UserError:
-    """The error of a file that has none."""
+    """The error for a file without records."""
     return UserError(f"{name}: has a header but no records")

@@ -1,4 +1,4 @@
-"""The lines of a text file, compressed or not, or of standard input as they come."""
+"""The lines of a text file, compressed or not, or of standard input as they arrive."""
 
 import bz2
 import codecs
@@ -17,14 +17,14 @@ from typing import TextIO
 from memae_tf.errors import UserError
 from memae_tf.tables.files import STDIN
 
-# Bytes that are read from standard input at a time, at most.
+# The most bytes that are read at a time.
 BLOCK = 2**16
-# Seconds without more of it, after which what came is not kept waiting.
+# Seconds without input after which the lines so far are passed on.
 PAUSE = 0.05
 
 
 def opened(path: Path) -> contextlib.AbstractContextManager:
-    """The lines of a CSV file, decompressed as its name says."""
+    """The lines of a CSV file, decompressed by the suffix of its name."""
     if path == STDIN:
         return contextlib.nullcontext(_arriving(sys.stdin.fileno()))
     text = {"encoding": "utf-8-sig", "newline": ""}
@@ -44,7 +44,7 @@ def opened(path: Path) -> contextlib.AbstractContextManager:
 
 
 def _decompressed(path: Path) -> Generator[bytes, None, None]:
-    """What a Zstandard file holds; the package's own readers take one that is cut off as whole."""
+    """The content of a Zstandard file. The package's own readers do not notice a cut-off file."""
     import zstandard
 
     decompressor, frame = zstandard.ZstdDecompressor(), None
@@ -59,7 +59,7 @@ def _decompressed(path: Path) -> Generator[bytes, None, None]:
 
 
 class _Bytes(io.RawIOBase):
-    """Blocks of bytes as a file."""
+    """A file made of blocks of bytes."""
 
     def __init__(self, blocks: Generator[bytes, None, None]):
         self._blocks = blocks
@@ -94,9 +94,9 @@ def _opened_zip(path: Path, text: dict[str, str]) -> Iterator[TextIO]:
 
 
 def _arriving(descriptor: int) -> Iterator[str]:
-    """Lines of text as they come; an empty one where the next is not there yet."""
+    """Lines of text as they arrive, with an empty one whenever no more has arrived yet."""
     utf8 = codecs.getincrementaldecoder("utf-8-sig")()
-    # It keeps the halves of a line's end together, as files do when they are opened.
+    # Keeps the two characters of a Windows line end together, as text files do.
     decoder = io.IncrementalNewlineDecoder(utf8, translate=False)
     rest = ""
     while block := os.read(descriptor, BLOCK):
@@ -109,9 +109,9 @@ def _arriving(descriptor: int) -> Iterator[str]:
 
 
 def _pauses(descriptor: int) -> bool:
-    """Whether nothing more comes for a moment."""
+    """Whether nothing more arrives for a moment."""
     try:
         return not select.select([descriptor], [], [], PAUSE)[0]
     except OSError:
-        # Windows asks sockets only.
+        # On Windows, `select` takes sockets only.
         return False

@@ -1,4 +1,4 @@
-"""The names of a table's columns, and what may be wrong with them."""
+"""Checks of the names of a table's columns."""
 
 import difflib
 from collections.abc import Collection, Iterable, Sequence
@@ -9,7 +9,7 @@ import pandas as pd
 from memae_tf.errors import UserError
 
 OTHER_DELIMITERS = ";\t|"
-# Names that a message lists, at most.
+# The most names that a message lists.
 MOST_NAMED = 20
 
 
@@ -17,7 +17,7 @@ def stripped(path: Path | str, columns: Iterable) -> list[str]:
     """The names of columns without blanks around them.
 
     Raises:
-        UserError: If a single one looks like several, or they are those of a log of Zeek.
+        UserError: If a single name looks like several, or they are the header of a log of Zeek.
     """
     names = [str(name).strip() for name in columns]
     if names and names[0].startswith("#separator"):
@@ -37,12 +37,12 @@ def stripped(path: Path | str, columns: Iterable) -> list[str]:
 def require_once(
     path: Path | str, names: Sequence[str], advice: str = "rename or delete one"
 ) -> None:
-    """Refuses names of which there are several.
+    """Checks that no name is there twice.
 
     Raises:
-        UserError: Naming the first.
+        UserError: If one is, naming the first.
     """
-    # Several may lack one: nobody asks for those.
+    # Several columns may have no name, as nobody asks for those.
     repeated = [name for name in names if name and names.count(name) > 1]
     if not repeated:
         return
@@ -52,14 +52,14 @@ def require_once(
 
 
 def require_header(path: Path | str, table: pd.DataFrame) -> None:
-    """Refuses a first line that is no header.
+    """Checks that the first line is a header.
 
     Raises:
-        UserError: If most names are numbers, or some are and another comes again below itself.
+        UserError: If most names are numbers, or some are and another name is a cell of its column.
     """
     names = list(table.columns)
     numbers = [name for name in names if reads_as_number(name)]
-    # Numbers that are counted or are years may well be names.
+    # Counted numbers and years may be names.
     odd = [name for name in numbers if not name.isdecimal()]
     if len(odd) * 2 > len(names) or (numbers and _comes_again(table, numbers)):
         raise UserError(
@@ -69,7 +69,7 @@ def require_header(path: Path | str, table: pd.DataFrame) -> None:
 
 
 def _comes_again(table: pd.DataFrame, numbers: Collection[str]) -> bool:
-    """Whether a name that is no number is a cell of its own column, as a category is."""
+    """Whether a name that is not a number is also a cell of its column, as a category would be."""
     return any(
         (cells == name).any()
         for name, cells in table.items()
@@ -78,10 +78,10 @@ def _comes_again(table: pd.DataFrame, numbers: Collection[str]) -> bool:
 
 
 def require_columns(path: Path | str, wanted: Collection[str], names: Sequence[str]) -> None:
-    """Refuses a table without the columns of a detector.
+    """Checks that a table has the columns of a detector.
 
     Raises:
-        UserError: Naming those that it lacks.
+        UserError: If columns are missing, naming them.
     """
     missing = [name for name in wanted if name not in names]
     if missing:
@@ -89,7 +89,7 @@ def require_columns(path: Path | str, wanted: Collection[str], names: Sequence[s
 
 
 def reads_as_number(text: str) -> bool:
-    """Whether a word is one that Python reads as a float."""
+    """Whether Python reads a text as a float."""
     try:
         float(text)
     except ValueError:
@@ -104,14 +104,14 @@ def missing_column(
     names: Sequence[str],
     wanted: Collection[str] = (),
 ) -> UserError:
-    """The error of columns that are not there.
+    """The error for missing columns.
 
     Args:
-        path: Of the table.
-        columns: What it lacks.
-        needed_by: What has them, and a verb.
-        names: Its columns.
-        wanted: Those of them that were not meant by another name, as they are needed themselves.
+        path: The path of the table.
+        columns: The missing columns.
+        needed_by: What needs them, and a verb: "the detector takes".
+        names: The columns that the table has.
+        wanted: Columns that are needed themselves, so that no other name can mean them.
     """
     first, *others = columns
     more = f" (nor {listed(others)})" if others else ""
@@ -121,13 +121,13 @@ def missing_column(
 
 
 def near(name: str, names: Sequence[str], wanted: Collection[str] = ()) -> str:
-    """Which column may have been meant by a name that is not there, other than the wanted ones."""
+    """A hint at the column, other than the wanted ones, that a missing name may mean."""
     free = {other.casefold(): other for other in names if other not in wanted}
     close = difflib.get_close_matches(name.casefold(), free, 1, 0.6)
     return f"; did you mean '{free[close[0]]}'?" if close else f"; it has {listed(names)}"
 
 
 def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
-    """The first names, and how many more there are."""
+    """The first names, joined by commas, and how many more there are."""
     shown, more = ", ".join(names[:most]), len(names) - most
     return f"{shown} and {more} more" if more > 0 else shown

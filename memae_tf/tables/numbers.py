@@ -1,4 +1,4 @@
-"""Columns of numbers, of which some cells may be none."""
+"""Columns of numbers, in which some cells may not be numbers."""
 
 import math
 from pathlib import Path
@@ -15,16 +15,16 @@ LARGEST_NUMBER = float(np.finfo("float32").max)
 
 
 def parsed(column: pd.Series) -> pd.Series:
-    """The numbers of a column, NaN for text; infinite where they are beyond what a float holds."""
+    """The numbers of a column, NaN for text, infinity for numbers beyond the range of a float."""
     if isinstance(column.dtype, pd.ArrowDtype):
-        # Of text in these, pandas makes NaN that `isna` does not know.
+        # From text in these, pandas makes NaN that `isna` does not find.
         column = column.astype(object)
     try:
         numbers = pd.to_numeric(column, errors="coerce")
     except OverflowError:
-        # Of whole numbers with more than 308 digits.
+        # Raised for whole numbers with more than 308 digits.
         return column.map(_float_or_nan).astype("float64")
-    # pandas before 3 makes NaN of text that is infinite.
+    # pandas before version 3 makes NaN from text beyond the range of a float.
     unread = column[numbers.isna() & column.notna()]
     texts = {cell for cell in unread if isinstance(cell, str)}
     infinite = column.isin([text for text in texts if math.isinf(_float_or_nan(text))])
@@ -52,15 +52,15 @@ def as_numbers(column: pd.Series) -> pd.Series:
 
 
 def stray_text(column: pd.Series, numbers: pd.Series) -> pd.Series:
-    """Where a column holds text that is no number, nor a word for none.
+    """A mask of the cells with text that is neither a number nor a word for "no number".
 
     Args:
-        column: Its cells.
-        numbers: What they are as numbers, NaN where they are none.
+        column: The cells.
+        numbers: The cells as numbers, with NaN for those that are not.
     """
     stray = numbers.isna() & column.notna()
     cells = column[stray].to_numpy(dtype=object)
-    # A few words, in many cells.
+    # Many cells have few different words, so each is checked once.
     words = set(filter(is_nothing, {cell for cell in cells if isinstance(cell, str)}))
     kept = [not isinstance(cell, str) or cell not in words for cell in cells]
     stray[stray] = np.array(kept, dtype=bool)
@@ -68,7 +68,7 @@ def stray_text(column: pd.Series, numbers: pd.Series) -> pd.Series:
 
 
 def as_float32(values: np.ndarray) -> np.ndarray:
-    """Numbers as float32: what it cannot hold is large, not infinite."""
+    """Numbers as float32; those beyond its range become its largest, not infinite."""
     finite = np.clip(values, -LARGEST_NUMBER, LARGEST_NUMBER)
     return np.where(np.isinf(values), values, finite).astype("float32")
 
@@ -76,12 +76,12 @@ def as_float32(values: np.ndarray) -> np.ndarray:
 def not_a_number(
     source: Files | Path | str, column: pd.Series, stray: pd.Series, advice: str
 ) -> UserError:
-    """The error of a column with `stray_text`."""
+    """The error for a column with `stray_text`."""
     row = stray.index[stray][0]
     path, record = source.place(row) if isinstance(source, Files) else (source, row + 1)
     text = str(column[row])
     if text.strip() == str(column.name):
-        # As in files that were put together.
+        # This happens in files that were concatenated.
         return UserError(f"{path}: record {record} is the header again; delete all such lines")
     correct = "write it without commas, with a decimal point" if _has_commas(text) else "correct it"
     return UserError(
@@ -91,5 +91,5 @@ def not_a_number(
 
 
 def _has_commas(text: str) -> bool:
-    """Whether commas are all that keeps a text from being a number."""
+    """Whether a text would be a number without its commas."""
     return "," in text and reads_as_number(text.replace(",", ""))

@@ -1,4 +1,4 @@
-"""Tables in files, as a whole or some records at a time."""
+"""Reads tables from files, whole or batch by batch."""
 
 import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,15 +17,15 @@ from memae_tf.tables.names import missing_column, require_header, require_once, 
 def read_tables(
     names: Sequence[Path], unwanted: Collection[str] = ()
 ) -> tuple[pd.DataFrame, Files]:
-    """Files that `read_table` takes, one or more with the same columns, as one data frame.
+    """Reads one or more files with the same columns as one data frame.
 
     Args:
-        names: Paths or patterns (`*`, `?`, `[...]`) of the files. The order of the columns is that
-            of the first.
+        names: Paths or patterns (`*`, `?`, `[...]`) of files that `read_table` takes. The columns
+            have the order of the first file.
         unwanted: Names of columns that a file may lack, or have several times.
 
     Raises:
-        UserError: As `read_table` does; if a file has other columns than the first one.
+        UserError: As in `read_table`; if a file has other columns than the first one.
     """
     paths = [path for name in names for path in matching(name)]
     repeated = [path for path in paths if paths.count(path) > 1]
@@ -43,15 +43,15 @@ def read_tables(
 
 
 def read_table(path: Path, unwanted: Collection[str] = ()) -> pd.DataFrame:
-    """A CSV file (with a header, also compressed) or a Parquet file as a data frame.
+    """Reads a CSV file (with a header, maybe compressed) or a Parquet file as a data frame.
 
     Args:
         path: The file.
-        unwanted: Names of columns of which there may be several; of each the first is kept.
+        unwanted: Names that several columns may have; the first column of each is kept.
 
     Raises:
-        UserError: If the file is missing, empty, cut off, or neither; if a record is cut short, or
-            the first line is one.
+        UserError: If the file is missing, empty, cut off, or of another format; if a record is too
+            short, or the first line is a record.
     """
     with reading(path):
         table = _file(path).table(path)
@@ -66,10 +66,10 @@ def read_table(path: Path, unwanted: Collection[str] = ()) -> pd.DataFrame:
 
 
 def read_words(files: Files, column: str) -> np.ndarray:
-    """The cells of one column of files that `read_table` takes as `word` has them.
+    """The cells of one column as text, in the form that `word` gives them.
 
-    What it makes of numbers depends on the other cells: of codes, one empty cell makes fractions,
-    and zeros in front are gone.
+    They are read again, as what `read_table` gives depends on all cells of a column: codes lose
+    leading zeros, and become fractions if one cell is empty.
 
     Returns:
         An array of str (records,).
@@ -84,31 +84,30 @@ def _words_of(path: Path, column: str) -> np.ndarray:
 
 
 def _file(path: Path):
-    """The module that reads a file."""
+    """The module that reads a file of this kind."""
     return parquet_file if parquet_file.is_parquet(path) else csv_file
 
 
 def read_batches(
     path: Path, batch_size: int, dtypes: Mapping[str, str], layout: Sequence[str] = ()
 ) -> Iterator[pd.DataFrame]:
-    """The records of a file of any size, some at a time.
+    """Reads a file of any size batch by batch.
 
     Args:
-        path: As `read_table` takes it; `-` is standard input, as CSV.
-        batch_size: Records a data frame. The last one may have fewer, and so may any where
-            standard input makes a pause.
-        dtypes: The columns that have to be there, once, "float32" or "string". Of CSV files, cells
-            of "string" are str, whatever else a batch holds; columns of "float32" are numbers, or
-            str where some of a batch are none. Empty cells are NaN.
-        layout: The columns of a file without a header. It is taken for one where the first line
-            has none of these names, and as many cells or more.
+        path: A file that `read_table` takes; `-` is CSV on standard input.
+        batch_size: Records in a data frame. The last one may have fewer, and so may others if
+            standard input pauses.
+        dtypes: The columns to read, "float32" or "string"; each must be there once. In CSV files,
+            cells of "string" columns are str; "float32" columns are numbers, or str if some cells
+            of the batch are not numbers. Empty cells are NaN.
+        layout: The columns of a file without a header. A file is taken for one if its first line
+            has none of these names, and at least as many cells.
 
     Yields:
-        Data frames with these columns, of which the index goes on from one to the next.
+        Data frames with these columns, whose index continues from one to the next.
 
     Raises:
-        UserError: As `read_table` does, as soon as it comes to what is wrong, or if a column is
-            missing.
+        UserError: As in `read_table`, when it gets to what is wrong; or if a column is missing.
     """
     start = 0
     with reading(path):
