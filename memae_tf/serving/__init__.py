@@ -1,4 +1,4 @@
-"""Serving of exported detectors, and the client of those who serve."""
+"""Export and serving of detectors, and a client for model servers."""
 
 
 def __getattr__(name: str):

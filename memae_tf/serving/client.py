@@ -39,13 +39,13 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_SIGNATURE, FILES_SIGNATURE = "serving_default", "score_bytes"
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds
-# The server's own faults; everything else the one who asks can do something about.
+# Faults of the server; about all other errors the caller can do something.
 FAULTS = {Code.CANCELLED, Code.UNKNOWN, Code.INTERNAL, Code.DATA_LOSS}
 
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """A version of the model: `state` is "AVAILABLE" where it answers; `error` says why not."""
+    """A version of the model: its `state` is "AVAILABLE" if it answers; `error` says why not."""
 
     version: int
     state: str
@@ -53,15 +53,15 @@ class VersionStatus:
 
 
 class Client:
-    """Asks a model server, over gRPC or REST; what is asked and answered is the same.
+    """Asks a model server over gRPC or REST, with the same calls and answers for both.
 
     An address like `localhost:8500` is asked over gRPC, in plain text; one like
     `http://localhost:8501` or `https://...` over REST. TensorFlow is not imported.
 
     Many samples are sent in batches, several at a time. A batch that finds the server unavailable
     (not there yet, restarting, or too busy: UNAVAILABLE, or a connection that is refused or breaks)
-    is sent again, after 0.1 s at first, then twice as long each time up to 5 s, less up to a half
-    by chance. Nothing else is tried twice.
+    is sent again: after 0.1 s at first, then after twice as long each time, up to 5 s, less a
+    random part of up to a half. Nothing else is tried again.
 
     One client may be used by many threads. It opens connections when they are needed and keeps
     them; `close`, or leaving a `with` block, ends them. A forked process needs one of its own.
@@ -73,14 +73,14 @@ class Client:
         (array([0.31, 18.0], dtype=float32), array([0, 1]))
 
     Args:
-        address: Where the server is.
+        address: The address of the server.
         model: The name of the model.
-        version: The version to ask; `None` is the newest, whichever that is when a call is made.
+        version: The version to ask; `None` is the newest one at the time of each call.
         label: The label of the version to ask.
         timeout: Seconds that a call may take, with all of its batches and retries.
         retries: How often a batch is sent again.
-        batch_size: Samples a request, at most; fewer if they exceed 4 MiB, which is what many
-            servers and proxies take.
+        batch_size: The most samples in a request; there are fewer if they exceed 4 MiB, the limit
+            of many servers and proxies.
 
     Raises:
         UserError: If an argument is out of its range.
@@ -125,7 +125,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends the connections, and whatever is under way."""
+        """Ends the connections and all calls in progress."""
         self._closed.set()
         self._transport.close()
 
@@ -133,7 +133,7 @@ class Client:
         """The versions of the model that the server knows, the newest first.
 
         Raises:
-            RequestError: As `predict` does.
+            RequestError: As in `predict`.
         """
         answer = self._call(self._transport.status, self._deadline(timeout))
         return [
@@ -142,10 +142,10 @@ class Client:
         ]
 
     def metadata(self, timeout: float | None = None) -> Metadata:
-        """The version that answers now, and its signatures.
+        """The version that answers at the moment, and its signatures.
 
         Raises:
-            RequestError: As `predict` does.
+            RequestError: As in `predict`.
         """
         return self._metadata(self._deadline(timeout))
 
@@ -153,22 +153,22 @@ class Client:
         """The fields of the records that the model takes, with their dtypes.
 
         Returns:
-            "float32" or "string" by field; `None` where the model takes something else.
+            "float32" or "string" by field; `None` if the model does not take records.
 
         Raises:
-            RequestError: As `predict` does.
+            RequestError: As in `predict`.
         """
         return record_fields(self._signature(DEFAULT_SIGNATURE, self._deadline(timeout)))
 
     def describe(self, timeout: float | None = None) -> dict:
-        """What an exported detector says of itself.
+        """The description of an exported detector.
 
         Returns:
-            `input`, that of the manifest; `threshold`; and `reduction`, "sum" or "mean" of a
-            sample's errors, which is its score.
+            A dict with `input`, as in the manifest; `threshold`; and `reduction`, "sum" or "mean",
+            which says how a score is made from the errors of a sample.
 
         Raises:
-            RequestError: As `predict` does; of a model that has no signature `describe`, too.
+            RequestError: As in `predict`, and if the model has no signature `describe`.
         """
         answer = self.predict({"inputs": [""]}, "describe", timeout)
         return json.loads(answer["description"][0])
@@ -182,21 +182,21 @@ class Client:
         """The outputs of any signature.
 
         Args:
-            inputs: An array, or whatever NumPy makes one of, by the name of the input; of a
-                signature with one input, that alone will do. Numbers are turned into the input's
-                dtype where it can hold them. Text is str or bytes.
-            signature: Its name.
+            inputs: Arrays, or what NumPy can make arrays of, by the names of the inputs. If there
+                is only one input, its values alone are enough. Numbers are converted to the
+                input's dtype if it can hold them. Text is str or bytes.
+            signature: The name of the signature.
             timeout: Seconds that the call may take; `None` is the client's own.
 
         Returns:
-            An array for every output. Strings are str, and bytes where the output's name ends in
+            An array for each output. Strings are str, or bytes if the name of the output ends in
             `_bytes`.
 
         Raises:
             RequestError: If the server cannot be reached in time, or has no such model, version or
                 signature, or refuses the inputs.
             ServerError: If the server fails.
-            UserError: If the inputs are not those of the signature.
+            UserError: If the inputs do not fit the signature.
         """
         deadline = self._deadline(timeout)
         definition = self._signature(signature, deadline)
@@ -225,33 +225,32 @@ class Client:
         Args:
             samples: Records, as `Detector.detect` takes them: a dict of columns, a DataFrame of
                 pandas or polars, a table of pyarrow, an array with named fields, or a list of
-                dicts. For a detector of images or clips, a uint8 array of them. For one of images
-                also a list of JPEG and PNG files, as bytes; for one of clips, a list of lists of
-                the files of frames.
+                dicts. Images or clips are a uint8 array. Images may also be a list of JPEG and PNG
+                files, as bytes; clips, a list of lists of the files of their frames.
             threshold: Replaces the detector's own.
             timeout: Seconds that the call may take; `None` is the client's own.
 
         Returns:
-            `score` (float32), `is_anomaly` (int64) and `threshold` (float32), each (samples,); of
+            `score` (float32), `is_anomaly` (int64) and `threshold` (float32), each (samples,); for
             clips also `frame_score` (samples, frames).
 
         Raises:
-            RequestError, ServerError: As `predict` does.
-            UserError: If a field is missing, a numeric one holds text, an image or a clip is none,
-                or `threshold` is no number.
+            RequestError, ServerError: As in `predict`.
+            UserError: If a field is missing, a numeric field holds text, an image or a clip is not
+                valid, or `threshold` is not a number.
         """
         return self._detect(samples, _scoring(samples), threshold, timeout)
 
     def explain(
         self, samples: object, threshold: float | None = None, timeout: float | None = None
     ) -> Tensors:
-        """What `score` gives, and what the signature `explain` adds.
+        """What `score` returns, and the explanations of the signature `explain`.
 
-        Args and errors are those of `score`, without files. For records that is `field_error`
-        (samples, fields); `top_fields` (samples, 5), the names of those with the largest errors;
-        for images `heat_map` (samples, height, width), for clips (samples, frames, height, width).
-        With a memory `top_slots` and `top_weights` (samples, 5), or (samples, ..., 5) where
-        positions are queries.
+        Arguments and errors are those of `score`, but files are not taken. For records, the
+        explanations are `field_error` (samples, fields) and `top_fields` (samples, 5), the names of
+        the fields with the largest errors; for images `heat_map` (samples, height, width), for
+        clips (samples, frames, height, width). With a memory there are also `top_slots` and
+        `top_weights` (samples, 5), or (samples, ..., 5) if positions are queries.
         """
         return self._detect(samples, "explain", threshold, timeout)
 
@@ -261,19 +260,19 @@ class Client:
         threshold: float | None = None,
         explain: bool = False,
     ) -> Iterator[Tensors]:
-        """Scores or explains one batch after another, of any number, several at a time.
+        """Scores or explains any number of batches, several at a time.
 
         Args:
-            batches: What `score` takes, again and again. It is read in a thread, as answers are
-                taken.
+            batches: Batches of samples as `score` takes them. They are read in a thread, as answers
+                are taken.
             threshold: Replaces the detector's own.
-            explain: Whether to do what `explain` does.
+            explain: Whether to explain, too, as `explain` does.
 
         Yields:
-            The answer for each batch, in their order. Each batch has the client's timeout.
+            The answers, in the order of the batches. Each batch has the client's timeout.
 
         Raises:
-            RequestError, ServerError, UserError: As `score` does.
+            RequestError, ServerError, UserError: As in `score`.
         """
         ask = self.explain if explain else self.score
         return in_order(lambda batch: ask(batch, threshold), batches)
@@ -312,7 +311,7 @@ class Client:
     def _ask(
         self, signature: str, definition: Signature, inputs: Tensors, deadline: float
     ) -> Tensors:
-        """Sends the inputs in batches and puts the answers together."""
+        """Sends the inputs in batches and joins the answers."""
         dtypes = {alias: numpy_dtype(tensor.dtype) for alias, tensor in definition.outputs.items()}
         rows = num_rows(inputs)
         if rows == 0:
@@ -343,7 +342,7 @@ class Client:
     def _signature(self, name: str, deadline: float) -> Signature:
         known = self._known
         if name not in known:
-            # The newest version may be another one than last time, with more signatures.
+            # The newest version may have changed, and the new one may have more signatures.
             known = self._known = self._metadata(deadline).signatures
         if name not in known:
             raise RequestError(
@@ -372,9 +371,9 @@ class Client:
         return time.monotonic() + seconds
 
     def _call(self, ask: Callable, deadline: float, signature: str | None = None):
-        """What `ask`, told the seconds that are left, gives, after as many attempts as it takes."""
+        """The result of `ask`, called with the seconds that are left, with retries."""
         if os.getpid() != self._process:
-            # On a connection that two processes share, one gets the other's answers.
+            # If two processes share a connection, one may get the answers of the other.
             raise UserError(
                 f"{self._where(signature)}: this client was made before the process forked; "
                 "make one in each process"
@@ -407,7 +406,7 @@ class Client:
         return RequestError(code, f"{self._where(signature)}: {code}: this client is closed")
 
     def _told(self, error: ServingError, signature: str | None) -> ServerError:
-        # The model may have changed since its signatures were asked for.
+        # The model may have changed, so that its signatures must be asked for again.
         self._known = {}
         kind = ServerError if error.code in FAULTS else RequestError
         return kind(error.code.name, f"{self._where(signature)}: {error}")
@@ -431,7 +430,7 @@ def _is_rest(address: str) -> bool:
 
 
 def _scoring(samples: object) -> str:
-    """The signature that scores them."""
+    """The name of the signature that scores such samples."""
     first = samples
     while isinstance(first, (list, tuple, np.ndarray)) and len(first):
         first = first[0]

@@ -1,4 +1,4 @@
-"""Several calls at a time, whose answers come in the order of the questions."""
+"""Several calls at a time, with results in the order of the arguments."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -11,9 +11,9 @@ IN_FLIGHT = 4
 
 
 def in_order(function: Callable, items: Iterable) -> Iterator:
-    """The function of every item, in their order, `IN_FLIGHT` at a time.
+    """The results of a function for all items, in their order, from `IN_FLIGHT` calls at a time.
 
-    Items are read in a thread: what is there already does not wait for the next one.
+    Items are read in a thread, so that a finished result does not wait for the next item.
     """
     under_way: SimpleQueue[Future | None] = SimpleQueue()
     free = threading.Semaphore(IN_FLIGHT)
@@ -43,7 +43,7 @@ def in_order(function: Callable, items: Iterable) -> Iterator:
 
 
 def _result(future: Future) -> object:
-    """`future.result()` for the main thread: a signal is always noticed."""
+    """`future.result()`, but signals are noticed while the main thread waits."""
     done = threading.Event()
     future.add_done_callback(lambda _: done.set())
     wait(done)
@@ -51,7 +51,7 @@ def _result(future: Future) -> object:
 
 
 def _in_background(function: Callable, item: object) -> Future:
-    # Not a pool's thread: those are waited for when the process ends, Ctrl-C or not.
+    # Not a thread of a pool, as those are joined when the process ends, even after Ctrl-C.
     future: Future = Future()
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""Signatures as a server describes them, and what a user has as their inputs."""
+"""Signatures as a server describes them, and the conversion of a user's values to their inputs."""
 
 import numbers
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from memae_tf.serving.transports import Tensors
 from memae_tf.serving.wire import tensors
 from memae_tf.serving.wire.protocol import DataType
 
-# What gRPC takes in one message where nobody has raised the limit, less what is not values.
+# The default limit of a gRPC message, less some room for what is not values.
 MAX_BATCH_BYTES = 4 * 2**20 - 2**16
-# What a string costs besides its own bytes, in either transport.
+# Bytes that a string takes besides its own, in both transports.
 STRING_BYTES = 4
 
 
@@ -21,8 +21,8 @@ class Tensor:
     """An input or output of a signature.
 
     Attributes:
-        dtype: TensorFlow's name of it: "float", "int64", "string", ...
-        shape: With `None` for what is free; `None` itself where not even the rank is known.
+        dtype: TensorFlow's name of the dtype: "float", "int64", "string", ...
+        shape: The shape, with `None` for free dimensions; `None` if even the rank is unknown.
     """
 
     dtype: str
@@ -31,7 +31,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Signature:
-    """Inputs and outputs of a signature by name, and the method that it is for."""
+    """Inputs and outputs of a signature by name, and its method."""
 
     inputs: dict[str, Tensor]
     outputs: dict[str, Tensor]
@@ -47,7 +47,7 @@ class Metadata:
 
 
 def record_fields(signature: Signature) -> dict[str, str] | None:
-    """The dtypes of the fields of records, if that is what a signature takes."""
+    """The dtypes of the fields of records; `None` if a signature does not take records."""
     dtypes = {"float": "float32", "string": "string"}
     if any(len(t.shape or ()) != 1 or t.dtype not in dtypes for t in signature.inputs.values()):
         return None
@@ -55,7 +55,7 @@ def record_fields(signature: Signature) -> dict[str, str] | None:
 
 
 def tensors_of(infos) -> dict[str, Tensor]:
-    """Inputs or outputs, of a server's `TensorInfo` messages by name."""
+    """Inputs or outputs by name, from the `TensorInfo` messages of a server."""
     return {
         alias: Tensor(
             tensors.dtype_name(info.dtype),
@@ -68,30 +68,30 @@ def tensors_of(infos) -> dict[str, Tensor]:
 
 
 def numpy_dtype(dtype: str) -> np.dtype:
-    """NumPy's dtype for TensorFlow's name of one; `object` for strings."""
+    """NumPy's dtype for TensorFlow's name of a dtype; `object` for strings."""
     return np.dtype(tensors.numpy_type(DataType[f"DT_{dtype.upper()}"]))
 
 
 def nothing(tensor: Tensor) -> np.ndarray:
-    """An input or output for no samples."""
+    """An input or output with no samples."""
     return np.zeros(
         (0, *(size or 0 for size in (tensor.shape or ())[1:])), numpy_dtype(tensor.dtype)
     )
 
 
 def samples_of(alias: str, values: object, tensor: Tensor) -> np.ndarray:
-    """Images, clips, or what else a detector takes that is no records.
+    """Samples that are not records, such as images and clips, as the array of an input.
 
     Raises:
-        UserError: If it does not take these.
+        UserError: If they do not fit the input.
     """
     if isinstance(values, (list, tuple)) and not values:
-        # NumPy does not know how many axes nothing has.
+        # NumPy cannot know the number of axes without samples.
         return nothing(tensor)
     if tensor.dtype == "uint8":
         values = _array(alias, values)
         if values.dtype.kind in "biuf" and values.dtype != np.uint8:
-            # Even if the values fit: they may be of another scale, and masks are no pictures.
+            # Even if the values fit, as they may have another scale, and a mask is not a picture.
             raise UserError(
                 f"input {alias} takes uint8, with values of 0 to 255, not {values.dtype}"
             )
@@ -139,7 +139,7 @@ def typed_array(alias: str, values: object, dtype: str) -> np.ndarray:
 
 
 def _numbers(alias: str, array: np.ndarray, dtype: str) -> np.ndarray:
-    """Objects as numbers, if they are some: NumPy leaves integers beyond 64 bits as they are."""
+    """Objects as numbers, if they are numbers: NumPy keeps integers beyond int64 as objects."""
     if not all(isinstance(value, numbers.Real) for value in array.flat):
         return array
     target = numpy_dtype(dtype)
@@ -153,7 +153,7 @@ def _numbers(alias: str, array: np.ndarray, dtype: str) -> np.ndarray:
 
 
 def _whole_numbers(values: object, array: np.ndarray) -> np.ndarray:
-    """The values as they are, where NumPy made floats of them: some are beyond int64, some not."""
+    """Integers as uint64; NumPy makes floats of them if only some are beyond int64."""
     whole = np.asarray(values, object)
     if not all(isinstance(value, numbers.Integral) for value in whole.flat):
         return array
@@ -164,7 +164,7 @@ def _whole_numbers(values: object, array: np.ndarray) -> np.ndarray:
 
 
 def _with_channels(array: np.ndarray, tensor: Tensor) -> np.ndarray:
-    """Pixels with an axis of channels, which grey ones may lack."""
+    """Pixels with an axis of channels, which is added to grey ones without it."""
     rank = len(tensor.shape or ())
     grey = tensor.dtype == "uint8" and array.ndim + 1 == rank
     if grey and rank == 4 and array.shape[-1] in (3, 4):
@@ -176,10 +176,10 @@ def _with_channels(array: np.ndarray, tensor: Tensor) -> np.ndarray:
 
 
 def _require_shape(alias: str, array: np.ndarray, tensor: Tensor) -> None:
-    """Refuses samples of other axes, of which the server would say where in its graph they fail."""
+    """Checks the shape of samples, as the server's message would be about its graph."""
     if tensor.shape is None:
         return
-    # The first axis is that of the samples.
+    # The first axis is the samples.
     wanted, given = tensor.shape[1:], array.shape[1:]
     if array.ndim != len(tensor.shape) or any(
         w not in (None, g) for w, g in zip(wanted, given, strict=True)
@@ -189,19 +189,19 @@ def _require_shape(alias: str, array: np.ndarray, tensor: Tensor) -> None:
 
 
 def num_rows(inputs: Tensors) -> int | None:
-    """The number of samples; `None` where the inputs have not one row a sample."""
+    """The number of samples; `None` if the inputs do not have one row per sample."""
     lengths = {array.shape[:1] for array in inputs.values()}
     return next(iter(lengths))[0] if len(lengths) == 1 and lengths != {()} else None
 
 
 def row_slices(inputs: Tensors, rows: int, batch_size: int) -> list[slice]:
-    """The batches: of so many samples, or as many as `MAX_BATCH_BYTES` hold."""
+    """The batches: up to `batch_size` samples, but not more than `MAX_BATCH_BYTES`."""
     ends = np.cumsum(sum(_row_bytes(array, rows) for array in inputs.values()))
     slices, start = [], 0
     while start < rows:
         sent = ends[start - 1] if start else 0
         fitting = int(np.searchsorted(ends, sent + MAX_BATCH_BYTES, side="right"))
-        # A sample that is too large on its own is the server's to refuse.
+        # A single sample that is too large is sent, and the server may refuse it.
         stop = min(max(fitting, start + 1), start + batch_size, rows)
         slices.append(slice(start, stop))
         start = stop
@@ -209,7 +209,7 @@ def row_slices(inputs: Tensors, rows: int, batch_size: int) -> list[slice]:
 
 
 def _row_bytes(array: np.ndarray, rows: int) -> np.ndarray:
-    """About how many bytes each row of an input takes in a message."""
+    """The approximate number of bytes that each row of an input takes in a message."""
     if array.dtype != object:
         return np.full(rows, array.nbytes // rows)
     texts = (

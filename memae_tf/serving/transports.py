@@ -1,7 +1,7 @@
-"""How a client reaches a model server: gRPC and REST behind the same three calls.
+"""Transports of a client to a model server: gRPC and REST with the same three calls.
 
-Each is tried once, and takes the seconds that are left. What fails is a `ServingError` with the
-canonical code, whichever the transport.
+Each call is tried once, and is given the seconds that are left. In both transports, failures are a
+`ServingError` with a canonical code.
 """
 
 import base64
@@ -24,12 +24,12 @@ from memae_tf.serving.wire.status import Code, ServingError
 Tensors = dict[str, np.ndarray]
 
 SIGNATURE_DEF = "signature_def"
-# How soon gRPC may dial a server again that was not there; its own default is a second and more.
+# How soon gRPC may connect again after a failure; its own default is at least a second.
 RECONNECT_MILLISECONDS = 100
-# What gRPC says, as UNAVAILABLE, of a server that speaks something else; that does not pass.
+# Messages of gRPC's UNAVAILABLE if a server does not speak gRPC, so a retry would not help.
 NO_GRPC = ("Trying to connect an http1.x server", "Failed parsing HTTP/2")
 CHUNK_BYTES = 2**20
-# What the statuses of the REST API stand for, where several codes share one the likeliest.
+# The codes of HTTP statuses; if several codes have the same status, the most likely one.
 HTTP_CODES = {
     400: Code.INVALID_ARGUMENT,
     401: Code.UNAUTHENTICATED,
@@ -49,7 +49,7 @@ HTTP_CODES = {
 
 @dataclass(frozen=True)
 class Model:
-    """Which model to ask: its newest version, a certain one, or the one with a label.
+    """The model to ask: its newest version, a given one, or the one with a label.
 
     Raises:
         UserError: If it has no name, both a version and a label are given, or one cannot be sent.
@@ -104,7 +104,7 @@ class GrpcTransport:
         self._error = grpc.RpcError
         self._model = model
         options = {
-            # Both limits are the other side's to set: gRPC's own is 4 MiB for what comes in.
+            # The other side sets both limits; gRPC's own limit for received messages is 4 MiB.
             "grpc.max_send_message_length": -1,
             "grpc.max_receive_message_length": -1,
             "grpc.initial_reconnect_backoff_ms": RECONNECT_MILLISECONDS,
@@ -145,7 +145,7 @@ class GrpcTransport:
         return self._call(self._status, request, seconds)
 
     def metadata(self, seconds: float) -> tuple[int, object]:
-        """The version that answers, and its SignatureDefMap."""
+        """The version that answers and its SignatureDefMap."""
         request = protocol.GetModelMetadataRequest(metadata_field=[SIGNATURE_DEF])
         self._fill(request.model_spec)
         response = self._call(self._metadata, request, seconds)
@@ -166,7 +166,7 @@ class GrpcTransport:
         try:
             return method(request, timeout=seconds)
         except ValueError as error:
-            # gRPC's word for a channel that another thread has closed.
+            # gRPC raises this if another thread has closed the channel.
             raise ServingError(Code.CANCELLED, str(error)) from error
         except self._error as error:
             if any(words in (error.details() or "") for words in NO_GRPC):
@@ -176,7 +176,7 @@ class GrpcTransport:
 
 
 def _fill_tensor(tensor, array: np.ndarray) -> None:
-    """Writes an array into an empty TensorProto, numbers as the bytes they are."""
+    """Writes an array into an empty TensorProto, numbers as raw bytes."""
     if array.dtype == object:
         tensors.fill_proto(tensor, _map(array, lambda v: v.encode() if isinstance(v, str) else v))
         return
@@ -187,7 +187,7 @@ def _fill_tensor(tensor, array: np.ndarray) -> None:
 
 
 def _text(alias: str, array: np.ndarray) -> np.ndarray:
-    """Strings as str; as bytes in outputs named `*_bytes`, which REST, too, tells apart so."""
+    """Strings as str, or as bytes in outputs named `*_bytes`, as in REST."""
     if array.dtype != object or alias.endswith("_bytes"):
         return array
     return _map(array, lambda v: v.decode("utf-8", "surrogateescape"))
@@ -217,13 +217,13 @@ class RestTransport:
         if model.label is not None:
             path += f"/labels/{quote(model.label, safe='')}"
         self._model_url = path
-        # As many connections are kept as threads may ask at a time.
+        # The number of connections that are kept, for as many threads.
         self._pool = urllib3.PoolManager(maxsize=16, retries=False)
 
     def predict(
         self, signature: str, inputs: Tensors, dtypes: Mapping[str, np.dtype], seconds: float
     ) -> Tensors:
-        """The outputs of a signature, which are of the given dtypes."""
+        """The outputs of a signature, with the given dtypes."""
         body = {
             "signature_name": signature,
             "inputs": {alias: _json(array) for alias, array in inputs.items()},
@@ -232,7 +232,7 @@ class RestTransport:
         with _readable():
             outputs = answer["outputs"]
             if len(dtypes) == 1:
-                # Of a signature with one output the server writes the value alone.
+                # If a signature has one output, the server writes its value without the name.
                 outputs = {next(iter(dtypes)): outputs}
             return {alias: _array(alias, outputs[alias], dtype) for alias, dtype in dtypes.items()}
 
@@ -243,7 +243,7 @@ class RestTransport:
             return _parse(answer, protocol.GetModelStatusResponse)
 
     def metadata(self, seconds: float) -> tuple[int, object]:
-        """The version that answers, and its SignatureDefMap."""
+        """The version that answers and its SignatureDefMap."""
         answer = self._request("GET", "/metadata", seconds)
         with _readable():
             signatures = _parse(answer["metadata"][SIGNATURE_DEF], protocol.SignatureDefMap)
@@ -294,8 +294,8 @@ class RestTransport:
 
 
 def _chunks(response, deadline: float) -> Iterator[bytes]:
-    """The body, unless it takes longer than the deadline to come."""
-    # As much as is there, where `stream` would wait for as many bytes as it is asked for.
+    """The body, in chunks; fails if it has not arrived by the deadline."""
+    # Reads what is there, whereas `stream` would wait until a chunk is full.
     while chunk := response.read1(CHUNK_BYTES):
         yield chunk
         if time.monotonic() > deadline:
@@ -303,21 +303,21 @@ def _chunks(response, deadline: float) -> Iterator[bytes]:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What came first: the socket's own error, say."""
+    """The first error of a chain, such as that of the socket."""
     while error.__cause__ is not None or error.__context__ is not None:
         error = error.__cause__ or error.__context__
     return error
 
 
 def _content(status: int, content: bytes) -> dict:
-    """The JSON object of a reply."""
+    """The JSON object in a response."""
     code = Code.OK if status == http.client.OK else HTTP_CODES.get(status, Code.UNKNOWN)
     try:
         answer = json.loads(content.decode("utf-8", "surrogateescape"))
     except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        # A proxy may say so of a server that is not there; else it is another kind of server.
+        # A proxy may answer for a server that is down; otherwise it is another kind of server.
         if code is not Code.UNAVAILABLE:
             code = Code.UNIMPLEMENTED
         raise ServingError(
@@ -341,10 +341,10 @@ def _parse(answer: dict, kind: type):
 
 
 def _json(array: np.ndarray) -> object:
-    """A tensor as the REST API takes it; bytes in base64, strings as they are.
+    """A tensor as the REST API takes it, with bytes in base64.
 
     Raises:
-        ServingError: UNIMPLEMENTED, if JSON has no such numbers; servers refuse other dtypes.
+        ServingError: UNIMPLEMENTED if JSON has no such numbers; servers refuse other dtypes.
     """
     if array.dtype.kind == "c":
         raise ServingError(Code.UNIMPLEMENTED, f"{array.dtype} cannot be sent as JSON; use gRPC")

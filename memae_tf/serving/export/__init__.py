@@ -1,4 +1,4 @@
 """From a detector to a version that can be served: SavedModel, warm-up requests, ONNX."""
 
-# How many fields, and slots, an explanation names, by a detector that is here as by a served one.
+# The number of fields, and of slots, that explanations of local and served detectors name.
 NUM_TOP = 5

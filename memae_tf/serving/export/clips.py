@@ -1,4 +1,4 @@
-"""Exports whose input is clips: pixels, or the JPEG and PNG files of their frames."""
+"""Exports of detectors of clips, which are pixels or JPEG and PNG files of frames."""
 
 import base64
 
@@ -15,8 +15,8 @@ FRAMES_BYTES = "frames_bytes"
 class ClipInterface(PixelInterface):
     """The inputs and explanations of a detector that takes clips.
 
-    The frames of a clip are of one size and number of channels, and so are the clips of one
-    request for pixels.
+    All frames of a clip have the same size and number of channels, and so have all clips of pixels
+    in a request.
 
     Args:
         detector: A detector whose featurizer is a `ClipFeaturizer`.
@@ -44,7 +44,7 @@ class ClipInterface(PixelInterface):
         )
 
     def _samples(self) -> np.ndarray:
-        """Two clips of the size that the model sees: ramps that move down and to the right."""
+        """Two clips of the model's size: ramps that move down and to the right."""
         length, height, width, channels = self.detector.featurizer.feature_shape
         rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
         shift = np.arange(length)[:, None, None]

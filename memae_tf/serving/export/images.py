@@ -1,4 +1,4 @@
-"""Exports whose input is images: pixels, or JPEG and PNG files."""
+"""Exports of detectors of images, which are pixels or JPEG and PNG files."""
 
 import base64
 
@@ -18,22 +18,22 @@ from memae_tf.serving.export.interface import (
 
 FORMATS = ("JPEG", "PNG")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# Its end makes servers read and write base64 where JSON has no bytes.
+# For a name with this suffix, servers read and write base64 in JSON.
 IMAGE_BYTES = "image_bytes"
 
 
 class PixelInterface(Interface):
-    """What detectors of images and of clips have in common.
+    """The common part of interfaces for images and for clips.
 
     Args:
         detector: A detector whose featurizer is an `ImageFeaturizer`, or one derived from it.
     """
 
     def _features(self, samples: tf.Tensor) -> tf.Tensor:
-        """Features of samples (batch, ..., height, width, 1 to 4), whose shape only the graph
-        knows."""
+        """Features of samples (batch, ..., height, width, 1 to 4), whose shape is known only when
+        the graph runs."""
         channels = tf.shape(samples)[-1]
-        # An even number has an alpha channel.
+        # With an even number of channels, the last one is alpha.
         opaque = samples[..., : channels - (1 - channels % 2)]
 
         def of(number: int):
@@ -53,7 +53,7 @@ class PixelInterface(Interface):
 class ImageInterface(PixelInterface):
     """The inputs and explanations of a detector that takes images.
 
-    The images of one request for pixels are of one size and number of channels; files may differ.
+    All images of pixels in a request have the same size and number of channels; files may differ.
 
     Args:
         detector: A detector whose featurizer is an `ImageFeaturizer`.
@@ -81,7 +81,7 @@ class ImageInterface(PixelInterface):
         )
 
     def _samples(self) -> np.ndarray:
-        """Two images of the size that the model sees: dark to bright downwards and rightwards."""
+        """Two images of the model's size, which get brighter downwards and to the right."""
         height, width, channels = self.detector.featurizer.feature_shape
         rows, columns = np.linspace(0, 1, height), np.linspace(0, 1, width)
         ramps = np.stack(np.meshgrid(rows, columns, indexing="ij"))
@@ -117,14 +117,14 @@ def decoded(file: tf.Tensor, alias: str) -> tf.Tensor:
     file = checked(file, is_jpeg | is_png, complaint)
     return tf.cond(
         is_jpeg,
-        # The same pixels as Pillow's, and so those that the detector learned from.
+        # Gives the same pixels as Pillow, which decoded the training images.
         lambda: tf.io.decode_jpeg(file, dct_method="INTEGER_ACCURATE"),
         lambda: tf.io.decode_png(file),
     )
 
 
 def with_known_channels(pixels: tf.Tensor, alias: str) -> tf.Tensor:
-    """Pixels (batch, ..., channels), once there is something in them that can be scored."""
+    """Pixels (batch, ..., channels), after a check that they can be scored."""
     pixels = some(pixels)
     channels = tf.shape(pixels)[-1]
     known = tf.reduce_any(tf.equal(channels, CHANNELS))
@@ -133,5 +133,5 @@ def with_known_channels(pixels: tf.Tensor, alias: str) -> tf.Tensor:
 
 
 def some(batch: tf.Tensor) -> tf.Tensor:
-    """A batch that must not be empty: TensorFlow's convolutions of nothing have wrong shapes."""
+    """A batch, checked not to be empty: convolutions of empty batches have wrong shapes."""
     return checked(batch, tf.shape(batch)[0] > 0, "a request should have one sample or more")

@@ -1,4 +1,4 @@
-"""What of an export depends on the kind of input."""
+"""The part of an export that depends on the kind of input."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,11 +15,11 @@ Tensors = dict[str, tf.Tensor]
 
 @dataclass(frozen=True)
 class Entry:
-    """A form in which samples come to a detector.
+    """A form in which a detector takes samples.
 
     Attributes:
-        featurize: From named tensors to what the detector's model takes.
-        inputs: The spec of every tensor, by name.
+        featurize: Turns named tensors into features.
+        inputs: The specs of the tensors, by name.
         samples: Two samples to try a model with, by name.
     """
 
@@ -29,13 +29,13 @@ class Entry:
 
 
 class Interface(ABC):
-    """The inputs and explanations of a detector; `saved_model` builds the same signatures from any.
+    """The inputs and explanations of a detector, from which `saved_model` builds its signatures.
 
     Attributes:
-        kind: What the manifest calls this kind of input.
+        kind: The name of this kind of input in the manifest.
         raw: The entry for raw input.
-        examples: That for serialized tf.Examples.
-        files: That for encoded files, `None` where there are none of this kind.
+        examples: The entry for serialized tf.Examples.
+        files: The entry for encoded files; `None` if this kind of input has none.
 
     Args:
         detector: The detector.
@@ -50,7 +50,7 @@ class Interface(ABC):
         self.detector = detector
 
     def explain(self, features: tf.Tensor) -> Tensors:
-        """Decision, what is to blame for the error, and the slots used."""
+        """The decision, where the error is, and the slots used."""
         detector, model = self.detector, self.detector.model
         answer = detector.explain_features(features)
         if model.memory is not None:
@@ -62,15 +62,15 @@ class Interface(ABC):
 
     @abstractmethod
     def example_request(self) -> dict:
-        """The body of a request to the REST API, with the first sample."""
+        """The body of a request to the REST API with the first sample."""
 
     @abstractmethod
     def describe(self) -> dict:
-        """What a client must know of the input and of the order of outputs."""
+        """What a client must know about the input and the order of outputs."""
 
     def description(self) -> dict:
-        """`input`, what `describe` gives; `threshold`; and `reduction`, whether a sample's score is
-        the sum or the mean of its errors."""
+        """`input`, from `describe`; `threshold`; and `reduction`, which says whether a score is the
+        sum or the mean of the errors of a sample."""
         return {
             "input": self.describe(),
             "threshold": float(self.detector.threshold.numpy()),
@@ -84,7 +84,7 @@ def examples_entry(
     """An entry for serialized tf.Examples (batch,)."""
     serialized = np.array([example.SerializeToString() for example in samples], object)
     return Entry(
-        # The alias that Classify and Regress look for.
+        # Classify and Regress require this name.
         lambda inputs: featurize(inputs["inputs"]),
         {"inputs": tf.TensorSpec((None,), tf.string)},
         {"inputs": serialized},
@@ -92,7 +92,7 @@ def examples_entry(
 
 
 def example(values: dict) -> tf.train.Example:
-    """A tf.Example of text, bytes and numbers."""
+    """A tf.Example with text, bytes and numbers."""
     features = {}
     for name, value in values.items():
         value = value.encode() if isinstance(value, str) else value
@@ -104,7 +104,7 @@ def example(values: dict) -> tf.train.Example:
 
 
 def checked(value: tf.Tensor, condition: tf.Tensor, *complaint) -> tf.Tensor:
-    """The value, once the condition holds; else the one who asks gets INVALID_ARGUMENT and the
-    complaint, text and tensors."""
+    """The value, if the condition holds; otherwise the client gets INVALID_ARGUMENT with the
+    complaint, which is text and tensors."""
     with tf.control_dependencies([tf.debugging.Assert(condition, complaint)]):
         return tf.identity(value)

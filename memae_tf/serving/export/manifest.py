@@ -1,4 +1,4 @@
-"""What an exported version says of itself: where it comes from, and checksums of its files."""
+"""The manifest of an exported version: its origin, and the checksums of its files."""
 
 import hashlib
 import json
@@ -11,11 +11,11 @@ FORMAT_VERSION = 1
 
 
 def write(directory: Path, content: dict) -> None:
-    """Writes the manifest of an export whose other files are all written.
+    """Writes the manifest of an export, after all other files.
 
     Args:
-        directory: Of the export.
-        content: What the manifest says beside its format and the checksums.
+        directory: The directory of the export.
+        content: The content of the manifest, without its format and the checksums.
     """
     manifest = {"format_version": FORMAT_VERSION, **content, "files": _checksums(directory)}
     path = directory / MANIFEST
@@ -27,7 +27,7 @@ def read(directory: Path) -> dict:
     """The manifest of an export.
 
     Raises:
-        UserError: If there is none that can be read.
+        UserError: If it is missing or cannot be read.
     """
     path = directory / MANIFEST
     try:
@@ -48,8 +48,8 @@ def verify(directory: str | Path) -> dict:
     """Checks an export against its checksums, and returns its manifest.
 
     Raises:
-        UserError: If the manifest or a file is missing or differs; the file is named. Files that
-            the manifest does not know are no fault.
+        UserError: If the manifest or a file is missing or differs, naming it. Files that are not in
+            the manifest are ignored.
     """
     directory = Path(directory)
     manifest = read(directory)

@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     import onnx
 
 OPSET = 18
-# Relative to the largest value of a sample. TensorFlow and ONNX Runtime add up in another order:
-# reconstructions agree to about 1e-6, which is more of a score the smaller it is.
+# Relative to the largest value of a sample. TensorFlow and ONNX Runtime add in different orders, so
+# reconstructions agree to about 1e-6, which is a larger part of smaller scores.
 TOLERANCES = {"score": 1e-3, "reconstruction": 1e-4}
-# Where a weight is within rounding of the shrinkage threshold, one of the two may drop the slot. A
-# sample of one query is another one then; these may be so many.
+# If a weight is within rounding of the shrinkage threshold, only one of the two may drop the slot.
+# A sample with one query is then different; this share of samples may be.
 TOLERATED_SHARE = 0.02
-# Of the thousands of queries of a clip there is nearly always one. What is decoded from its place
-# may be so far off, if most of the sample is not.
+# Among the thousands of queries of a clip, there is nearly always one such. What is decoded from
+# its place may differ by this much, if most of the sample does not.
 TOLERANCE_IN_PLACES = 0.05
-# As many random inputs as the check takes at most, and as many elements of all together.
+# The most random inputs of the check, and the most elements in all of them.
 NUM_RANDOM, RANDOM_ELEMENTS = 256, 2**20
 
 
 def require_onnx() -> None:
-    """Imports what makes and checks ONNX models.
+    """Imports the packages that make and check ONNX models.
 
     Raises:
-        UserError: If it is not installed.
+        UserError: If one is not installed.
     """
     try:
         import onnxruntime  # noqa: F401
@@ -46,9 +46,10 @@ def require_onnx() -> None:
 
 
 def detector_to_onnx(detector: Detector, samples: np.ndarray) -> "onnx.ModelProto":
-    """`memae_to_onnx` of a detector's model, all that follows the featurizer.
+    """`memae_to_onnx` for a detector's model, which is all that follows the featurizer.
 
-    The metadata have the `threshold` and, as JSON, what the featurizer's `describe_features` says.
+    The metadata have the `threshold` and, as JSON, the result of the featurizer's
+    `describe_features`.
     """
     import onnx
 
@@ -72,17 +73,17 @@ def detector_to_onnx(detector: Detector, samples: np.ndarray) -> "onnx.ModelProt
 def memae_to_onnx(model: MemAE, samples: np.ndarray, error: str = "squared") -> "onnx.ModelProto":
     """A checked ONNX model of a MemAE: `features` to `score` and `reconstruction`, all float32.
 
-    A model trained in 16 bits is written in float32: ONNX Runtime lacks most of bfloat16 on CPUs.
+    A model trained in 16 bits is written in float32, as ONNX Runtime has little bfloat16 on CPUs.
 
     Args:
         model: A built model.
         samples: Some inputs, float32 (samples, ...).
-        error: Of clips, see `MemAE.frame_error`.
+        error: The error of pixels of clips, see `MemAE.frame_error`.
 
     Raises:
         UserError: If a layer is quantized.
-        RuntimeError: If ONNX Runtime's answers to the samples, and to random inputs of their
-            shape, are not TensorFlow's.
+        RuntimeError: If ONNX Runtime and TensorFlow differ for the samples, or for random inputs of
+            their shape.
     """
     import tf2onnx
 
@@ -104,7 +105,7 @@ def memae_to_onnx(model: MemAE, samples: np.ndarray, error: str = "squared") -> 
 
 
 def _has_places(model: MemAE, sample_shape: tuple[int, ...]) -> bool:
-    """Whether a part of a sample may lose a slot and the rest not."""
+    """Whether one part of a sample may lose a slot while the rest does not."""
     if model.memory is None or not model.memory.shrink:
         return False
     return math.prod(model.code_shape(sample_shape)[:-1]) > 1
@@ -118,8 +119,8 @@ def _random_inputs(sample_shape: tuple[int, ...]) -> np.ndarray:
 def _answer(model: MemAE, features: tf.Tensor, error: str = "squared") -> dict[str, tf.Tensor]:
     code = model.encode(features)
     if model.memory is not None:
-        # With the addressing the memory reads all queries at once, without the loop over blocks
-        # of them that would make a slow ONNX model.
+        # If the addressing is returned, the memory reads all queries at once. A loop over blocks of
+        # them would make a slow ONNX model.
         code, _ = model.memory(code, return_addressing=True)
     # tf2onnx crops a transposed convolution of unknown size at the wrong end.
     code = tf.ensure_shape(code, (None, *model.code_shape(features.shape[1:])))
@@ -131,7 +132,7 @@ def _answer(model: MemAE, features: tf.Tensor, error: str = "squared") -> dict[s
 
 
 def _require_plain_layers(model: MemAE) -> None:
-    # In float32 their weights would be taken without the scales that belong to them.
+    # In float32, quantized weights would be used without their scales.
     for layer in model._flatten_layers():
         mode = getattr(layer.dtype_policy, "quantization_mode", None)
         if mode is not None:
@@ -152,8 +153,10 @@ def _in_float32(model: MemAE, sample_shape: tuple[int, ...]) -> MemAE:
 
 
 def _pad_output(node: "onnx.NodeProto") -> None:
-    """Turns the negative padding that tf2onnx gives where a stride exceeds the kernel, which ONNX
-    does not have, into padding of the output."""
+    """Replaces negative padding, which ONNX does not have, by padding of the output.
+
+    tf2onnx writes it if a stride exceeds the kernel.
+    """
     import onnx
 
     pads = next((a.ints for a in node.attribute if a.name == "pads"), [])
@@ -170,18 +173,18 @@ def _pad_output(node: "onnx.NodeProto") -> None:
 
 
 def check(proto: "onnx.ModelProto", function, inputs: np.ndarray, in_places: float = 0.0) -> None:
-    """Compares an ONNX model's answers with TensorFlow's.
+    """Compares the answers of an ONNX model with those of TensorFlow.
 
     Args:
         proto: The ONNX model.
-        function: TensorFlow's.
+        function: The same model in TensorFlow.
         inputs: Float32 (samples, ...).
-        in_places: How far less than half of a sample may be off, where that is more than
+        in_places: How much less than half of a sample may differ, if this is more than
             `TOLERANCES`.
 
     Raises:
-        RuntimeError: If those for more than `TOLERATED_SHARE` of the inputs differ by more than
-            `TOLERANCES`.
+        RuntimeError: If the answers for more than `TOLERATED_SHARE` of the inputs differ by more
+            than `TOLERANCES`.
     """
     import onnxruntime
 
@@ -205,9 +208,9 @@ def check(proto: "onnx.ModelProto", function, inputs: np.ndarray, in_places: flo
 def _agree(
     values: np.ndarray, wanted: np.ndarray, tolerance: float, in_places: float
 ) -> np.ndarray:
-    """Whether answers are the same, for each sample.
+    """Whether the answers for each sample agree.
 
-    Differences are relative to the sample's largest value.
+    Differences are relative to the largest value of the sample.
     """
     values, wanted = (array.reshape(len(array), -1) for array in (values, wanted))
     largest = np.maximum(np.abs(wanted).max(axis=1, keepdims=True), 1e-6)

@@ -1,4 +1,4 @@
-"""Publishes detectors under a base path, from which TensorFlow Serving takes the versions."""
+"""Publishes detectors as versions under a base path for TensorFlow Serving."""
 
 import contextlib
 import importlib.metadata
@@ -41,12 +41,12 @@ LARGEST_VERSION = 2**63 - 1
 
 @dataclass(frozen=True)
 class Source:
-    """What is exported.
+    """A detector to export, and the run that it is from.
 
     Attributes:
         detector: The detector.
-        config: The configuration of the run that it is from; `None` for a file of its own.
-        metrics: Those of that run.
+        config: The configuration of the run; `None` for a file without a run.
+        metrics: The metrics of the run.
     """
 
     detector: Detector
@@ -55,7 +55,7 @@ class Source:
 
 
 def read_source(path: str | Path) -> Source:
-    """The detector of a finished run, or of a `detector.keras`.
+    """The detector of a finished run or of a `detector.keras`.
 
     Raises:
         UserError: If it is neither, or damaged.
@@ -82,14 +82,14 @@ def publish(
 ) -> Path:
     """Writes a detector as a version that TensorFlow Serving can load.
 
-    It appears whole, when its warm-up requests have run, or not at all. Several processes may
-    publish under one base.
+    The version appears as a whole, after its warm-up requests have run, or not at all. Several
+    processes may publish under the same base.
 
     Args:
         source: What to publish.
-        base: Directory of the versions; is made if missing.
-        version: Number of the version; `None` is one more than the highest there.
-        onnx_file: Where to write the numeric part as an ONNX model, replacing what is there.
+        base: The directory of the versions; it is made if missing.
+        version: The number of the version; `None` is one more than the highest one.
+        onnx_file: A file for the numeric part as an ONNX model, which is replaced if it exists.
 
     Returns:
         The directory of the version.
@@ -105,7 +105,7 @@ def publish(
     interface = interface_of(source.detector)
     signatures = saved_model.signatures_of(interface)
     with _writing(base), _set_aside(base) as directory:
-        # The version is the last to appear: without the file there is none, either.
+        # The version appears last, so there is no version if the file cannot be written.
         with contextlib.ExitStack() as stack:
             if onnx_file is not None:
                 encoded = signatures["score_encoded"].sample["features"]
@@ -118,7 +118,7 @@ def publish(
 
 
 def interface_of(detector: Detector) -> Interface:
-    """What of an export depends on the kind of input that a detector takes."""
+    """The interface for the kind of input that a detector takes."""
     return INTERFACES[type(detector.featurizer)](detector)
 
 
@@ -126,7 +126,7 @@ def free_version(base: Path, version: int | None) -> int:
     """The number to publish under.
 
     Raises:
-        UserError: If it is taken, or the base is no directory.
+        UserError: If it is taken, or the base is not a directory.
     """
     if base.exists() and not base.is_dir():
         raise UserError(f"{base}: is a file; --to should be a folder of versions")
@@ -148,7 +148,7 @@ def _writing(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror
     except tf.errors.ResourceExhaustedError as error:
-        # A full disk, in TensorFlow's words: the file; the reason.
+        # TensorFlow's error for a full disk, for example: "file; reason".
         reason = error.message.rsplit("; ", 1)[-1]
     else:
         return
@@ -157,9 +157,9 @@ def _writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _set_aside(base: Path) -> Iterator[Path]:
-    """A directory under a base to write a version to, gone if anything fails."""
+    """A directory under the base to write a version to; it is removed if anything fails."""
     made = [path for path in (base, *base.parents) if not path.exists()]
-    # Of no integer's name, so that no server takes it for a version.
+    # The name is not an integer, so that no server takes it for a version.
     aside = base / f"{PARTIAL}{uuid.uuid4().hex}"
     try:
         aside.mkdir(parents=True)
@@ -173,9 +173,9 @@ def _set_aside(base: Path) -> Iterator[Path]:
 
 
 def _named(aside: Path, version: int | None) -> Path:
-    """Renames what is whole to the number of its version.
+    """Renames a complete version to its number.
 
-    Others may publish at the same time: the next number is the one that is free now.
+    As others may publish at the same time, the next number is chosen only now.
     """
     sync(aside)
     while True:
@@ -217,7 +217,7 @@ def _versions() -> dict[str, str]:
 
 
 def how_to_serve(published: Path) -> str:
-    """Command lines that serve a published version, and ask it."""
+    """Command lines that serve and query a published version."""
     base = published.parent.resolve()
     # A name that needs no quoting in an address.
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", base.name) or "detector"

@@ -1,4 +1,4 @@
-"""Exports whose input is records of named fields."""
+"""Exports of detectors of records with named fields."""
 
 import numpy as np
 import tensorflow as tf
@@ -36,7 +36,7 @@ class RecordInterface(Interface):
         self.examples = examples_entry(lambda x: detector.featurizer(self._parse(x)), examples)
 
     def _parse(self, serialized: tf.Tensor) -> Tensors:
-        """Records of serialized tf.Examples; a field that an example lacks is a missing value."""
+        """Records from serialized tf.Examples; absent fields are missing values."""
         features = {
             name: tf.io.FixedLenFeature((), dtype, default_value=MISSING[dtype])
             for name, dtype in self.dtypes.items()
@@ -45,19 +45,19 @@ class RecordInterface(Interface):
 
     def _samples(self) -> dict[str, np.ndarray]:
         """Two records to try a model with: known categories in the first, missing ones in the
-        second; numbers of the size of the training data's."""
+        second, and numbers as large as in the training data."""
         featurizer = self.detector.featurizer
         records = featurizer.inverse(np.outer([1, 0], np.ones(featurizer.num_features)))
         for name, dtype in self.dtypes.items():
             if dtype == "string":
                 records[name][1] = MISSING[dtype]
         for name in featurizer.numeric:
-            # Six digits, so that they read well in JSON; of a code all digits count.
+            # Six digits, which are easier to read in JSON; codes have all digits.
             records[name] = np.array([f"{value:.6g}" for value in records[name]], "float32")
         return records
 
     def explain(self, features: tf.Tensor) -> Tensors:
-        """Decision, the error of every field, the fields with the largest, and the slots used."""
+        """The decision, the errors of all fields, those with the largest, and the slots used."""
         answer = super().explain(features)
         fields = tf.math.top_k(answer["field_error"], min(NUM_TOP, len(self.dtypes)))
         answer["top_fields"] = tf.gather(tf.constant(self.detector.field_names), fields.indices)

@@ -1,4 +1,4 @@
-"""A detector as a SavedModel, with the signatures that TensorFlow Serving answers to."""
+"""Writes a detector as a SavedModel, with its signatures for TensorFlow Serving."""
 
 import json
 import keyword
@@ -22,13 +22,13 @@ PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{m}" for m in ("predict", "cl
 
 @dataclass(frozen=True)
 class Signature:
-    """A function of named tensors to named tensors, as a SavedModel keeps it.
+    """A function from named tensors to named tensors in a SavedModel.
 
     Attributes:
-        function: What it computes.
+        function: The function.
         sample: An input to warm it up with, by alias.
-        inputs: The spec of every input, by alias.
-        method: The method of TensorFlow Serving that it is for.
+        inputs: The specs of the inputs, by alias.
+        method: Its method of TensorFlow Serving.
     """
 
     function: Callable[[Tensors], Tensors]
@@ -47,9 +47,9 @@ def save(detector: Detector, signatures: dict[str, Signature], directory: Path) 
 
 
 def signatures_of(interface: Interface) -> dict[str, Signature]:
-    """Every signature by name; docs/serving.md says what each is for."""
+    """All signatures by name; docs/serving.md describes them."""
     detector, raw, examples = interface.detector, interface.raw, interface.examples
-    # One graph that the signatures share: it is most of each.
+    # The largest part of each signature, as a graph that all of them share.
     score = tf.function(detector.score_features, autograph=False)
     signatures = {
         "serving_default": _signature(raw, score),
@@ -70,17 +70,17 @@ def signatures_of(interface: Interface) -> dict[str, Signature]:
 def _signature(
     entry: Entry, function: Callable[[tf.Tensor], Tensors], method: str = PREDICT
 ) -> Signature:
-    """A function of features, as one of what comes in by an entry."""
+    """A function of features, as a signature with the inputs of an entry."""
     return Signature(
         lambda inputs: function(entry.featurize(inputs)), entry.samples, entry.inputs, method
     )
 
 
 def _describe(description: dict) -> Signature:
-    """What a client must know, for one that has no more than the address of a server."""
+    """The signature that tells a client with nothing but an address what it must know."""
     text = json.dumps(description, ensure_ascii=False)
     return Signature(
-        # A row a row: servers may put requests together.
+        # One row per row, as servers may batch requests.
         lambda inputs: {"description": tf.fill(tf.shape(inputs["inputs"]), text)},
         {"inputs": np.array(["", ""], object)},
         {"inputs": tf.TensorSpec((None,), tf.string)},
@@ -104,8 +104,8 @@ def _score_with_threshold(score: Callable[..., Tensors], entry: Entry) -> Signat
 
 
 def _one_a_row(thresholds: tf.Tensor, rows: tf.Tensor, alias: str) -> tf.Tensor:
-    """Thresholds (rows,), once they are one for each row, and numbers."""
-    # Servers leave shapes to the graph.
+    """Thresholds (rows,), after a check that there is one for each row, and all are numbers."""
+    # Servers do not check shapes, so the graph does.
     thresholds = tf.ensure_shape(thresholds, (None,))
     number = tf.size(thresholds)
     complaint = f"{alias} should have one value a row, and rows and values are"
@@ -116,7 +116,7 @@ def _one_a_row(thresholds: tf.Tensor, rows: tf.Tensor, alias: str) -> tf.Tensor:
 
 
 def _encoded(entry: Entry) -> Entry:
-    """The entry for the features that another one gives."""
+    """The entry that takes the features which another entry computes."""
     features = entry.featurize(entry.samples).numpy()
     spec = tf.TensorSpec((None, *features.shape[1:]), tf.float32)
     return Entry(lambda inputs: inputs["features"], {"features": spec}, {"features": features})
@@ -127,21 +127,21 @@ def _reconstruct(model: MemAE, features: tf.Tensor) -> Tensors:
 
 
 def _classes(answer: Tensors) -> Tensors:
-    """A score for each class, of which the larger one is that of the detector's decision."""
+    """A score for each class; the larger one belongs to the detector's decision."""
     scores = tf.stack([answer["threshold"], answer["score"]], axis=1)
     classes = tf.tile([["normal", "anomaly"]], [tf.shape(scores)[0], 1])
     return {"classes": classes, "scores": scores}
 
 
 def free_name(name: str, taken: Iterable[str]) -> str:
-    """The name, with as many underscores behind it as it takes to be none of the others."""
+    """The name, with underscores appended until it is not taken."""
     while name in taken:
         name += "_"
     return name
 
 
 def _resources(detector: Detector) -> list:
-    """Everything with a state that the graphs use."""
+    """All objects with state that the graphs use."""
     layers = detector._flatten_layers()
     lookups = (layer for layer in layers if isinstance(layer, keras.layers.StringLookup))
     tables = [lookup.lookup_table for lookup in lookups]
@@ -149,7 +149,7 @@ def _resources(detector: Detector) -> list:
 
 
 def _concrete(signature: Signature):
-    """The traced function, its arguments named as TensorFlow allows."""
+    """The traced function, with argument names that TensorFlow allows."""
     names = argument_names(signature.inputs)
 
     def function(arguments: Tensors) -> Tensors:
@@ -165,8 +165,8 @@ def _concrete(signature: Signature):
 
 
 def argument_names(aliases: Iterable[str]) -> dict[str, str]:
-    """A name for each alias that a tf.function's argument can have: the alias itself if it can."""
-    # "self" is the loaded function's own. A graph does not tell upper case from lower case.
+    """A valid argument name of a tf.function for each alias; the alias itself if it is valid."""
+    # Loaded functions have a "self". Names in a graph are case-insensitive.
     names, taken = {}, {"self"}
     for alias in aliases:
         name = re.sub(r"[^0-9A-Za-z_]", "_", alias)
@@ -180,14 +180,14 @@ def argument_names(aliases: Iterable[str]) -> dict[str, str]:
 
 
 def _rest_safe(value: tf.Tensor) -> tf.Tensor:
-    """float32, int64 or string: what the REST API can write."""
+    """A value as float32, int64 or string, which the REST API can write."""
     if value.dtype.is_floating:
         return tf.cast(value, tf.float32)
     return value if value.dtype == tf.string else tf.cast(value, tf.int64)
 
 
 def _finish(path: Path, signatures: dict[str, Signature]) -> None:
-    """Sets what `tf.saved_model.save` has no arguments for: method names and any alias."""
+    """Sets method names and aliases, for which `tf.saved_model.save` has no arguments."""
     model = SavedModel.FromString(path.read_bytes())
     for key, signature in signatures.items():
         definition = model.meta_graphs[0].signature_def[key]
@@ -198,18 +198,18 @@ def _finish(path: Path, signatures: dict[str, Signature]) -> None:
     if {"classify", "regress"} <= signatures.keys():
         _share_input(model.meta_graphs[0])
     path.write_bytes(model.SerializeToString(deterministic=True))
-    # It was that of the file before; the manifest has checksums of its own.
+    # It belongs to the file before this change, and the manifest has its own checksums.
     path.with_name("fingerprint.pb").unlink(missing_ok=True)
 
 
 def _share_input(meta_graph: MetaGraphDef) -> None:
-    """Feeds `regress` what `classify` is fed: MultiInference asks for one input tensor.
+    """Makes `regress` use the input tensor of `classify`, as MultiInference requires.
 
-    Each stays a call of its own: taken out of what `classify` gives, the score would have other
-    bits, as TensorFlow optimizes a call that something follows in another way.
+    Each remains a call of its own. If the score were taken from the outputs of `classify`, it would
+    have other bits, as TensorFlow optimizes such a call in another way.
     """
     infos = [meta_graph.signature_def[key].inputs["inputs"] for key in ("classify", "regress")]
-    # Nodes call a first output by the name alone.
+    # Nodes refer to a first output by the name alone.
     shared, own = (info.name.removesuffix(":0") for info in infos)
     nodes = meta_graph.graph_def.node
     nodes.remove(next(node for node in nodes if node.name == own))

@@ -1,4 +1,4 @@
-"""Warm-up requests: TensorFlow Serving runs them before it makes a version available."""
+"""Warm-up requests, which TensorFlow Serving runs before it makes a version available."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ def require_protocol() -> None:
     """Imports the messages of TensorFlow Serving's protocol.
 
     Raises:
-        UserError: If they are not installed.
+        UserError: If the package is not installed.
     """
     try:
         import tensorflow_serving.apis.prediction_log_pb2  # noqa: F401
@@ -56,11 +56,11 @@ def replay(directory: Path) -> dict[str, object]:
     """Loads a SavedModel and runs its warm-up requests, as a server does.
 
     Returns:
-        The answers by signature, those to Predict as outputs by alias.
+        The answers by signature; answers to Predict are outputs by alias.
 
     Raises:
         ServingError: If a request fails.
-        RuntimeError: If an output has not one value a sample.
+        RuntimeError: If an output does not have one value per sample.
     """
     from memae_tf.serving.server import warmup_replay
     from memae_tf.serving.server.servable import Servable
@@ -79,7 +79,7 @@ def replay(directory: Path) -> dict[str, object]:
 
 
 def _check_batch(request, outputs: dict[str, np.ndarray]) -> None:
-    """One value a sample, so that servers can put requests together; Predict itself takes any."""
+    """Checks that outputs have one value per sample, so that servers can batch requests."""
     batch = next(iter(request.inputs.values())).tensor_shape.dim[0].size
     for alias, values in outputs.items():
         if values.shape[:1] != (batch,):

@@ -1,7 +1,7 @@
-"""Dynamic batching: requests of one signature that come close together run as one.
+"""Dynamic batching: requests for one signature that arrive together run as one.
 
-There are no threads of its own. The request that opens a batch waits for others, runs the batch
-and hands out the results.
+It has no threads of its own. The request that opens a batch waits for others, runs the batch and
+hands out the results.
 """
 
 import threading
@@ -25,7 +25,7 @@ MICROSECONDS = 1e6
 
 
 class _Batch:
-    """Requests, or parts of them, that will run together."""
+    """Requests, or parts of them, that run together."""
 
     def __init__(self):
         self.tasks: list[_Task] = []
@@ -35,7 +35,7 @@ class _Batch:
 
 
 class _Task:
-    """A request, or a part of one."""
+    """A request or a part of one."""
 
     def __init__(self, feeds: Mapping[str, np.ndarray], size: int, deadline: float | None):
         self.feeds = feeds
@@ -48,14 +48,14 @@ class _Task:
 
 
 class Batcher:
-    """Runs a servable, requests of one signature together.
+    """Runs a servable with batches of requests for one signature.
 
     Only requests for all outputs of a signature are batched, as in TensorFlow Serving.
 
     Args:
-        servable: What runs the batches.
-        metrics: Where the time in the queue is noted.
-        parameters: How to batch.
+        servable: The servable that runs the batches.
+        metrics: The metrics that record the time in the queue.
+        parameters: The parameters of batching.
     """
 
     def __init__(self, servable: Servable, metrics: Metrics, parameters: BatchingParameters):
@@ -63,7 +63,7 @@ class Batcher:
         self._metrics = metrics
         self._parameters = parameters
         self._lock = threading.Lock()
-        # The batches that still take requests.
+        # Batches that can still take requests.
         self._open: dict[tuple, _Batch] = {}
         self._waiting = 0
         self._threads = threading.Semaphore(parameters.num_batch_threads)
@@ -82,7 +82,7 @@ class Batcher:
         fetches: Sequence[str],
         timeout: float | None = None,
     ) -> list[np.ndarray]:
-        """As `Servable.run`, perhaps together with other requests."""
+        """Like `Servable.run`, maybe together with other requests."""
         signature = (frozenset(feeds), frozenset(fetches))
         if signature not in self._signatures:
             return self._servable.run(feeds, fetches, timeout)
@@ -114,13 +114,13 @@ class Batcher:
         ]
 
     def _inner_shapes(self, feeds: Mapping[str, np.ndarray]) -> tuple:
-        """What must be equal in requests of one batch, besides the signature."""
+        """What requests in a batch must have in common besides the signature."""
         if self._parameters.pad_variable_length_inputs:
             return tuple(sorted((name, array.ndim) for name, array in feeds.items()))
         return tuple(sorted((name, array.shape[1:]) for name, array in feeds.items()))
 
     def _enqueue(self, key: tuple, tasks: Sequence[_Task]) -> list[_Batch]:
-        """Puts tasks into batches; those that it opened are this request's to lead."""
+        """Puts tasks into batches, and returns the new ones, which this request must lead."""
         limit = self._parameters.execution_size
         opened = []
         with self._lock:
@@ -160,7 +160,7 @@ class Batcher:
         """Waits for others to join a batch, and runs it."""
         batch.closed.wait(self._parameters.batch_timeout_micros / MICROSECONDS)
         with self._threads:
-            # Until a thread takes it up, others may join.
+            # Others may join until the batch starts.
             with self._lock:
                 if self._open.get(key) is batch:
                     del self._open[key]
@@ -208,7 +208,7 @@ class Batcher:
         if self._parameters.pad_variable_length_inputs:
             arrays = _same_shape(arrays)
         if missing:
-            # Rows that are certain to be good: the first one of the last request.
+            # Filled up with a row that is certainly valid, the first one of the last request.
             arrays = [*arrays, np.repeat(arrays[-1][:1], missing, axis=0)]
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
@@ -219,7 +219,7 @@ def _collect(tasks: Sequence[_Task]) -> list[np.ndarray]:
         if not task.batch.done.wait(left):
             raise ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
         if task.error is not None:
-            # An exception of its own for every thread that raises it.
+            # Every thread raises an exception of its own.
             raise ServingError(task.error.code, task.error.message)
     if len(tasks) == 1:
         return tasks[0].results
@@ -242,7 +242,7 @@ def _batch_size(feeds: Mapping[str, np.ndarray]) -> int:
 
 
 def _same_shape(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """The arrays as large as the largest one inside, filled up with their first value."""
+    """The arrays, padded to the same inner shape with their first value."""
     shape = np.max([array.shape for array in arrays], axis=0)
     padded = []
     for array in arrays:

@@ -1,4 +1,4 @@
-"""When requests run together, in the words of TensorFlow Serving's file."""
+"""The parameters of batching, as in TensorFlow Serving's file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from memae_tf.errors import UserError
 
 @dataclass(frozen=True)
 class BatchingParameters:
-    """When a batch is full, how long it waits, how many may wait or run.
+    """When a batch is full, how long it waits, and how many batches may wait or run.
 
     Names and defaults are TensorFlow Serving's.
     """
@@ -49,14 +49,14 @@ class BatchingParameters:
 
     @property
     def execution_size(self) -> int:
-        """The most rows that run at a time."""
+        """The most rows in one run."""
         if self.enable_large_batch_splitting and self.max_execution_batch_size:
             return self.max_execution_batch_size
         return self.max_batch_size
 
     @classmethod
     def read(cls, path: str | Path) -> "BatchingParameters":
-        """The parameters in a text file like TensorFlow Serving's `--batching_parameters_file`."""
+        """Reads a text file like that of TensorFlow Serving's `--batching_parameters_file`."""
         message = _message_class()()
         try:
             text_format.Parse(Path(path).read_text(), message)

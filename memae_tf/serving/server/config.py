@@ -1,4 +1,4 @@
-"""Which models to serve, which of their versions, under which labels."""
+"""Models to serve, with version policies and labels."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +15,13 @@ PLATFORM = "tensorflow"
 
 @dataclass(frozen=True)
 class VersionPolicy:
-    """The newest `latest` versions, or those in `specific`, or all of them."""
+    """The newest `latest` versions, those in `specific`, or all."""
 
     latest: int | None = 1
     specific: frozenset[int] | None = None
 
     def choose(self, found: set[int]) -> set[int]:
-        """The versions to serve out of those that are there."""
+        """The versions to serve, of those that exist."""
         if self.specific is not None:
             return found & self.specific
         if self.latest is None:
@@ -34,7 +34,7 @@ LATEST, ALL = VersionPolicy(), VersionPolicy(latest=None)
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model: its name, the directory of its versions, policy and labels."""
+    """A model: its name, the directory of its versions, policy and labels."""
 
     name: str
     base_path: str
@@ -43,10 +43,10 @@ class ModelConfig:
 
 
 def model_config(base: str | Path, name: str | None = None) -> ModelConfig:
-    """The config of a model base directory, as the command takes it.
+    """The config of a model for the base directory that the command takes.
 
     Raises:
-        UserError: If it is no directory of versions.
+        UserError: If it is not a directory of versions.
     """
     path = Path(base).resolve()
     if not path.is_dir():
@@ -62,7 +62,7 @@ def model_config(base: str | Path, name: str | None = None) -> ModelConfig:
             f"{base} is a run; publish it first, `python -m memae_tf.export {base} --to BASE`, and "
             "serve BASE"
         )
-    # With an empty directory one waits.
+    # If the directory is empty, the server waits for a version.
     has_versions = any(path.glob("[0-9]*/saved_model.pb"))
     below = sorted(file.parent.parent for file in path.glob("*/[0-9]*/saved_model.pb"))
     if below and not has_versions:
@@ -76,7 +76,7 @@ def model_configs(config: model_server_config_pb2.ModelServerConfig) -> list[Mod
     """The models of a ModelServerConfig.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if it is none that can be served.
+        ServingError: INVALID_ARGUMENT if it cannot be served.
     """
     if config.WhichOneof("config") != "model_config_list":
         raise invalid_argument(
@@ -95,7 +95,7 @@ def model_configs(config: model_server_config_pb2.ModelServerConfig) -> list[Mod
 
 
 def read_model_config_file(path: str | Path) -> list[ModelConfig]:
-    """The models of a text file like TensorFlow Serving's `--model_config_file`."""
+    """Reads a text file like that of TensorFlow Serving's `--model_config_file`."""
     config = model_server_config_pb2.ModelServerConfig()
     try:
         text_format.Parse(Path(path).read_text(), config)

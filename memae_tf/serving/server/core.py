@@ -1,7 +1,7 @@
-"""The transport-free core: what the server answers, whoever asks.
+"""The core of the server, which does not depend on a transport.
 
-The codecs turn their transport's requests into calls of `Core`, and what comes back, results or a
-`ServingError`, into its replies.
+The codecs turn requests of their transport into calls of `Core`, and its results or a
+`ServingError` into responses.
 """
 
 import contextlib
@@ -27,12 +27,12 @@ MICROSECONDS = 1e6
 
 
 class Core:
-    """Models, and the answers they give.
+    """The models, and their answers to requests.
 
     Args:
-        warmup: Whether new versions answer the requests in their `assets.extra` first.
-        batch: Wraps a servable's runs, as `batching.Batcher` does; None runs every request by
-            itself.
+        warmup: Whether new versions first run the requests in their `assets.extra`.
+        batch: Wraps a servable for batching, as `batching.Batcher` does; `None` runs every request
+            alone.
         registry: Options of the Registry.
     """
 
@@ -75,7 +75,7 @@ class Core:
 
     @contextlib.contextmanager
     def request(self, api: str, entrypoint: str, model: str) -> Iterator[None]:
-        """Counts and times what is done in it; whatever goes wrong is a ServingError."""
+        """A context that counts and times a request, and turns all errors into a ServingError."""
         started, status = time.perf_counter(), Code.OK
         try:
             yield
@@ -165,7 +165,7 @@ class Core:
         return self.registry.status(spec)
 
     def reload(self, configs: Sequence[ModelConfig], timeout: float | None = None) -> None:
-        """Replaces what is served."""
+        """Replaces the models that are served."""
         self.registry.reload(configs, timeout)
 
 

@@ -1,4 +1,4 @@
-"""PredictionService and ModelService over gRPC: messages to calls of the core and back."""
+"""PredictionService and ModelService over gRPC, as calls of the core."""
 
 import contextlib
 import importlib
@@ -40,8 +40,8 @@ from memae_tf.serving.wire.status import (
     unexpected,
 )
 
-# Reflection looks for the descriptions of services in protobuf's pool. Before 2.21 these files end
-# with an option that protobuf no longer lets them set; they have filled the pool by then.
+# Reflection needs the descriptions of services in protobuf's pool. Before version 2.21, these files
+# end with an option that protobuf no longer lets them set, but then they have filled the pool.
 for name in ("prediction_service_pb2", "model_service_pb2"):
     with contextlib.suppress(AttributeError):
         importlib.import_module(f"tensorflow_serving.apis.{name}")
@@ -49,7 +49,7 @@ for name in ("prediction_service_pb2", "model_service_pb2"):
 ENTRYPOINT = "GRPC"
 # gRPC counts message sizes in int32.
 MAX_MESSAGE_BYTES = 2**31 - 1
-# Without a deadline gRPC says that there is an eternity left.
+# Without a deadline, gRPC gives a very long time.
 NO_DEADLINE_SECONDS = 1e8
 SIGNATURE_DEF = "signature_def"
 
@@ -164,7 +164,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """States of the versions, and reloading."""
+    """States of versions, and reloading."""
 
     def __init__(self, core: Core):
         self._core = core
@@ -186,13 +186,13 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
 
 class ParsingInterceptor(grpc.ServerInterceptor):
-    """Parses requests in place of gRPC, which loses 16 KiB for good with each that it cannot parse.
+    """Parses requests instead of gRPC, which leaks 16 KiB with each one that it cannot parse.
 
-    (Seen with grpcio 1.85.) The answer is the same.
+    (Seen with grpcio 1.85.) The answers are the same.
     """
 
     def intercept_service(self, continuation, handler_call_details):
-        """The method's handler, but that it takes bytes."""
+        """The handler of the method, but with bytes as requests."""
         handler = continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
@@ -213,16 +213,16 @@ class GrpcServer:
     """The gRPC side of a server.
 
     Args:
-        core: What answers.
-        host: Address to listen on.
-        port: 0 for a free one; `port` is the one that was taken.
-        threads: How many requests are worked on at a time, whatever streams are open; a few more
-            while there are none.
-        max_request_bytes: Longer messages are refused.
-        drain_seconds: How long calls under way may take when it stops.
+        core: The core, which answers.
+        host: The address to listen on.
+        port: The port, 0 for a free one; the attribute `port` is the one in use.
+        threads: The number of requests that are handled at a time, whatever streams are open; a few
+            more if none are.
+        max_request_bytes: The limit of a message.
+        drain_seconds: Seconds that unfinished calls may take when the server stops.
 
     Raises:
-        UserError: If the address cannot be listened on.
+        UserError: If it cannot listen on this address.
     """
 
     def __init__(
@@ -241,7 +241,7 @@ class GrpcServer:
             options=[
                 ("grpc.max_receive_message_length", min(max_request_bytes, MAX_MESSAGE_BYTES)),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-                # Or two servers would share a port, each with some of the requests.
+                # Otherwise two servers could share a port, and each would get some of the requests.
                 ("grpc.so_reuseport", 0),
             ],
         )
@@ -268,11 +268,11 @@ class GrpcServer:
             ) from error
 
     def start(self) -> None:
-        """Begins to answer."""
+        """Starts to answer."""
         self._server.start()
 
     def stop(self) -> threading.Event:
-        """Takes no more calls; the event tells when those under way are answered."""
+        """Refuses new calls; the event is set when the unfinished ones are answered."""
         drained = self._server.stop(self._drain_seconds)
         self._health.end()
         self._reflection.end()
@@ -280,13 +280,13 @@ class GrpcServer:
 
 
 def address(host: str, port: int) -> str:
-    """host:port, an IPv6 address in brackets."""
+    """host:port, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @contextlib.contextmanager
 def refusing(context: grpc.ServicerContext) -> Iterator[None]:
-    """Ends the call with the code and message of what is raised in it."""
+    """Ends the call with code and message of an error that is raised in the context."""
     try:
         yield
     except Exception as error:
@@ -298,10 +298,10 @@ def refusing(context: grpc.ServicerContext) -> Iterator[None]:
 
 
 def time_left(context: grpc.ServicerContext) -> float | None:
-    """Seconds until the call's deadline, None if it has none.
+    """Seconds until the deadline of the call; `None` if it has none.
 
     Raises:
-        ServingError: DEADLINE_EXCEEDED, if it is past.
+        ServingError: DEADLINE_EXCEEDED if it has passed.
     """
     left = context.time_remaining()
     if left is None or left > NO_DEADLINE_SECONDS:
@@ -312,7 +312,7 @@ def time_left(context: grpc.ServicerContext) -> float | None:
 
 
 def model_spec(message: model_pb2.ModelSpec) -> ModelSpec:
-    """The core's spec of a message's."""
+    """The core's ModelSpec for that of a message."""
     choice = message.WhichOneof("version_choice")
     return ModelSpec(
         message.name,
@@ -322,7 +322,7 @@ def model_spec(message: model_pb2.ModelSpec) -> ModelSpec:
 
 
 def status_response(versions: list[Version]) -> get_model_status_pb2.GetModelStatusResponse:
-    """States of versions as GetModelStatus answers them."""
+    """The states of versions as a GetModelStatusResponse."""
     response = get_model_status_pb2.GetModelStatusResponse()
     for version in versions:
         entry = response.model_version_status.add(version=version.number, state=version.state)
@@ -333,7 +333,7 @@ def status_response(versions: list[Version]) -> get_model_status_pb2.GetModelSta
 
 
 def metadata_response(version: Version) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    """Signatures of a version as GetModelMetadata answers them."""
+    """The signatures of a version as a GetModelMetadataResponse."""
     signatures = get_model_metadata_pb2.SignatureDefMap()
     for name, signature in version.servable.signatures.items():
         signatures.signature_def[name].CopyFrom(signature)

@@ -1,6 +1,6 @@
-"""Health and reflection over gRPC, whose calls may stay open as long as the server.
+"""Health and reflection over gRPC, whose calls may stay open as long as the server runs.
 
-None of them keeps requests waiting, nor the server from ending.
+They neither make requests wait nor keep the server from stopping.
 """
 
 import threading
@@ -10,17 +10,17 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-# The names under which TensorFlow Serving reports its health.
+# The services for which TensorFlow Serving reports its health.
 HEALTH_SERVICES = ("", "ModelService", "PredictionService")
-# Each takes a thread of its own, also when nothing is asked.
+# Each takes a thread, even while it is idle.
 MAX_REFLECTION_STREAMS = 4
 
 
 class Health(health_pb2_grpc.HealthServicer):
     """Whether the server takes requests.
 
-    (grpc_health's own servicer has no way to end a watch, and sends while it holds a lock that
-    gRPC's thread waits for when another watch is closed.)
+    (The servicer of grpc_health cannot end a watch, and sends while it holds a lock that gRPC's
+    thread waits for when another watch is closed.)
     """
 
     def __init__(self):
@@ -51,7 +51,7 @@ class Health(health_pb2_grpc.HealthServicer):
         if is_over:
             self._end(context)
 
-    # It comes back at once, and its thread is free.
+    # It returns at once, so its thread is free.
     Watch.experimental_non_blocking = True
 
     def _answer(self, service: str) -> health_pb2.HealthCheckResponse:
@@ -65,14 +65,14 @@ class Health(health_pb2_grpc.HealthServicer):
             return self._watches.pop(context, None)
 
     def _end(self, context: grpc.ServicerContext) -> None:
-        # Only the one who takes it out sends: gRPC takes one end of a call.
+        # Only one caller gets it and sends, as gRPC takes the end of a call only once.
         send = self._forget(context)
         if send is not None:
             send(health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING))
             send(None)
 
     def end(self) -> None:
-        """Tells all who watch that the server stops, and ends their calls."""
+        """Tells all watchers that the server is stopping, and ends their calls."""
         with self._lock:
             self._is_over = True
             contexts = list(self._watches)
@@ -81,7 +81,7 @@ class Health(health_pb2_grpc.HealthServicer):
 
 
 class Reflection(reflection.ReflectionServicer):
-    """What services there are, and their messages.
+    """The services and their messages.
 
     Args:
         service_names: The names of the services.
@@ -113,7 +113,7 @@ class Reflection(reflection.ReflectionServicer):
             self._free.release()
 
     def end(self) -> None:
-        """Ends the streams that are open."""
+        """Ends all open streams."""
         self._is_over = True
         for context in list(self._open):
             context.cancel()

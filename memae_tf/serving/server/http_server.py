@@ -1,9 +1,9 @@
 """The HTTP side of a server, on aiohttp.
 
-The standard library's server answers a small request sooner, but leaves to its user what makes
-HTTP hard: chunked bodies, limits of headers and bodies, `Expect`, pipelining, connections that
-stall, an end that lets requests under way finish. aiohttp, with its parser in C, has them all and
-was the quickest of those that do.
+The server of the standard library answers small requests faster, but lacks the hard parts of HTTP:
+chunked bodies, limits of headers and bodies, `Expect`, pipelining, stalled connections, a shutdown
+that lets unfinished requests finish. aiohttp, with its parser in C, was the fastest server that has
+all of them.
 """
 
 import asyncio
@@ -18,32 +18,32 @@ from memae_tf.errors import UserError
 from memae_tf.serving.server.rest_codec import Reply, Request, RestCodec, too_large
 
 CHUNK_BYTES = 1 << 18
-# How long the rest of a body that was refused is still taken in, so that the client sees why.
+# Seconds for which the rest of a refused body is read, so that the client gets the reason.
 LINGERING_SECONDS = 1.0
-# How long the first bytes of a request may take from who has connected when the server stops.
+# Seconds that connected clients have to send the start of a request when the server stops.
 ARRIVAL_SECONDS = 0.1
 ARRIVAL_STEPS = 10
-# How long the last replies may take to be written when the server stops.
+# Seconds that writing the last responses may take when the server stops.
 WRITING_SECONDS = 5.0
 
-# aiohttp logs a traceback of every request that is no HTTP; the client gets a 400.
+# aiohttp logs a traceback for every request that is not HTTP; the client gets a 400.
 _silent = logging.getLogger(f"{__name__}.aiohttp")
 _silent.setLevel(logging.CRITICAL)
 
 
 class HttpServer:
-    """Serves a codec on a thread with an event loop of its own.
+    """Serves a codec in a thread with its own event loop.
 
     Args:
-        codec: What answers.
-        host: Address to listen on.
-        port: 0 for a free one; `port` is the one that was taken.
-        threads: How many requests are worked on at a time.
-        max_request_bytes: Longer bodies are refused.
-        drain_seconds: How long requests under way may take when it stops.
+        codec: The codec, which answers.
+        host: The address to listen on.
+        port: The port, 0 for a free one; the attribute `port` is the one in use.
+        threads: The number of requests that are handled at a time.
+        max_request_bytes: The limit of a body.
+        drain_seconds: Seconds that unfinished requests may take when the server stops.
 
     Raises:
-        UserError: If the address cannot be listened on.
+        UserError: If it cannot listen on this address.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class HttpServer:
             raise UserError(f"REST cannot listen on {host}:{port}: {error.strerror}") from error
 
     def stop(self) -> None:
-        """Takes no more requests, and answers those under way."""
+        """Refuses new requests, and answers the unfinished ones."""
         self._call(self._drain())
         self._end_loop()
 
@@ -100,11 +100,11 @@ class HttpServer:
         return self._listening.sockets[0].getsockname()[1]
 
     async def _drain(self) -> None:
-        # aiohttp's own end would not take in the rest of a body that is on its way.
+        # aiohttp's own shutdown would not read the rest of a body that is being sent.
         self._draining = True
         await self._stop_listening()
         if self._server.connections:
-            # In steps, as a busy machine may spend all of the time before the loop's next turn.
+            # In steps, as on a busy machine all of the time may pass before the loop's next turn.
             for _ in range(ARRIVAL_STEPS):
                 await asyncio.sleep(ARRIVAL_SECONDS / ARRIVAL_STEPS)
         with contextlib.suppress(asyncio.TimeoutError):
@@ -112,10 +112,10 @@ class HttpServer:
         await self._runner.cleanup()
 
     async def _stop_listening(self) -> None:
-        """Closes the port when all who have connected are let in.
+        """Closes the port after all waiting connections are accepted.
 
-        asyncio's own end forgets those whom it is about to let in, and the system resets those who
-        wait for it.
+        asyncio's own shutdown drops connections that it is about to accept, and the system resets
+        those that wait for it.
         """
         for listener in self._listening.sockets:
             self._loop.remove_reader(listener)
@@ -146,11 +146,11 @@ class HttpServer:
         else:
             message = Request(request.method, request.message.path, body, request.headers)
             reply = await self._loop.run_in_executor(self._workers, self._codec.handle, message)
-        # What is left of a body that was refused is not read.
+        # The rest of a refused body is not read.
         return _response(reply, close=body is None or self._draining)
 
     async def _read(self, request: web.BaseRequest) -> bytearray | None:
-        """The body; None if it is too long."""
+        """The body; `None` if it is too long."""
         if (request.content_length or 0) > self._max_request_bytes:
             return None
         if request.headers.get("Expect", "").lower() == "100-continue":

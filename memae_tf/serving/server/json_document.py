@@ -1,7 +1,7 @@
 """JSON as TensorFlow Serving's parser reads it.
 
-Python's own parser differs in few things: there the last of duplicate keys counts, numbers may
-overflow to infinity, `Inf` and `-NaN` are unknown, half a surrogate pair is accepted.
+Python's own parser differs in a few things: it takes the last of duplicate keys, lets numbers
+overflow to infinity, does not know `Inf` and `-NaN`, and accepts half of a surrogate pair.
 """
 
 import json
@@ -10,15 +10,15 @@ import re
 from memae_tf.serving.server.json_lists import LongList, read_object
 from memae_tf.serving.wire.status import invalid_argument
 
-# Where lists are longer than this, they are not made Python objects all at once.
+# Longer lists are not turned into Python objects all at once.
 LONG_BYTES = 2**20
 
-# One that is not closed goes to the end: else every quote in it would begin another attempt.
+# An open string extends to the end, as otherwise every quote in it would be tried as a start.
 _STRING = r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)'
 _OTHER_CONSTANTS = re.compile(rf"{_STRING}|-?Inf(?:inity)?|-NaN", re.DOTALL)
-# Only with such exponents or so many digits can a number be too large for a double, or a Python
-# integer too long to be read. They are looked for among digits that are all made zeros: a regular
-# expression for the same takes as long as the parsing itself.
+# Only with such exponents or so many digits can a number be too large for a double, or an integer
+# too long for Python. To find them, all digits are first made zeros, as a regular expression for
+# any digits would take as long as the parsing itself.
 _DIGITS_AS_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
 _MAYBE_TOO_BIG = (b"e000", b"e+000", b"0" * 200)
 _TRANSLATED_BYTES = 2**20
@@ -26,13 +26,13 @@ _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 
 
 def parse_object(body: bytes | bytearray) -> dict:
-    """The JSON object at the beginning of a body.
+    """The JSON object at the start of a body.
 
-    Strings keep bytes that are not UTF-8, as surrogate escapes. Of a long body, lists that are
+    Strings keep bytes that are not UTF-8, as surrogate escapes. If the body is long, lists that are
     values of the object, or of the object `inputs` in it, may be `LongList`s.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if there is none.
+        ServingError: INVALID_ARGUMENT if there is no object.
     """
     text = body.decode("utf-8", "surrogateescape").lstrip(" \t\r\n")
     if not text:
@@ -57,7 +57,7 @@ def parse_object(body: bytes | bytearray) -> dict:
 
 
 def shown(value: object) -> str:
-    """A JSON value in a message, cut where it is long."""
+    """A JSON value for messages, cut if it is long."""
     try:
         text = json.dumps(value, ensure_ascii=False, default=lambda rows: next(rows.blocks()))
     except RecursionError:
@@ -66,7 +66,7 @@ def shown(value: object) -> str:
 
 
 def type_name(value: object) -> str:
-    """The parser's name of a value's type."""
+    """The server's name for the type of a JSON value."""
     if value is None:
         return "Null"
     if isinstance(value, bool):
@@ -76,7 +76,7 @@ def type_name(value: object) -> str:
 
 
 def encode(document: object) -> bytes:
-    """JSON text in which bytes that were no UTF-8 are as they were."""
+    """JSON text, with bytes that are not UTF-8 restored from surrogate escapes."""
     return to_bytes(json.dumps(document, ensure_ascii=False))
 
 

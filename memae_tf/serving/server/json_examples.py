@@ -1,4 +1,4 @@
-"""tf.Examples in JSON, as REST's classify and regress take them."""
+"""tf.Examples in JSON, the input of classify and regress in REST."""
 
 from tensorflow.core.example import example_pb2, feature_pb2
 
@@ -9,10 +9,10 @@ from memae_tf.serving.wire.status import invalid_argument
 
 
 def parse_examples(document: dict) -> list[bytes]:
-    """The serialized examples of a request, its context merged into each of them.
+    """The serialized examples of a request, with its context merged into each.
 
     Raises:
-        ServingError: If the document is no such request.
+        ServingError: If the document is not such a request.
     """
     context = b""
     if "context" in document:
@@ -39,7 +39,7 @@ def _example(value: object) -> bytes:
         )
     example = example_pb2.Example()
     for name, content in value.items():
-        # A name that is no UTF-8 cannot be a key of the message.
+        # A name that is not UTF-8 cannot be a key of the message.
         key = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         _fill(example.features.feature[key], name, content)
     return example.SerializeToString()
@@ -57,7 +57,7 @@ def _fill(feature: feature_pb2.Feature, name: str, content: object) -> None:
 
 
 def _feature_value(name: str, value: object) -> tuple[str, object]:
-    """The kind of list that a value belongs in, and what to append to it."""
+    """The kind of list for a value, and what to append to it."""
     if isinstance(value, str):
         return "bytes_list", json_document.to_bytes(value)
     if isinstance(value, dict) and set(value) == {"b64"} and isinstance(value["b64"], str):
@@ -69,7 +69,7 @@ def _feature_value(name: str, value: object) -> tuple[str, object]:
     if isinstance(value, int) and 0 <= value < 2**64:
         raise invalid_argument(f"Feature: {name} has uint64 element. Only int64 is supported.")
     if isinstance(value, int | float):
-        # What no 64 bits hold is read as a decimal.
+        # Integers beyond 64 bits are read as floats.
         return "float_list", float(value)
     raise invalid_argument(
         f"Feature: {name} has element with unexpected JSON type: {json_document.type_name(value)}"

@@ -1,6 +1,6 @@
-"""Long lists of a JSON document, whose elements are Python objects a block at a time only.
+"""Long lists in a JSON document, of which one block at a time is turned into Python objects.
 
-`[0],` is four bytes of text and more than a hundred as Python's list.
+`[0],` takes four bytes as text, and more than a hundred as a list in Python.
 """
 
 import itertools
@@ -25,7 +25,7 @@ _NO_BRACKETS = str.maketrans("", "", "[]")
 
 @dataclass(frozen=True)
 class NumberBlock:
-    """Rectangular lists of numbers: the numbers one after another, and the shape of all."""
+    """Nested lists of numbers without gaps: all numbers in a row, and their shape."""
 
     numbers: list[int | float]
     shape: tuple[int, ...]
@@ -38,17 +38,17 @@ class NumberBlock:
 
 
 class LongList:
-    """A list that is read again and again, a block of its elements at a time.
+    """A list that can be read repeatedly, one block of elements at a time.
 
     Args:
-        blocks: The blocks, marshalled, and the shapes of those that are numbers.
+        blocks: The marshalled blocks, with the shapes of those that are numbers.
     """
 
     def __init__(self, blocks: list[tuple[bytes, tuple[int, ...] | None]]):
         self._blocks = blocks
 
     def blocks(self) -> Iterator[list | NumberBlock]:
-        """The elements in blocks, none of them empty."""
+        """The elements in blocks, of which none is empty."""
         for marshalled, shape in self._blocks:
             values = marshal.loads(marshalled)
             yield values if shape is None else NumberBlock(values, shape)
@@ -58,7 +58,7 @@ class LongList:
 
 
 def blocks_of(values: list | LongList) -> Iterator[list | NumberBlock]:
-    """A list's blocks; of a plain list that is one, itself."""
+    """The blocks of a list; a plain list is its own only block."""
     return values.blocks() if isinstance(values, LongList) else iter([values])
 
 
@@ -69,13 +69,13 @@ def read_object(
     make: Callable[[list[tuple[str, object]]], object],
     long_objects: tuple[str, ...] = (),
 ) -> tuple[object, int]:
-    """The object that begins at a place in a text, and where it ends.
+    """The object that starts at a place in a text, and its end.
 
-    Lists that are its values may be `LongList`s, and so those in its values of the keys
-    `long_objects`; all else is as the decoder reads it.
+    Lists may be `LongList`s if they are values of the object, or of an object in it whose key is in
+    `long_objects`; everything else is read by the decoder.
 
     Raises:
-        json.JSONDecodeError: If there is none.
+        json.JSONDecodeError: If there is no object.
     """
     pairs = []
     position = _after_space(text, start + 1)
@@ -130,15 +130,15 @@ def _read_list(text: str, start: int, decoder: json.JSONDecoder) -> tuple[list |
 
 @dataclass(frozen=True)
 class _Pattern:
-    """What a list's first element tells of the others, if they are alike.
+    """A description of a list's first element, for reading others that are alike.
 
     Attributes:
-        separator: The comma with the brackets and quotes around it: where elements are nested or
-            have commas inside, the comma alone is not the end of one.
-        comma: Where in it the comma is.
-        length: That of the element's text.
-        shape: Of an element that is nested lists of numbers.
-        brackets: All that the text of such an element is besides numbers and spaces.
+        separator: The comma with the brackets and quotes around it, as a comma alone may be inside
+            of an element.
+        comma: The place of the comma in the separator.
+        length: The length of the element's text.
+        shape: The shape of an element that is nested lists of numbers.
+        brackets: The text of such an element without numbers and spaces.
     """
 
     separator: str
@@ -159,11 +159,11 @@ class _Pattern:
     def read_run(
         self, text: str, start: int, decoder: json.JSONDecoder
     ) -> tuple[list, tuple[int, ...] | None, int] | None:
-        """A block of elements in one go, and where the next begins, if a guess at its end is right.
+        """A block of elements, parsed at once, and the start of the next, if a guess is right.
 
-        What is parsed ends before some comma of the text. If that, in brackets of its own, is a
-        whole list, then the comma is none of a string's or of a list's inside, and the text goes on
-        behind it.
+        The guess is a comma of the text at which the block ends. If the part before it, in
+        brackets, is a whole list, then the comma is not inside of a string or an inner list, and
+        the text continues after it.
         """
         least = start + BLOCK_CHARACTERS
         found = text.find(self.separator, least, least + 4 * max(BLOCK_CHARACTERS, self.length))
@@ -178,10 +178,10 @@ class _Pattern:
         return values, shape, _after_space(text, found + self.comma + 1)
 
     def _shape_of(self, run: str) -> tuple[int, ...] | None:
-        """The shape of a run that is the first element's brackets around numbers, again and again.
+        """The shape of a run in which the brackets of the first element repeat around numbers.
 
-        Between two commas is one number then, if without the brackets they are a list; it is in its
-        brackets if it has none of them on its wrong side.
+        If the run without brackets is a list, there is one number between two commas. A number is
+        in the right brackets if none of them is on its wrong side.
         """
         if not self.shape:
             return None
@@ -196,7 +196,7 @@ class _Pattern:
 
 
 def _shape(value: object) -> tuple[int, ...]:
-    """That of lists of numbers in lists, none of them empty; () of everything else."""
+    """The shape of nested lists of numbers, of which none is empty; () for everything else."""
     try:
         array = np.array(value)
     except (ValueError, OverflowError):
@@ -218,7 +218,7 @@ def _after_space(text: str, position: int) -> int:
 
 
 def _after_value(text: str, position: int, closing: str) -> tuple[int, bool]:
-    """Where the next element begins, or, with True, where the list or object has ended."""
+    """The start of the next element, or the end of the list or object and True."""
     position = _after_space(text, position)
     character = text[position : position + 1]
     if character == closing:

@@ -1,4 +1,4 @@
-"""Tensors in JSON: REST's row and column formats, strictly typed."""
+"""Tensors in JSON, in the row and column formats of REST, strictly typed."""
 
 import base64
 import itertools
@@ -21,7 +21,7 @@ Infos = Mapping[str, meta_graph_pb2.TensorInfo]
 Rows = list | NumberBlock
 
 BYTES_SUFFIX = "_bytes"
-# As many elements of a reply are turned into text at a time.
+# The number of elements of a response that are turned into text at a time.
 BLOCK_ELEMENTS = 2**16
 _INT32 = (-(2**31), 2**31 - 1)
 # What a token must be to become an element: a 32-bit integer wraps to narrower types.
@@ -40,10 +40,10 @@ _SPACE = re.compile(r"[ \t\r\n\f\v]")
 
 
 def parse_inputs(document: dict, infos: Infos) -> tuple[dict[str, np.ndarray], bool]:
-    """The tensors of a predict request by alias, and whether they came in rows.
+    """The tensors of a predict request by alias, and whether it is in row format.
 
     Raises:
-        ServingError: If the document is no such request.
+        ServingError: If the document is not such a request.
     """
     if "instances" in document:
         if "inputs" in document:
@@ -119,7 +119,7 @@ def _check_rows(start: int, rows: Rows, named: bool, infos: Infos) -> None:
 def _column(
     start: int, column: Rows, dtype: int, key: str | None, before: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """The tensor of some rows, all of the shape of those before, if there are any."""
+    """The tensor of some rows, which must have the shape of those before, if there are any."""
     shape = before[0].shape[1:] if before else None
     try:
         array = array_of(column, dtype)
@@ -154,7 +154,7 @@ def _refuse_keys(index: int, row: dict, infos: Infos) -> None:
 def _find_bad_row(
     start: int, column: Rows, dtype: int, key: str | None, first: tuple[int, ...] | None
 ) -> None:
-    """Raises the error of the first row that is wrong, or not of the shape of the first one."""
+    """Raises the error for the first row that is wrong or has another shape than the first."""
     for index, value in enumerate(column, start):
         try:
             shape = array_of(value, dtype).shape
@@ -176,7 +176,7 @@ def _row_error(index: int, key: str | None, error: ServingError) -> ServingError
 
 
 def array_of(value: object, dtype: int) -> np.ndarray:
-    """The tensor of a JSON value: a scalar, or lists in lists.
+    """The tensor of a JSON value, which is a scalar or nested lists.
 
     Raises:
         ServingError: If it is ragged, or an element is not of the dtype.
@@ -293,14 +293,14 @@ def decode_base64(value: dict) -> bytes:
     return base64.b64decode(digits + "=" * missing)
 
 
-# Replies.
+# Responses.
 
 
 def predictions(outputs: Mapping[str, np.ndarray]) -> bytes:
-    """The reply in rows.
+    """The response in row format.
 
     Raises:
-        ServingError: If the outputs are not one value a row.
+        ServingError: If the outputs do not have one value per row.
     """
     batch = None
     for alias, array in outputs.items():
@@ -316,13 +316,13 @@ def predictions(outputs: Mapping[str, np.ndarray]) -> bytes:
 
 
 def column_outputs(outputs: Mapping[str, np.ndarray]) -> bytes:
-    """The reply in columns."""
+    """The response in column format."""
     [row] = _rows({alias: [_text(alias, array)] for alias, array in outputs.items()})
     return _document("outputs", row)
 
 
 def classifications(rows: Sequence[Sequence[tuple[bytes, np.float32]]]) -> bytes:
-    """The reply of classify: (label, score) pairs of every example."""
+    """The response of classify: (label, score) pairs for each example."""
     texts = []
     for row in rows:
         scores = _decimals(np.array([score for _, score in row], np.float32))
@@ -333,7 +333,7 @@ def classifications(rows: Sequence[Sequence[tuple[bytes, np.float32]]]) -> bytes
 
 
 def regressions(values: np.ndarray) -> bytes:
-    """The reply of regress: a value of every example."""
+    """The response of regress: a value for each example."""
     return _document("results", "[" + ", ".join(_decimals(values)) + "]")
 
 
@@ -342,14 +342,14 @@ def _document(key: str, text: str) -> bytes:
 
 
 def _list(texts: Iterable[str]) -> str:
-    """A list of elements, whose texts are not all there at once."""
+    """A JSON list; the texts of its elements need not all be in memory at once."""
     texts = iter(texts)
     blocks = iter(lambda: ", ".join(itertools.islice(texts, BLOCK_ELEMENTS)), "")
     return "[" + ", ".join(blocks) + "]"
 
 
 def _rows(columns: dict[str, Iterable[str]]) -> Iterable[str]:
-    """Texts of the rows: of the values of one column, or of objects of several."""
+    """The texts of rows: the values of a single column, or objects if there are several."""
     if not columns:
         raise invalid_argument("Cannot convert empty tensor map to JSON")
     if len(columns) == 1:
@@ -369,8 +369,8 @@ def _text(alias: str, array: np.ndarray) -> str:
 
 
 def _row_texts(alias: str, array: np.ndarray) -> Iterator[str]:
-    """Texts of the parts of an array below its first dimension."""
-    # Of a long one not all numbers are texts at once.
+    """The texts of the elements along the first dimension of an array."""
+    # In steps, so that not all numbers of a long array are texts at once.
     step = max(1, BLOCK_ELEMENTS // max(1, math.prod(array.shape[1:])))
     for start in range(0, len(array), step):
         yield from _nested(alias, array[start : start + step])
@@ -407,7 +407,7 @@ def _texts(alias: str, array: np.ndarray) -> list[str]:
 
 
 def _decimals(array: np.ndarray) -> list[str]:
-    """Numbers in six digits where that is exact, else in as many as make it so."""
+    """Numbers with six digits, or with as many as needed to be exact."""
     values = array.tolist()
     texts = [f"{value:g}" for value in values]
     with np.errstate(over="ignore"):

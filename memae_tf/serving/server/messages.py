@@ -1,4 +1,4 @@
-"""The protobuf messages of TensorFlow Serving that more than one module reads."""
+"""Readers of TensorFlow Serving's messages that several modules need."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ from memae_tf.serving.wire.status import Code, ServingError, invalid_argument
 
 
 def serialized_examples(message: input_pb2.Input) -> list[bytes]:
-    """The examples of an Input, its context merged into each of them."""
+    """The examples of an Input, with its context merged into each."""
     if message.WhichOneof("kind") == "example_list_with_context":
         with_context = message.example_list_with_context
-        # Messages merge where their bytes are joined.
+        # To join the bytes of two messages is to merge them.
         context = with_context.context.SerializeToString()
         return [context + example.SerializeToString() for example in with_context.examples]
     return [example.SerializeToString() for example in message.example_list.examples]
@@ -22,7 +22,7 @@ def inference_tasks(tasks: Sequence[inference_pb2.InferenceTask]) -> list[tuple[
     """(signature, method) of the tasks of a MultiInferenceRequest.
 
     Raises:
-        ServingError: If they do not go together.
+        ServingError: If they cannot be combined.
     """
     if not tasks:
         raise invalid_argument("Inference request must have at least one task.")

@@ -1,4 +1,4 @@
-"""Counters and histograms in Prometheus's text format, under TensorFlow Serving's names."""
+"""Counters and histograms in Prometheus's text format, with TensorFlow Serving's names."""
 
 import bisect
 import threading
@@ -9,7 +9,7 @@ PREFIX = ":tensorflow:serving:"
 
 
 def exponential_buckets(scale: float, growth: float, count: int) -> list[float]:
-    """Upper limits of all buckets but the last, which has none."""
+    """The upper limits of all buckets but the last, which has none."""
     return [scale * growth**power for power in range(count - 1)]
 
 
@@ -19,7 +19,7 @@ COUNT_BUCKETS = exponential_buckets(1, 2, 15)
 
 
 class Counter:
-    """A number that only grows, one for every combination of labels."""
+    """A number that only grows, for each combination of labels."""
 
     kind = "counter"
 
@@ -30,12 +30,12 @@ class Counter:
         self._lock = threading.Lock()
 
     def add(self, *values: str, by: int = 1) -> None:
-        """Adds to the cell of these values of the labels."""
+        """Adds to the cell with these label values."""
         with self._lock:
             self._cells[values] = self._cells.get(values, 0) + by
 
     def lines(self) -> list[str]:
-        """The cells in text."""
+        """The cells as text."""
         with self._lock:
             cells = dict(self._cells)
         return [
@@ -44,7 +44,7 @@ class Counter:
 
 
 class Histogram:
-    """Counts of observations by size, one set for every combination of labels."""
+    """Counts of observations by size, for each combination of labels."""
 
     kind = "histogram"
 
@@ -56,7 +56,7 @@ class Histogram:
         self._lock = threading.Lock()
 
     def observe(self, value: float, *values: str) -> None:
-        """Notes one observation under these values of the labels."""
+        """Records an observation with these label values."""
         index = bisect.bisect_right(self._limits, value)
         with self._lock:
             if values not in self._cells:
@@ -66,7 +66,7 @@ class Histogram:
             total[0] += value
 
     def lines(self) -> list[str]:
-        """The cells in text, buckets cumulated."""
+        """The cells as text, with cumulative buckets."""
         with self._lock:
             cells = {key: (list(counts), total[0]) for key, (counts, total) in self._cells.items()}
         lines = []
@@ -85,7 +85,7 @@ class Histogram:
 
 
 class Metrics:
-    """What the server counts."""
+    """All metrics of the server."""
 
     def __init__(self):
         self.requests = Counter(PREFIX + "request_count", ("model_name", "status"))
@@ -107,7 +107,7 @@ class Metrics:
         )
 
     def page(self) -> str:
-        """Everything, as Prometheus scrapes it."""
+        """All metrics as text for Prometheus."""
         lines = []
         for metric in vars(self).values():
             cells = metric.lines()
@@ -126,6 +126,6 @@ def _braces(names: Sequence[str], values: Sequence[str]) -> str:
 
 
 def _escaped(value: str) -> str:
-    # A request may name a model of any characters, even some that are no text.
+    # The name of a model in a request may have any characters, even ones that are not text.
     text = value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

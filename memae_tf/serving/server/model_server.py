@@ -26,20 +26,20 @@ class ServerOptions:
     """How to serve.
 
     Args:
-        host: Address to listen on.
-        grpc_port: 0 for a free one.
-        rest_port: 0 for a free one, None for no REST.
-        threads: How many requests of either kind are worked on at a time.
-        poll_seconds: How often to look for new versions; 0 for never.
-        warmup: Whether versions answer their warm-up requests first.
+        host: The address to listen on.
+        grpc_port: The gRPC port, 0 for a free one.
+        rest_port: The REST port, 0 for a free one; `None` for no REST.
+        threads: The number of gRPC and of REST requests that are handled at a time.
+        poll_seconds: Seconds between looks for new versions; 0 for never.
+        warmup: Whether versions run their warm-up requests first.
         max_load_retries: How often a version that fails to load is tried again.
-        retry_seconds: Time between two attempts.
-        batching: Parameters of dynamic batching, None for none.
-        rest_timeout: Seconds that a REST request may run.
-        max_request_bytes: Limit of a request.
-        cors: Whether pages of other origins may read REST replies.
-        allow_unavailable_labels: Whether new labels may name versions that are not there yet.
-        drain_seconds: How long requests under way may take when the server stops.
+        retry_seconds: Seconds between two attempts.
+        batching: Parameters of dynamic batching; `None` for no batching.
+        rest_timeout: Seconds that a REST request may take.
+        max_request_bytes: The limit of a request.
+        cors: Whether web pages of other origins may read REST responses.
+        allow_unavailable_labels: Whether new labels may name versions that are not available yet.
+        drain_seconds: Seconds that unfinished requests may take when the server stops.
     """
 
     host: str = "127.0.0.1"
@@ -66,8 +66,8 @@ class ModelServer:
                 print(server.grpc_address, server.rest_address)
 
     Args:
-        models: What to serve.
-        options: How.
+        models: The models to serve.
+        options: How to serve them.
     """
 
     def __init__(self, models: Sequence[ModelConfig], options: ServerOptions | None = None):
@@ -95,29 +95,29 @@ class ModelServer:
 
     @property
     def registry(self) -> Registry:
-        """Models and their versions."""
+        """The models and their versions."""
         return self.core.registry
 
     @property
     def grpc_address(self) -> str:
-        """Where gRPC is listening."""
+        """The address of gRPC."""
         return address(self.options.host, self._grpc.port)
 
     @property
     def rest_address(self) -> str | None:
-        """Where REST is listening."""
+        """The address of REST; `None` without REST."""
         if self._http is None:
             return None
         return f"http://{address(self.options.host, self._http.port)}"
 
     def start(self, waiting: Callable[[list[str]], None] = lambda names: None) -> None:
-        """Loads the models, and listens when every one has a version that answers.
+        """Loads the models, and listens when each has a version that answers.
 
         Args:
-            waiting: Told of the models that have no version yet.
+            waiting: Is told the names of the models that have no version yet.
 
         Raises:
-            UserError: If a version does not load or an address is taken.
+            UserError: If a version does not load, or an address is in use.
         """
         try:
             self._load_models(waiting)
@@ -182,14 +182,14 @@ class ModelServer:
             self._poller.start()
 
     def interrupt(self) -> None:
-        """Makes a `start` that waits for a model come back."""
+        """Makes `start` return if it is waiting for a model."""
         self._stopping.set()
 
     def stop(self) -> None:
-        """Takes no more requests, answers those under way, unloads everything."""
+        """Refuses new requests, answers the unfinished ones, and unloads everything."""
         self._stopping.set()
         self.registry.stop_polling()
-        # Both transports at once, or one would go on taking requests while the other drains.
+        # Both transports at once, as otherwise one would accept requests while the other drains.
         drained = None if self._grpc is None else self._grpc.stop()
         if self._http is not None:
             self._http.stop()

@@ -1,8 +1,8 @@
-"""The life of the versions: found, loaded, served, drained, unloaded.
+"""The life cycle of versions: found, loaded, served, drained, unloaded.
 
-A version moves START, LOADING, AVAILABLE, UNLOADING, END. One poll at a time changes what there is;
-requests only lease what is AVAILABLE. A new version is loaded and warmed up before an old one is
-taken out, and an old one is closed by the last request that uses it.
+The states of a version are START, LOADING, AVAILABLE, UNLOADING, END. Only one poll at a time
+changes versions; requests only lease AVAILABLE ones. A new version is loaded and warmed up before
+an old one is unloaded, and the last request that uses an old one closes it.
 """
 
 import contextlib
@@ -28,13 +28,13 @@ from memae_tf.serving.wire.status import (
 logger = logging.getLogger(__name__)
 
 MAX_VERSION = 2**63 - 1
-# The least time between two looks at a version that a reload waits for.
+# The least seconds between two looks at a version that a reload waits for.
 SETTLING_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """The model, and perhaps the version or label, that a request names."""
+    """The model, and maybe a version or label, that a request names."""
 
     name: str
     version: int | None = None
@@ -57,12 +57,12 @@ class Version:
 
     @property
     def failed(self) -> bool:
-        """Whether it ended because it could not be loaded."""
+        """Whether it could not be loaded."""
         return self.state is State.END and self.error is not None
 
 
 class Model:
-    """A model that is configured, with those of its versions that were ever wanted."""
+    """A configured model, with all versions that were ever wanted."""
 
     def __init__(self, config: ModelConfig):
         self.config = config
@@ -70,17 +70,17 @@ class Model:
         self._warned = ""
 
     def warn(self, message: str) -> None:
-        """Logs what a poll finds wrong, but not what the one before found too."""
+        """Logs what a poll finds wrong, unless the poll before found the same."""
         if message and message != self._warned:
             logger.warning("Model %s: %s", self.config.name, message)
         self._warned = message
 
     def serves(self, config: ModelConfig) -> bool:
-        """Whether something answers that was chosen as a config does."""
+        """Whether a version answers that was chosen as by this config."""
         return self.config.policy == config.policy and bool(self.available())
 
     def available(self) -> list[int]:
-        """Numbers of the versions that answer, oldest first."""
+        """The numbers of the versions that answer, oldest first."""
         return sorted(n for n, v in self.versions.items() if v.state is State.AVAILABLE)
 
 
@@ -88,10 +88,10 @@ class Registry:
     """All models and their versions.
 
     Args:
-        load: Makes a Servable, warmed up, of a version's directory.
+        load: Loads and warms up a Servable from the directory of a version.
         max_load_retries: How often a version that fails to load is tried again.
-        retry_seconds: Time between two attempts.
-        allow_unavailable_labels: Whether a new label may name a version that is not there yet.
+        retry_seconds: Seconds between two attempts.
+        allow_unavailable_labels: Whether a new label may name a version that is not available yet.
     """
 
     def __init__(
@@ -106,11 +106,11 @@ class Registry:
         self._retry_seconds = retry_seconds
         self._allow_unavailable_labels = allow_unavailable_labels
         self._models: dict[str, Model] = {}
-        # What GetModelStatus tells, for models too that are no longer configured.
+        # For GetModelStatus, which includes models that are no longer configured.
         self._history: dict[str, dict[int, Version]] = {}
-        # Held while versions are loaded; requests never take it.
+        # Held while versions are loaded, so requests never take it.
         self._lifecycle = threading.RLock()
-        # Guards all state, for moments only.
+        # Guards all state; held only briefly.
         self._lock = threading.RLock()
         self._closing = threading.Event()
 
@@ -118,10 +118,10 @@ class Registry:
 
     @contextlib.contextmanager
     def lease(self, spec: ModelSpec) -> Iterator[Version]:
-        """Holds the version that a spec names; it stays loaded meanwhile.
+        """Leases the version that a spec names, which stays loaded within the context.
 
         Raises:
-            ServingError: If there is none.
+            ServingError: If there is no such version.
         """
         with self._lock:
             version = self._resolve(spec)
@@ -157,7 +157,7 @@ class Registry:
         self._end(version)
 
     def status(self, spec: ModelSpec) -> list[Version]:
-        """The versions of a model, newest first, or the one that is named; labels are ignored."""
+        """The versions of a model, newest first, or the named one; labels are ignored."""
         with self._lock:
             versions = self._history.get(spec.name, {})
             if not versions:
@@ -171,12 +171,12 @@ class Registry:
     # Lifecycle.
 
     def configure(self, configs: Sequence[ModelConfig]) -> None:
-        """Says what to serve from the start; `poll_once` loads it."""
+        """Sets the models to serve at the start; `poll_once` loads them."""
         with self._lifecycle, self._lock:
             self._models = {config.name: Model(config) for config in configs}
 
     def poll_once(self) -> None:
-        """Looks once at every base path, and loads and unloads what follows."""
+        """Looks once at every base path, and loads and unloads versions accordingly."""
         with self._lifecycle:
             for model in list(self._models.values()):
                 if self._closing.is_set():
@@ -191,18 +191,18 @@ class Registry:
             try:
                 self.poll_once()
             except Exception:
-                # The versions that are there go on answering.
+                # The available versions continue to answer.
                 logger.exception("A poll of the models failed")
 
     def reload(self, configs: Sequence[ModelConfig], timeout: float | None = None) -> None:
-        """Replaces what is served, or, if any of it cannot be served, nothing.
+        """Replaces the models that are served, or changes nothing if one cannot be served.
 
-        It comes back when every model has a version that answers. What is no longer listed is
+        It returns when each model has a version that answers. Models that are no longer listed are
         unloaded after that.
 
         Raises:
-            ServingError: If a model that is new or wants other versions than before has no version
-                that loads, or a label names none.
+            ServingError: If a model that is new, or wants other versions than before, has no
+                version that loads, or if a label names no version.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lifecycle:
@@ -213,8 +213,8 @@ class Registry:
                 for config in configs:
                     model = new[config.name]
                     if model is old.get(config.name) and model.serves(config):
-                        # What a poll would do: a model that goes on as it was is no reason to
-                        # refuse the others.
+                        # As in a poll, because an unchanged model is no reason to refuse the
+                        # others.
                         wanted[config.name] = self._load_wanted(model, config)
                     else:
                         wanted[config.name] = self._settle(model, config, deadline)
@@ -240,7 +240,7 @@ class Registry:
                     self._unload_unwanted(model, wanted[name])
 
     def check_labels(self) -> None:
-        """Refuses labels of the first configuration that name no AVAILABLE version."""
+        """Checks that the labels of the first configuration name AVAILABLE versions."""
         self._check_labels(self._models, [m.config for m in self._models.values()], {}, {})
 
     def serving(self) -> dict[str, list[int]]:
@@ -249,12 +249,12 @@ class Registry:
             return {name: model.available() for name, model in self._models.items()}
 
     def pending(self) -> list[str]:
-        """Names of the models without a version that answers."""
+        """The names of the models without a version that answers."""
         with self._lock:
             return [name for name, model in self._models.items() if not model.available()]
 
     def failures(self) -> list[Version]:
-        """Versions that could not be loaded and are given up, of models that do not answer."""
+        """Versions that could not be loaded, of models without a version that answers."""
         with self._lock:
             return [
                 version
@@ -265,11 +265,11 @@ class Registry:
             ]
 
     def stop_polling(self) -> None:
-        """Ends `poll_every`, and whatever waits for a version, soon."""
+        """Ends `poll_every` and all waiting for versions, soon."""
         self._closing.set()
 
     def close(self) -> None:
-        """Unloads everything, what requests still use after them."""
+        """Unloads all versions; those in use after their last request."""
         self.stop_polling()
         with self._lifecycle:
             with self._lock:
@@ -285,7 +285,7 @@ class Registry:
         return Model(config)
 
     def _settle(self, model: Model, config: ModelConfig, deadline: float | None) -> set[int]:
-        """Loads what a model's config wants until something of it answers."""
+        """Loads the versions that a model's config wants, until one of them answers."""
         while True:
             wanted = self._load_wanted(model, config)
             if not wanted:
@@ -309,7 +309,7 @@ class Registry:
 
     @staticmethod
     def failure_message(versions: Sequence[Version]) -> str:
-        """What is said of versions that did not load."""
+        """The error message for versions that did not load."""
         items = ", ".join(
             f"{{name: {version.name} version: {version.number}}} due to error: {version.error}"
             for version in versions
@@ -340,7 +340,7 @@ class Registry:
                     )
 
     def _load_wanted(self, model: Model, config: ModelConfig) -> set[int] | None:
-        """Loads what is wanted and not there yet; None if the base path cannot be read."""
+        """Loads the wanted versions that are missing; `None` if the base path cannot be read."""
         try:
             found = versions_in(config.base_path)
         except OSError as error:
@@ -358,7 +358,7 @@ class Registry:
         return wanted
 
     def _forget_failures(self, model: Model, wanted: set[int]) -> None:
-        # A number that failed is not tried again, unless it was gone meanwhile.
+        # A version that failed is not tried again, unless it had disappeared in between.
         with self._lock:
             for number in [n for n, v in model.versions.items() if v.failed and n not in wanted]:
                 del model.versions[number]
@@ -391,7 +391,7 @@ class Registry:
     def _unload_unwanted(self, model: Model, wanted: set[int]) -> None:
         ended = []
         with self._lock:
-            # As long as nothing wanted answers, what was served goes on being served.
+            # Until a wanted version answers, the old versions continue to be served.
             if wanted and not wanted & set(model.available()):
                 return
             for number, version in model.versions.items():
@@ -413,7 +413,7 @@ class Registry:
 
 
 def versions_in(base_path: str | Path) -> dict[int, Path]:
-    """The directories of a base path whose names are integers, by number.
+    """The directories under a base path whose names are integers, by number.
 
     Raises:
         OSError: If it cannot be read.

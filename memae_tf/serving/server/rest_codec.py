@@ -1,4 +1,4 @@
-"""The REST API: paths and JSON to calls of the core and back."""
+"""The REST API, with paths and JSON, as calls of the core."""
 
 import http
 import re
@@ -55,7 +55,7 @@ _API = re.compile("/v1/.*", re.IGNORECASE | re.DOTALL)
 
 @dataclass
 class Request:
-    """An HTTP request: the target as it was sent, and the whole body."""
+    """An HTTP request: the target, as it was sent, and the whole body."""
 
     method: str
     target: str
@@ -65,7 +65,7 @@ class Request:
 
 @dataclass
 class Reply:
-    """An HTTP reply."""
+    """An HTTP response."""
 
     status: int
     body: bytes
@@ -77,10 +77,10 @@ class RestCodec:
     """Answers requests of the REST API.
 
     Args:
-        core: What answers.
-        timeout: Seconds that a request may run.
-        max_request_bytes: Limit of a body after decompression.
-        cors: Whether pages of other origins may read the replies.
+        core: The core, which answers.
+        timeout: Seconds that a request may take.
+        max_request_bytes: The limit of a body after decompression.
+        cors: Whether web pages of other origins may read the responses.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class RestCodec:
         self._cors = cors
 
     def handle(self, request: Request) -> Reply:
-        """The reply to a request, whatever it is."""
+        """The response to any request."""
         if request.target == metrics.PATH and request.method == "GET":
             return Reply(200, self._core.metrics.page().encode(), "text/plain")
         if not _API.fullmatch(request.target):
@@ -123,7 +123,7 @@ class RestCodec:
     def _answer(self, request: Request) -> bytes:
         if request.method == "POST":
             match = _INFERENCE.fullmatch(request.target)
-            # The path is matched in any case, the verb as it is.
+            # Paths are case-insensitive, verbs are not.
             answer = _VERBS.get(match[4]) if match else None
             if answer is None or "?" in request.target:
                 raise _malformed(request)
@@ -192,26 +192,26 @@ _VERBS = {
 
 
 class _EmptyReplyError(Exception):
-    """The real server answers such a request with a status alone."""
+    """TensorFlow Serving answers such a request with a status and no body."""
 
 
 def refusal(error: ServingError, status: int | None = None) -> Reply:
-    """The reply that tells of an error."""
+    """The response for an error."""
     body = json_document.encode({"error": error.message})
     return Reply(status or HTTP_STATUS[error.code], body)
 
 
 def too_large(limit: int) -> Reply:
-    """The reply to a body of too many bytes."""
+    """The response to a body that is too large."""
     error = ServingError(Code.RESOURCE_EXHAUSTED, f"The request is larger than {limit} bytes")
     return refusal(error, http.HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
 
 
 def decompress(body: bytes | bytearray, limit: int) -> bytes:
-    """The content of a gzip file, not more than a limit.
+    """The content of a gzip file, up to a limit.
 
     Raises:
-        ServingError: If it is none, or too long.
+        ServingError: If it is not a gzip file, or its content is too large.
     """
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
@@ -263,7 +263,7 @@ def _input_infos(version: Version, signature: str) -> json_tensors.Infos:
         raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
     if not signatures[name].inputs:
         raise invalid_argument(f"Failed to get input map for signature: {signature or 'DEFAULT'}")
-    # A map of a message cannot even be asked for a key that is no UTF-8.
+    # The map of a message fails if a key is not UTF-8.
     return dict(signatures[name].inputs)
 
 

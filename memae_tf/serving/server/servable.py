@@ -1,7 +1,8 @@
 """One loaded version of a model, and what can be computed with it.
 
-It runs through a Session, as the C++ server does: the same loading of variables, tables and assets,
-feeds and fetches by the tensor names of the signature, no casts, no checks of static shapes.
+It runs in a Session, as in the C++ server: variables, tables and assets are loaded in the same way,
+feeds and fetches use the tensor names of the signature, and there are neither casts nor checks of
+static shapes.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -29,13 +30,13 @@ TAGS = ("serve",)
 
 @dataclass(frozen=True)
 class Classification:
-    """Labels and scores of classes, (examples, classes) each; one of them may be missing."""
+    """Labels and scores of classes, both (examples, classes); one of them may be missing."""
 
     labels: np.ndarray | None
     scores: np.ndarray | None
 
     def rows(self) -> list[list[tuple[bytes, np.float32]]]:
-        """For every example its (label, score) pairs."""
+        """The (label, score) pairs of each example."""
         shape = (self.scores if self.labels is None else self.labels).shape
         labels = np.full(shape, b"", object) if self.labels is None else self.labels
         scores = np.zeros(shape, np.float32) if self.scores is None else self.scores
@@ -44,19 +45,19 @@ class Classification:
 
 @dataclass(frozen=True)
 class Regression:
-    """One value an example."""
+    """A value for each example."""
 
     values: np.ndarray
 
 
 class Servable:
-    """A SavedModel in a graph and session of its own.
+    """A SavedModel in its own graph and session.
 
     Args:
-        path: Directory of the version, with `saved_model.pb`.
+        path: The directory of the version, with `saved_model.pb`.
 
     Raises:
-        Exception: Whatever TensorFlow's loader raises about a directory that is no SavedModel.
+        Exception: What TensorFlow's loader raises for a directory without a SavedModel.
     """
 
     def __init__(self, path: str | Path):
@@ -78,7 +79,7 @@ class Servable:
         self.runner = self
 
     def close(self) -> None:
-        """Frees the session; nothing may run any more."""
+        """Frees the session, after which nothing can run."""
         self._session.close()
         self._session = self._graph = None
         self._outputs.clear()
@@ -89,13 +90,13 @@ class Servable:
         fetches: Sequence[str],
         timeout: float | None = None,
     ) -> list[np.ndarray]:
-        """Runs the graph: feeds by tensor name, fetches in the order of their names.
+        """Runs the graph, with feeds by tensor name; results are in the order of `fetches`.
 
         Raises:
-            ServingError: With the code of the op that failed, or DEADLINE_EXCEEDED.
+            ServingError: With the code of the failed op, or DEADLINE_EXCEEDED.
         """
-        # `Session.run` casts what it is fed and compares shapes with the static ones; the C++ API,
-        # which TensorFlow Serving uses, does neither.
+        # `Session.run` would cast feeds and check their static shapes. The C++ API, which
+        # TensorFlow Serving uses, does neither.
         options = _run_options(timeout)
         try:
             results = self._session._call_tf_sessionrun(
@@ -110,7 +111,7 @@ class Servable:
         finally:
             if options is not None:
                 pywrap_tf_session.TF_DeleteBuffer(options)
-        # Of lone bytes NumPy would make a dtype of its own, and cut off zeros at their end.
+        # Single bytes would get a dtype of NumPy's own, which drops zeros at the end.
         return [
             np.asarray(result, object if isinstance(result, bytes) else None) for result in results
         ]
@@ -137,9 +138,9 @@ class Servable:
         """Outputs of a signature by alias.
 
         Args:
-            signature_name: Empty for `serving_default`.
+            signature_name: The name of the signature; "" is `serving_default`.
             inputs: Arrays or TensorProtos by alias.
-            output_filter: Aliases of the outputs that are wanted, all if empty.
+            output_filter: Aliases of the wanted outputs; empty for all.
             timeout: Seconds that the run may take.
         """
         name = signature_name or DEFAULT_SIGNATURE
@@ -168,7 +169,7 @@ class Servable:
     def regress(
         self, signature_name: str, examples: Sequence[bytes], timeout: float | None = None
     ) -> Regression:
-        """One value for each of some serialized tf.Examples."""
+        """A value for each of some serialized tf.Examples."""
         [answer] = self.infer([(signature_name, REGRESS_METHOD)], examples, timeout)
         return answer
 
@@ -207,13 +208,13 @@ class Servable:
 def _run_options(timeout: float | None):
     if timeout is None:
         return None
-    # 0 would mean: no limit.
+    # 0 would mean no limit.
     options = tf.compat.v1.RunOptions(timeout_in_ms=max(1, int(timeout * 1000)))
     return pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
 
 
 def _clean(message: str) -> str:
-    # The same words as the C++ server's, on one line.
+    # The same text as from the C++ server, on one line.
     return " ".join(message.removeprefix("Graph execution error:").split())
 
 
@@ -271,7 +272,7 @@ def _check_dtype(index: int, expected: int, array: np.ndarray) -> None:
 def _classification_head(
     signature: meta_graph_pb2.SignatureDef,
 ) -> tuple[str, dict[str, str]]:
-    """The tensor to feed and those to fetch, the latter by alias."""
+    """The name of the tensor to feed, and those to fetch by alias."""
     if len(signature.inputs) != 1:
         raise invalid_argument("Expected one input Tensor.")
     if len(signature.outputs) not in (1, 2):

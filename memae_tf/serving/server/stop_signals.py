@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C to a server: requests under way are answered first."""
+"""SIGTERM and Ctrl-C for a server, which first answers unfinished requests."""
 
 import queue
 import signal
@@ -9,15 +9,15 @@ from memae_tf.signals import wait
 
 
 class StopSignals:
-    """Notes the first SIGTERM or SIGINT; a second one ends the process at once.
+    """Remembers the first SIGTERM or SIGINT; a second one ends the process at once.
 
-    A SIGTERM that was drained is the way a server is meant to end: status 0. Ctrl-C gives 130.
+    After SIGTERM, which is the normal way to end a server, the exit status is 0; after Ctrl-C, 130.
     """
 
     def __init__(self):
         self.received: int | None = None
-        # A handler may interrupt its own thread inside of a lock, so it takes none: the queue is
-        # made for that, and a thread does the rest.
+        # A handler may interrupt its own thread while that holds a lock, so it must not take one.
+        # A SimpleQueue is safe in handlers, and a thread does the rest.
         self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._callbacks: list[Callable[[], None]] = []
@@ -27,7 +27,7 @@ class StopSignals:
 
     @property
     def status(self) -> int:
-        """The exit status that the signal calls for."""
+        """The exit status for the signal."""
         return 128 + signal.SIGINT if self.received == signal.SIGINT else 0
 
     def wait(self) -> None:
@@ -35,7 +35,7 @@ class StopSignals:
         wait(self._stopped)
 
     def then(self, callback: Callable[[], None]) -> None:
-        """Calls something when the signal comes, or now if it has come."""
+        """Calls the callback when a signal comes, or now if one has come."""
         self._callbacks.append(callback)
         if self._stopped.is_set():
             callback()

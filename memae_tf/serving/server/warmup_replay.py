@@ -1,4 +1,4 @@
-"""The requests that a version answers before it is made available."""
+"""Runs the warm-up requests of a version before it becomes available."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,15 +16,15 @@ MAX_REQUESTS = 1000
 
 
 def has_requests(servable: Servable) -> bool:
-    """Whether a version brings warm-up requests."""
+    """Whether a version has warm-up requests."""
     return (Path(servable.path) / FILE).exists()
 
 
 def warm_up(servable: Servable) -> None:
-    """Runs the requests that a version brings.
+    """Runs the warm-up requests of a version.
 
     Raises:
-        ServingError: If one fails, cannot be read, or is of a kind that cannot be replayed.
+        ServingError: If one fails, cannot be read, or cannot be replayed.
     """
     for log in requests(servable):
         replay(servable, log)
@@ -34,7 +34,7 @@ def requests(servable: Servable) -> Iterator[prediction_log_pb2.PredictionLog]:
     """The warm-up requests of a version.
 
     Raises:
-        ServingError: If one cannot be read, or they are too many.
+        ServingError: If one cannot be read, or there are too many.
     """
     path = Path(servable.path) / FILE
     try:
@@ -52,7 +52,7 @@ def requests(servable: Servable) -> Iterator[prediction_log_pb2.PredictionLog]:
 
 
 def replay(servable: Servable, log: prediction_log_pb2.PredictionLog) -> object:
-    """Answers the request in a log as if a client had sent it."""
+    """Answers the request in a log as if it came from a client."""
     kind = log.WhichOneof("log_type")
     if kind == "predict_log":
         request = log.predict_log.request

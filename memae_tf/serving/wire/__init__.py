@@ -1,1 +1,1 @@
-"""What the client and the embedded server share: messages, tensors, statuses. No TensorFlow."""
+"""Messages, tensors and statuses of client and embedded server, without TensorFlow."""

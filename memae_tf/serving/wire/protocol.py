@@ -1,9 +1,9 @@
 """The messages of TensorFlow Serving's protocol that a client needs, without TensorFlow.
 
-Those of the package tensorflow-serving-api import all of TensorFlow, which takes seconds and a
-gigabyte. These are made at run time from the tables below, in a pool of their own so that both can
-be in one process. On the wire there are only the numbers and types of fields:
-tests/serving/wire/test_protocol.py compares those with the originals.
+The messages of the package tensorflow-serving-api import all of TensorFlow, which takes seconds and
+a gigabyte. These are made at run time from the tables below, in their own pool, so that one process
+can use both. Only numbers and types of fields are on the wire, and
+tests/serving/wire/test_protocol.py compares them with the originals.
 """
 
 import enum
@@ -68,7 +68,7 @@ class State(enum.IntEnum):
 
 _TYPES = dict(FieldDescriptorProto.Type.items())
 _ENUMS = {enumeration.__name__: enumeration for enumeration in (DataType, State, Code)}
-# As a .proto file says it; "map:X" stands for map<string, X>.
+# In the words of a .proto file; "map:X" stands for map<string, X>.
 _MESSAGES = {
     "Dim": "int64 size = 1",
     "TensorShapeProto": "repeated Dim dim = 2; bool unknown_rank = 3",
@@ -103,7 +103,7 @@ def _make_messages() -> dict[str, type]:
         name=f"{PACKAGE}.proto", package=PACKAGE, syntax="proto3"
     )
     for name, enumeration in _ENUMS.items():
-        # Each within a message: values of enums share one scope, and two of them are UNKNOWN.
+        # Each in a message of its own, as enum values share a scope, and two are called UNKNOWN.
         declared = file.message_type.add(name=f"{name}s").enum_type.add(name=name)
         for value in enumeration:
             declared.value.add(name=value.name, number=value)
@@ -125,7 +125,7 @@ def _add_field(message, *words: str) -> None:
     field = message.field.add(name=name, number=int(number))
     field.label = field.LABEL_REPEATED if label else field.LABEL_OPTIONAL
     if kind.startswith("map:"):
-        # What `map` means: a repeated message of key and value.
+        # A `map` is a repeated message of key and value.
         entry = message.nested_type.add(name=f"{name.title().replace('_', '')}Entry")
         entry.options.map_entry = True
         _add_field(entry, "string", "key", "=", "1")

@@ -1,4 +1,4 @@
-"""The one error of the core: a canonical code and a message."""
+"""The only error of the core: a canonical code and a message."""
 
 import enum
 import logging
@@ -31,7 +31,7 @@ class Code(enum.IntEnum):
 
 
 class ServingError(Exception):
-    """What a request is refused with; the codecs turn the code into their transport's."""
+    """The error of a request; the codecs convert the code to that of their transport."""
 
     def __init__(self, code: Code, message: str):
         super().__init__(message)
@@ -55,7 +55,7 @@ def failed_precondition(message: str) -> ServingError:
 
 
 def truncated(message: str) -> str:
-    """The message as it fits into the trailers of a gRPC reply."""
+    """The message, cut to fit into the trailers of a gRPC response."""
     encoded = message.encode("utf-8", "surrogateescape")
     if len(encoded) <= MAX_GRPC_MESSAGE_BYTES:
         return encoded.decode("utf-8", "replace")
@@ -63,7 +63,7 @@ def truncated(message: str) -> str:
 
 
 def load_error(error: Exception) -> ServingError:
-    """The error of the state of a version that did not load."""
+    """The error in the status of a version that did not load."""
     if isinstance(error, ServingError):
         return error
     message = " ".join(str(getattr(error, "message", error)).split())
@@ -76,6 +76,6 @@ def load_error(error: Exception) -> ServingError:
 
 
 def unexpected(error: Exception) -> ServingError:
-    """The INTERNAL error that a client sees of a fault of ours; the log has the traceback."""
+    """The INTERNAL error that a client gets for a bug of ours; the log has the traceback."""
     logger.error("A request met a fault", exc_info=error)
     return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")

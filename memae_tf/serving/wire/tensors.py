@@ -1,6 +1,6 @@
-"""TensorProto to numpy array and back, as TensorFlow's C++ does it.
+"""Conversion between TensorProto and NumPy arrays, as in TensorFlow's C++.
 
-`tf.make_ndarray` and `tf.make_tensor_proto` are more lenient and write another form: the server
+`tf.make_ndarray` and `tf.make_tensor_proto` are more lenient and write another form. The server
 writes every tensor into the typed field of its dtype, and refuses what `Tensor::FromProto` refuses.
 """
 
@@ -12,11 +12,11 @@ import numpy as np
 from memae_tf.serving.wire.protocol import DataType, TensorProto
 from memae_tf.serving.wire.status import Code, ServingError, invalid_argument
 
-# numpy's limit; TensorFlow's own is 254.
+# NumPy's limit; TensorFlow's is 254.
 MAX_RANK = 64
-# Most bytes of a tensor of which not every value was sent.
+# The most bytes of a tensor that was sent with fewer values than it has.
 MAX_FILLED_BYTES = 2**26
-# Above so many elements it pays to write a packed field as bytes.
+# From this many elements on, it is faster to write a packed field as bytes.
 PACK_AS_BYTES = 64
 
 # dtype -> (typed field, numpy type of the tensor)
@@ -38,12 +38,12 @@ _FIELDS = {
     DataType.DT_COMPLEX128: ("dcomplex_val", np.complex128),
 }
 _DTYPES = {np.dtype(numpy_type): dtype for dtype, (_, numpy_type) in _FIELDS.items()}
-# Packed repeated fields whose bytes on the wire are those of the array, by their numbers.
+# Numbers of the packed repeated fields whose bytes on the wire are those of the array.
 _WIRE = {"float_val": 5, "double_val": 6, "bool_val": 11}
 
 
 def dtype_name(dtype: int) -> str:
-    """TensorFlow's name of a dtype: "float", "int64", "string"."""
+    """TensorFlow's name of a dtype, such as "float", "int64" or "string"."""
     return DataType(dtype).name.removeprefix("DT_").lower()
 
 
@@ -63,8 +63,8 @@ def array_of(tensor: TensorProto, alias: str) -> np.ndarray:
     """The array in a TensorProto.
 
     Raises:
-        ServingError: INVALID_ARGUMENT, if it holds none; RESOURCE_EXHAUSTED, if few values stand
-            for very many.
+        ServingError: INVALID_ARGUMENT if it is not valid; RESOURCE_EXHAUSTED if a few values stand
+            for too many.
     """
     error = invalid_argument(f"tensor parsing error: {alias}")
     shape = [dim.size for dim in tensor.tensor_shape.dim]
@@ -94,7 +94,7 @@ def _numbers(tensor: TensorProto, size: int, error: ServingError) -> np.ndarray:
     values = _values(getattr(tensor, field), field, numpy_type, size)
     if len(values) == size:
         return values
-    # The last of too few values stands for the rest, and zeros for none.
+    # If values are missing, the last one is repeated; without any, they are zeros.
     _check_filling(size * item_bytes)
     filled = np.full(size, values[-1] if len(values) else 0, numpy_type)
     filled[: len(values)] = values
@@ -130,7 +130,7 @@ def _strings(tensor: TensorProto, size: int, error: ServingError) -> np.ndarray:
 
 
 def _string_list(content: bytes, size: int, error: ServingError) -> list[bytes]:
-    """Strings written as their lengths, each a varint, and then their bytes."""
+    """Strings that are written as all lengths, which are varints, followed by all bytes."""
     if size > len(content):
         raise error
     lengths, position = [], 0
@@ -156,7 +156,7 @@ def _string_list(content: bytes, size: int, error: ServingError) -> list[bytes]:
 
 
 def _check_filling(size: int) -> None:
-    # A few bytes could ask for all of the memory.
+    # A small request could ask for all of the memory.
     if size > MAX_FILLED_BYTES:
         raise ServingError(
             Code.RESOURCE_EXHAUSTED,
@@ -185,7 +185,7 @@ def fill_proto(tensor: TensorProto, array: np.ndarray) -> None:
 
 
 def _packed(number: int, payload: bytes) -> bytes:
-    """A length-delimited field as it is on the wire."""
+    """A length-delimited field in its form on the wire."""
     header, length = bytearray([number << 3 | 2]), len(payload)
     while length > 127:
         header.append(length & 127 | 128)
