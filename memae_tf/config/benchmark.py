@@ -25,13 +25,13 @@ Choices = Annotated[
 
 
 class BenchmarkConfig(Section):
-    """A grid of experiments: every combination of one choice an axis, with every seed."""
+    """A grid of experiments: all combinations of a choice for each axis, with every seed."""
 
-    base: Location = Field(description="configuration that the choices change, beside this file")
+    base: Location = Field(description="configuration that the choices change, next to this file")
     seeds: list[NonNegativeInt] = Field(min_length=1)
     axes: dict[str, Choices] = Field(description="axis: {choice: {dotted.key: value}}")
     together: dict[str, dict[str, Any]] = Field(
-        {}, description="for choices that meet, joined with '/': {dotted.key: value}"
+        {}, description="for combined choices, joined with '/': {dotted.key: value}"
     )
     published: dict[str, dict[str, Number]] = Field(
         {}, description="figures from the literature, row name: {metric: value}"

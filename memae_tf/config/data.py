@@ -28,7 +28,7 @@ Channels = Annotated[Literal[1, 3], IsNumber]
 class RecordData(Section):
     """What all sources of records share."""
 
-    scaling: Scaling = Field("log", description="of numeric fields, see RecordFeaturizer")
+    scaling: Scaling = Field("log", description="scaling of numeric fields, see RecordFeaturizer")
     # Squared errors are summed in float32, whose range ends at 3e38.
     clip: Annotated[FinitePositive, Field(le=1e12)] = Field(
         10.0, description="largest absolute value of a feature"
@@ -39,7 +39,7 @@ class KDDCup99Data(RecordData):
     """KDDCUP99, 10 percent; the attacks are the normal class (as in DAGMM)."""
 
     name: Literal["kddcup99"]
-    dir: Location | None = Field(None, description="holds scikit_learn_data/; or $MEMAE_DATA_DIR")
+    dir: Location | None = Field(None, description="has scikit_learn_data/; or $MEMAE_DATA_DIR")
     fallback: Literal["simulated", "none"] = Field(
         "simulated", description="what to do if the data are not available"
     )
@@ -52,7 +52,7 @@ class TabularData(RecordData):
 
     name: Literal["tabular"]
     train: Files = Field(description="file, pattern of files, or list of both")
-    test: Files | None = Field(None, description="own test files; else a part of `train`")
+    test: Files | None = Field(None, description="test files; default: a part of `train`")
     label: str | None = Field(None, description="column that says what is normal")
     normal: list[str | int | bool] = Field(
         ["normal", "benign", "0"], description="labels of normal records (case is ignored)"
@@ -60,9 +60,9 @@ class TabularData(RecordData):
     numeric: list[str] = Field([], description="columns declared numeric")
     categorical: list[str] = Field([], description="columns declared categorical")
     drop: list[str] = Field([], description="columns to leave out")
-    test_share: Share = Field(0.5, description="of the normal records, where there is no `test`")
+    test_share: Share = Field(0.5, description="share of normal records, without `test`")
     non_finite: Literal["error", "accept"] = Field(
-        "error", description="of empty and infinite numbers: accept reads them as mean and clip"
+        "error", description="empty and infinite numbers; accept reads them as mean and clip"
     )
 
     @pydantic.model_validator(mode="after")
@@ -104,26 +104,28 @@ class ImageData(Section):
     """What all sources of images share."""
 
     size: PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] | None = (
-        Field(None, description="[height, width], or both in one; default: that of the images")
+        Field(None, description="[height, width], or one number for both; default: as they are")
     )
     channels: Channels | None = Field(
         None, description="grey or colour; default: grey if all training images are"
     )
     scaling: Literal["unit", "symmetric", "standard", "image"] = Field(
-        "unit", description="of pixel values, see ImageFeaturizer"
+        "unit", description="scaling of pixel values, see ImageFeaturizer"
     )
-    max_images: PositiveInt | None = Field(None, description="train on a random part")
+    max_images: PositiveInt | None = Field(
+        None, description="the most training images, chosen at random"
+    )
 
 
 class TFDSData(ImageData):
     """A labelled image set of TensorFlow Datasets; one class is normal."""
 
     name: Literal["tfds"]
-    dataset: str = Field(description="its name there: mnist, cifar10, fashion_mnist, ...")
+    dataset: str = Field(description="name of the set: mnist, cifar10, fashion_mnist, ...")
     normal: NonNegativeInt | str = Field(description="the normal class, by number or name")
     protocol: Literal["one_class", "full_test", "validation"] = "one_class"
-    anomaly_share: Share = Field(0.3, description="of the test set, unless full_test")
-    dir: Location | None = Field(None, description="holds tensorflow_datasets/; or $MEMAE_DATA_DIR")
+    anomaly_share: Share = Field(0.3, description="share of the test set, unless full_test")
+    dir: Location | None = Field(None, description="has tensorflow_datasets/; or $MEMAE_DATA_DIR")
 
 
 class ImageFolderData(ImageData):
@@ -131,24 +133,26 @@ class ImageFolderData(ImageData):
 
     name: Literal["image_folder"]
     dir: Location
-    normal: str = Field("normal", description="what the folders of normal images are called")
+    normal: str = Field("normal", description="name of the folders with normal images")
 
 
 class VideoData(Section):
     """What all sources of video share."""
 
     size: PositiveInt | Annotated[list[PositiveInt], Field(min_length=2, max_length=2)] = Field(
-        256, description="[height, width] to which frames are resized, or both in one"
+        256, description="size of resized frames, [height, width], or one number for both"
     )
     channels: Channels = Field(1, description="grey or colour")
     scaling: Literal["unit", "symmetric", "standard"] = Field(
-        "symmetric", description="of pixel values, see ImageFeaturizer"
+        "symmetric", description="scaling of pixel values, see ImageFeaturizer"
     )
     clip_length: PositiveInt = Field(16, description="frames of a clip")
-    frame_stride: PositiveInt = Field(1, description="from one frame of a clip to its next")
-    clip_stride: PositiveInt = Field(1, description="from one training clip's start to the next's")
+    frame_stride: PositiveInt = Field(
+        1, description="distance from one frame of a clip to the next"
+    )
+    clip_stride: PositiveInt = Field(1, description="distance from one training clip to the next")
     frame_rate: FinitePositive | None = Field(
-        None, description="frames a second that video files are brought to; default: all frames"
+        None, description="frames per second to take of video files; default: all"
     )
     damaged: Literal["error", "skip"] = Field(
         "error", description="what to do with a video that cannot be read to its end"
@@ -163,7 +167,7 @@ class UCSDData(VideoData):
 
     name: Literal["ucsd_ped2", "ucsd_ped1"]
     dir: Location | None = Field(
-        None, description="holds UCSD_Anomaly_Dataset.v1p2/; or $MEMAE_DATA_DIR"
+        None, description="has UCSD_Anomaly_Dataset.v1p2/; or $MEMAE_DATA_DIR"
     )
 
 
@@ -171,14 +175,14 @@ class AvenueData(VideoData):
     """CUHK Avenue, in the layout of the original archives."""
 
     name: Literal["avenue"]
-    dir: Location | None = Field(None, description="holds Avenue Dataset/; or $MEMAE_DATA_DIR")
+    dir: Location | None = Field(None, description="has Avenue Dataset/; or $MEMAE_DATA_DIR")
 
 
 class ShanghaiTechData(VideoData):
     """ShanghaiTech Campus, in the layout of the original archive."""
 
     name: Literal["shanghaitech"]
-    dir: Location | None = Field(None, description="holds shanghaitech/; or $MEMAE_DATA_DIR")
+    dir: Location | None = Field(None, description="has shanghaitech/; or $MEMAE_DATA_DIR")
 
 
 class VideoFolderData(VideoData):

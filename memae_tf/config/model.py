@@ -75,7 +75,9 @@ class OCSVMModel(BaselineSection):
     nu: Share = 0.1
     gamma: Literal["scale", "auto"] | FinitePositive = "scale"
     pca: Share | None = Field(0.95, description="share of the variance that components keep")
-    max_samples: PositiveInt = Field(10_000, description="learn from a random part")
+    max_samples: PositiveInt = Field(
+        10_000, description="the most samples to learn from, chosen at random"
+    )
 
 
 class KDEModel(BaselineSection):
@@ -84,7 +86,9 @@ class KDEModel(BaselineSection):
     name: Literal["kde"]
     bandwidth: Literal["cv", "scott", "silverman"] | FinitePositive = "cv"
     pca: Share | None = Field(0.95, description="share of the variance that components keep")
-    max_samples: PositiveInt = Field(10_000, description="learn from a random part")
+    max_samples: PositiveInt = Field(
+        10_000, description="the most samples to learn from, chosen at random"
+    )
 
 
 Net = Annotated[DenseModel | Conv2DModel, Field(discriminator="name")]

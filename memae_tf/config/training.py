@@ -28,7 +28,7 @@ class EarlyStopping(Section):
 class Augmentation(Section):
     """Random changes of training clips, alike for all frames of one."""
 
-    flip: Probability = Field(0.0, description="probability that left and right change places")
+    flip: Probability = Field(0.0, description="probability of a horizontal flip")
     crop: Annotated[Number, Field(ge=0, lt=1)] = Field(
         0.0, description="largest share of height and width that is cut off; the rest is resized"
     )
@@ -39,12 +39,12 @@ class PseudoAnomalies(Section):
 
     skip: Probability = Field(0.0, description="share of clips with skipped frames")
     skips: Annotated[list[Annotated[Integer, Field(ge=2)]], Field(min_length=1)] = Field(
-        [2, 3, 4, 5], description="by how much they are faster, drawn at random"
+        [2, 3, 4, 5], description="how many times faster they are, at random"
     )
     patch: Probability = Field(0.0, description="share of clips with a moving patch")
-    patch_size: Share = Field(0.5, description="largest sides of a patch, as shares of a frame's")
+    patch_size: Share = Field(0.5, description="largest sides of a patch, as a share of a frame's")
     patch_move: Probability = Field(
-        0.04, description="largest way from frame to frame, as a share of a frame's sides"
+        0.04, description="largest move from frame to frame, as a share of a frame's sides"
     )
     loss: Literal["restore", "repel"] = Field(
         "restore", description="give the normal clip back (LNRA), or a negative loss (PseudoBound)"
@@ -62,14 +62,14 @@ class TrainingConfig(Section):
 
     epochs: PositiveInt
     batch_size: Annotated[PositiveInt, Field(lt=2**31)] = Field(
-        1024, description="samples of a step, on all replicas together"
+        1024, description="samples in a step, on all replicas together"
     )
     learning_rate: FinitePositive = 1e-3
     schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="of the learning rate; cosine ends at 0"
+        "constant", description="schedule of the learning rate; cosine ends at 0"
     )
     warmup_epochs: FiniteNonNegative = Field(
-        0.0, description="in which the learning rate rises from 0 to its value"
+        0.0, description="epochs in which the learning rate rises from 0"
     )
     clip_norm: FinitePositive | None = Field(
         None, description="largest norm of the gradient of all weights together"
@@ -78,12 +78,14 @@ class TrainingConfig(Section):
         None, description="decay per step of the moving average of the weights that is kept"
     )
     validation_share: Annotated[Number, Field(ge=0, lt=1)] = Field(
-        0.0, description="of the training samples, held out: their loss chooses the best epoch"
+        0.0, description="share of training samples to hold out; their loss chooses the best epoch"
     )
     early_stopping: EarlyStopping | None = None
-    keep_checkpoints: PositiveInt = Field(3, description="of the last epochs, beside the best")
+    keep_checkpoints: PositiveInt = Field(
+        3, description="number of last epochs to keep, besides the best"
+    )
     seed: Annotated[Integer, Field(ge=0, lt=2**31)] = Field(
-        0, description="of split, weights, order"
+        0, description="seed of split, weights and order"
     )
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     deterministic: bool = Field(
@@ -93,14 +95,14 @@ class TrainingConfig(Section):
         None, description="GPUs, or logical CPU devices without a GPU; default: all GPUs"
     )
     synchronized_batch_norm: bool = Field(
-        True, description="statistics of the global batch, not of a replica's part"
+        True, description="use the statistics of the global batch"
     )
     resident_mb: FiniteNonNegative = Field(
         4096.0, description="training sets up to this size stay on the device, others stream"
     )
     augmentation: Annotated[Augmentation | None, OF_VIDEO] = Field(
-        None, description="of video alone"
+        None, description="for video only"
     )
     pseudo_anomalies: Annotated[PseudoAnomalies | None, OF_VIDEO] = Field(
-        None, description="of video alone"
+        None, description="for video only"
     )
