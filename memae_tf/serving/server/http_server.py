@@ -144,7 +144,7 @@ class HttpServer:
         if body is None:
             reply = too_large(self._max_request_bytes)
         else:
-            message = Request(request.method, request.message.path, body, request.headers)
+            message = Request(request.method, request.raw_path, body, request.headers)
             reply = await self._loop.run_in_executor(self._workers, self._codec.handle, message)
         # The rest of a refused body is not read.
         return _response(reply, close=body is None or self._draining)

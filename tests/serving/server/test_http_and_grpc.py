@@ -51,6 +51,12 @@ def request(body: bytes, *headers: str, last: bool = True) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + body
 
 
+@pytest.mark.filterwarnings("error::DeprecationWarning:memae_tf.serving.server.http_server")
+def test_nothing_deprecated_in_aiohttp_is_used(server):
+    body = json.dumps(GOOD).encode()
+    assert b"200 OK" in raw(server, request(body, f"Content-Length: {len(body)}"))
+
+
 def test_requests_in_one_go_are_answered_in_order(server):
     requests = b"".join(
         request(body, f"Content-Length: {len(body)}", last=number == 4)
