@@ -174,6 +174,13 @@ class MemAE(keras.Model):
                 "A MemAE has its own loss, the reconstruction error and what its layers add; leave "
                 f"it out of `compile`. Received: loss={self.loss}"
             )
+        if y is not None and not _agree(y.shape, y_pred.shape):
+            # Labels would be broadcast against the reconstructions.
+            raise ValueError(
+                "The target of a MemAE is what it should reconstruct, of the shape of its output; "
+                "call `fit(x)` without labels. "
+                f"Received: y.shape={tuple(y.shape)}, output shape {tuple(y_pred.shape)}"
+            )
         terms = self.loss_terms(x if y is None else y, y_pred, sample_weight)
         for name, tracker in self.trackers.items():
             # Weighted, as Keras weighs the loss, so that a partial last batch counts as it should.
@@ -292,6 +299,13 @@ class _View(keras.Model):
         if self.name == "error":
             return self.model.element_error(x, reconstruction)
         return self.model.sample_error(x, reconstruction)
+
+
+def _agree(shape, other) -> bool:
+    """Whether two shapes are the same, as far as they are known."""
+    return len(shape) == len(other) and all(
+        a is None or b is None or a == b for a, b in zip(shape, other, strict=True)
+    )
 
 
 def _xla_would_hurt(model: keras.Model) -> bool:

@@ -171,6 +171,14 @@ def test_a_loss_of_its_own_is_refused():
         model.fit(x, verbose=0)
 
 
+@pytest.mark.parametrize("shape", [(16,), (16, 1), (16, 1, NUM_FEATURES)])
+def test_labels_are_refused(shape):
+    model = make()
+    model.compile("sgd")
+    with pytest.raises(ValueError, match=r"without labels.* Received: y.shape="):
+        model.fit(normal_data(16, seed=1), np.zeros(shape), batch_size=16, verbose=0)
+
+
 def test_metrics_compare_with_the_input():
     model = make()
     model.compile(keras.optimizers.SGD(0.0), metrics=["mae"])
