@@ -35,7 +35,7 @@ def score_figure(scores: Scores, threshold: float) -> Figure:
         ]
     values = np.concatenate([group for _, group, _ in groups])
     low = max(values[values > 0].min(initial=values.max()), 1e-6)
-    bins = np.geomspace(low, max(values.max(), low * 10), 80)
+    bins = np.geomspace(low, max(values.max(), low * 1.01), 80)
     for name, group, color in groups:
         axes.hist(np.maximum(group, low), bins, alpha=0.6, label=name, color=color)
     axes.axvline(threshold, color="black", linestyle="--", label="threshold")

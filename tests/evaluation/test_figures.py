@@ -28,3 +28,17 @@ def test_scores_of_any_size_fill_their_figure(scale):
     low, high = axes.get_xlim()
     assert scale / 2 < low < scale
     assert 30 * scale < high < 60 * scale
+
+
+def test_scores_close_to_each_other_fill_their_figure():
+    scores = np.array([0.057, 0.058, 0.06, 0.07], "float32")
+    axes = score_figure(Scores(scores, scores, np.array([0, 0, 1, 1])), 0.06).axes[0]
+    low, high = axes.get_xlim()
+    assert 0.055 < low < 0.057
+    assert 0.07 < high < 0.072
+
+
+def test_scores_that_are_all_the_same_have_a_figure():
+    scores = np.full(4, 0.5, "float32")
+    axes = score_figure(Scores(scores, scores, np.array([0, 0, 1, 1])), 0.5).axes[0]
+    assert sum(bar.get_height() for bar in axes.patches) == 4
