@@ -233,5 +233,5 @@ def test_wrong_input_is_the_user_s_mistake():
         build((12,), name="vae", net=NET)
     with pytest.raises(UserError, match=r"data\.scaling=unit"):
         build((8, 8, 1), name="pixelcnn").fit(np.full((2, 8, 8, 1), -1.0))
-    with pytest.raises(UserError, match=r"model\.bandwidth=cv: needs two"):
+    with pytest.raises(UserError, match=r"model\.bandwidth=cv: needs at least two"):
         build((3,), name="kde").fit(np.zeros((1, 3), "float32"))
