@@ -119,7 +119,9 @@ class HttpServer:
         """
         for listener in self._listening.sockets:
             self._loop.remove_reader(listener)
-        await asyncio.sleep(0)
+        # Of those that asyncio has just accepted: a turn for their transports, one for aiohttp.
+        for _ in range(2):
+            await asyncio.sleep(0)
         late = []
         for listener in self._listening.sockets:
             with listener.dup() as waiting, contextlib.suppress(OSError):
