@@ -34,6 +34,16 @@ def test_shipped_configurations_are_valid(path):
     assert load_config(path).training.epochs >= 1
 
 
+def test_a_loss_that_repels_needs_bounded_outputs():
+    ped2 = ROOT / "configs" / "ped2.yaml"
+    repel = "training.pseudo_anomalies={skip: 0.01, loss: repel}"
+    with pytest.raises(UserError, match=r"loss=repel has no bound.*output_activation: tanh"):
+        load_config(ped2, [repel])
+    assert load_config(ped2, [repel, "model.output_activation=tanh"]).training.epochs
+    with pytest.raises(UserError, match=r"tanh gives values from -1 to 1.*use symmetric"):
+        load_config(ped2, ["model.output_activation=tanh", "data.scaling=standard"])
+
+
 def test_shipped_benchmarks_are_valid():
     from memae_tf.training.grid import cells
 

@@ -33,6 +33,22 @@ class Config(Section):
                     )
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _bounded_clips(self) -> "Config":
+        pseudo = self.training.pseudo_anomalies
+        output = getattr(self.model, "output_activation", None)
+        if pseudo is not None and pseudo.loss == "repel" and output == "linear":
+            raise ValueError(
+                "training.pseudo_anomalies: loss=repel has no bound beside linear outputs; set "
+                "model.output_activation: tanh"
+            )
+        if output == "tanh" and getattr(self.data, "scaling", None) == "standard":
+            raise ValueError(
+                "model.output_activation: tanh gives values from -1 to 1; data.scaling=standard "
+                "has others, so use symmetric"
+            )
+        return self
+
     def to_yaml(self) -> str:
         """The configuration with every default written out."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

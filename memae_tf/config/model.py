@@ -62,6 +62,9 @@ class Conv3DModel(ModelSection):
 
     name: Literal["conv3d"]
     filters: list[PositiveInt] = Field([96, 128, 256, 256], min_length=1)
+    output_activation: Literal["linear", "tanh"] = Field(
+        "linear", description="tanh keeps reconstructions in [-1, 1], which bounds their errors"
+    )
 
 
 class BaselineSection(Section):

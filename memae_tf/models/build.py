@@ -65,7 +65,7 @@ def _autoencoder(config: ModelSection, input_shape: tuple[int, ...], dtype):
                 dtype,
             )
         case Conv3DModel():
-            return conv3d(input_shape, config.filters, dtype)
+            return conv3d(input_shape, config.filters, config.output_activation, dtype)
 
 
 def _advice(rank: int) -> str:

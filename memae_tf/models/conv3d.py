@@ -1,6 +1,6 @@
 """The paper's 3-D convolutional autoencoder, for video clips (section 4.2)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import keras
@@ -16,6 +16,7 @@ FEW_CHANNELS = 4
 def conv3d(
     input_shape: tuple[int, int, int, int],
     filters: Sequence[int] = (96, 128, 256, 256),
+    output_activation: str | Callable = "linear",
     dtype=None,
 ) -> tuple[keras.Model, keras.Model]:
     """3 x 3 x 3 convolutions and their mirror, BatchNorm and LeakyReLU after each but the last.
@@ -28,6 +29,8 @@ def conv3d(
     Args:
         input_shape: (frames, height, width, channels) of the clips.
         filters: Filters of the encoder's layers.
+        output_activation: Keras activation of the reconstructions. The paper has none; "tanh"
+            keeps them in [-1, 1], as in LNRA and its like.
         dtype: Keras dtype policy of the layers.
 
     Returns:
@@ -65,5 +68,7 @@ def conv3d(
         if any(margins):
             decoder.append(Cropping3D(tuple((margin, 0) for margin in margins), LAST, dtype=dtype))
         decoder += norm_and_activation(leaky_relu if step < len(outputs) else None, dtype)
+    if keras.activations.get(output_activation) is not keras.activations.linear:
+        decoder.append(keras.layers.Activation(output_activation, dtype=dtype))
     decoder.append(Flip3D(dtype=dtype))
     return keras.Sequential(encoder, name="encoder"), keras.Sequential(decoder, name="decoder")

@@ -67,6 +67,21 @@ def test_conv3d_is_the_paper_s_for_video():
     assert slopes == pytest.approx([0.2] * 7)
 
 
+def test_conv3d_with_tanh_is_tanh_of_the_linear_one():
+    shape = (4, 9, 12, 1)
+    _, linear = conv3d(shape, filters=(4, 5))
+    _, bounded = conv3d(shape, filters=(4, 5), output_activation="tanh")
+    weights = [4 * weight for weight in linear.get_weights()]
+    linear.set_weights(weights)
+    bounded.set_weights(weights)
+    reads = np.random.default_rng(0).normal(size=(2, *linear.input_shape[1:])).astype("float32")
+    unbounded = ops.convert_to_numpy(linear(reads))
+    assert np.abs(unbounded).max() > 1
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(bounded(reads)), np.tanh(unbounded.astype("float64")), atol=1e-6
+    )
+
+
 def test_codes_of_conv3d_lie_as_the_clips_do():
     encoder, _ = conv3d((8, 16, 16, 1), filters=(4, 5))
     clips = np.random.default_rng(0).normal(size=(2, 8, 16, 16, 1)).astype("float32")

@@ -65,7 +65,7 @@ def clips_detector(channels=1, precision=None) -> Detector:
     """An untrained detector of clips of 4 frames of 8 x 10 pixels."""
     keras.utils.set_random_seed(0)
     featurizer = ClipFeaturizer((8, 10), 4, channels=channels)
-    encoder, decoder = conv3d(featurizer.feature_shape, (4, 8), precision)
+    encoder, decoder = conv3d(featurizer.feature_shape, (4, 8), dtype=precision)
     model = MemAE(encoder, MemoryUnit(20, dtype=precision), decoder, "mean", dtype=precision)
     model.build((None, *featurizer.feature_shape))
     return Detector(featurizer, model, threshold=1.0)

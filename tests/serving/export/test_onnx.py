@@ -22,6 +22,7 @@ NETS = {
     "conv2d positions": ((12, 12, 3), lambda _: conv2d((12, 12, 3), queries="position")),
     "conv2d code": ((12, 12, 3), lambda _: conv2d((12, 12, 3), code=4)),
     "conv3d": ((5, 9, 12, 1), lambda dtype: conv3d((5, 9, 12, 1), (4, 8), dtype=dtype)),
+    "conv3d tanh": ((5, 9, 12, 1), lambda dtype: conv3d((5, 9, 12, 1), (4, 8), "tanh", dtype)),
 }
 
 
