@@ -60,8 +60,11 @@ def as_pandas(table: object) -> object:
     """A table of polars, pyarrow, ... as pandas has it; anything else as it is.
 
     Raises:
-        UserError: If pyarrow is not installed, through which polars converts its tables.
+        UserError: If pyarrow is not installed, through which polars converts its tables; or if it
+            is a query of polars, which has no values yet.
     """
+    if type(table).__name__ == "LazyFrame":
+        raise UserError("A LazyFrame has no values yet; give what its `collect()` returns")
     if not hasattr(table, "to_pandas"):
         return table
     try:

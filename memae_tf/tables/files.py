@@ -27,6 +27,8 @@ OTHER_FORMATS = {
     b"PK\x03\x04": "a ZIP archive",
     b"PAR1": "Parquet",
 }
+# Bytes of a file that say whether it is text; no text in UTF-8 or an older encoding has a zero.
+BEGINNING = 4096
 WORKBOOKS = (".xlsx", ".xls", ".ods")
 STDIN = Path("-")
 
@@ -138,6 +140,8 @@ def _encoding(path: Path, error: UnicodeDecodeError) -> str:
     for magic, format_ in OTHER_FORMATS.items():
         if start.startswith(magic):
             return f"is {format_}, but should be text in UTF-8, or have a suffix for its format"
+    if b"\0" in error.object[:BEGINNING]:
+        return "is not text; it should be CSV or JSON lines in UTF-8, or Parquet"
     return (
         f"{line}is not text in UTF-8; if it is from Windows, `iconv -f WINDOWS-1252 -t UTF-8` "
         "converts it"

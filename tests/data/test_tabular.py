@@ -1115,8 +1115,9 @@ def test_names_that_are_whole_numbers_are_names(tmp_path):
         ("x,word\n1,a\n2,caf\u00e9\n".encode("cp1252"), "line 3 is not text in UTF-8"),
         ("x,word\n1,a\n2,b\n".encode("utf-16"), "is UTF-16, but should be text in UTF-8"),
         (gzip.compress(b"x,word\n1,a\n2,b\n"), "is compressed (gzip)"),
+        (b"\0\0\0 ftypisom\0\0\2\0\xf1\n" * 20, "is not text; it should be CSV or JSON lines"),
     ],
-    ids=["windows", "utf-16", "gzip"],
+    ids=["windows", "utf-16", "gzip", "video"],
 )
 def test_a_file_of_another_encoding_is_said_to_be(tmp_path, content, says):
     path = tmp_path / "a.csv"

@@ -230,6 +230,14 @@ def test_tables_that_cannot_become_those_of_pandas(detector):
         detector.detect(DataFrame())
 
 
+def test_a_query_without_values_is_refused(detector):
+    class LazyFrame:
+        """As polars has it."""
+
+    with pytest.raises(UserError, match=r"no values yet; give what its `collect\(\)` returns"):
+        detector.detect(LazyFrame())
+
+
 def test_blanks_around_names_are_no_part_of_them(detector):
     x = records(5)
     blank = {f" {name} ": values for name, values in x.items()}
