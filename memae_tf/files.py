@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,16 +27,35 @@ def home_expanded(path: str | Path) -> Path:
 
 
 @contextlib.contextmanager
-def written(path: Path) -> Iterator[None]:
+def written(path: Path | str) -> Iterator[None]:
     """Turns an `OSError` into a line that says what cannot be written, and why.
+
+    A `BrokenPipeError` stays one: whoever reads a pipe may stop.
 
     Raises:
         UserError: In its place.
     """
     try:
         yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def require_writable(path: Path) -> None:
+    """Refuses a file that could not be written, before there is anything to write.
+
+    Raises:
+        UserError: If it is a folder, or its own folder is missing or takes no files.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; it should be a file")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: cannot be written (there is no folder {path.parent})")
+    # To ask for permission is not enough: a folder may take no files from anybody.
+    with written(path), tempfile.TemporaryFile(dir=path.parent):
+        pass
 
 
 @contextlib.contextmanager

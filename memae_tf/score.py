@@ -9,6 +9,7 @@ from pathlib import Path
 
 from memae_tf import console
 from memae_tf.console import Parser, bounded
+from memae_tf.files import require_writable
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not is_served and (args.model, args.version, args.label) != (None, None, None):
         parser.error("--model, --version and --label need the address of a server")
 
-    from memae_tf.scoring.output import require_writable, suffix_of
+    from memae_tf.scoring.output import suffix_of
 
     suffix_of(args.output)
     for name, path in {"-o": args.output, "--overlay": args.overlay, "--plot": args.plot}.items():

@@ -7,9 +7,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from memae_tf.errors import UserError
+from memae_tf.files import written
 from memae_tf.scoring.curve import ScoreCurve
 from memae_tf.scoring.footage import FootageScorer, ScoredFrame, hottest
-from memae_tf.scoring.output import kept_file, opened, row_writer, writing
+from memae_tf.scoring.output import kept_file, opened, row_writer
 from memae_tf.scoring.overlay import Overlay
 from memae_tf.scoring.streams import Footage
 
@@ -87,7 +88,7 @@ class FootageOutput:
         """Writes the next frame."""
         self._write_row(self._values(scored))
         if self._draw is not None:
-            with writing(self._overlay):
+            with written(self._overlay):
                 self._draw.add(scored)
         if self._curve is not None:
             self._curve.add(scored)
@@ -115,11 +116,11 @@ class FootageOutput:
         return values
 
     def _close_overlay(self) -> None:
-        with writing(self._overlay):
+        with written(self._overlay):
             self._draw.close()
 
     def _save_plot(self, aside: Path) -> None:
         if self.frames:
             kind = self._plot.suffix[1:]
-            with writing(self._plot):
+            with written(self._plot):
                 self._curve.figure(self._footage.name).savefig(aside, format=kind, dpi=110)

@@ -5,12 +5,11 @@ import csv
 import io
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from memae_tf.errors import UserError
-from memae_tf.files import whole_file
+from memae_tf.files import whole_file, written
 from memae_tf.scoring.detectors import Answer
 from memae_tf.signals import DeferredSignals, Terminated
 
@@ -102,21 +101,6 @@ def suffix_of(path: Path | None) -> str:
     return path.suffix
 
 
-def require_writable(path: Path) -> None:
-    """Refuses a file that could not be written, before there is anything to write.
-
-    Raises:
-        UserError: If it is a folder, or its own folder is missing or takes no files.
-    """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder; it should be a file")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: cannot be written (there is no folder {path.parent})")
-    # To ask for permission is not enough: a folder may take no files from anybody.
-    with writing(path), tempfile.TemporaryFile(dir=path.parent):
-        pass
-
-
 @contextlib.contextmanager
 def opened(path: Path | None, grows: bool = False) -> Iterator[Callable[[str], None]]:
     """A function that writes lines to a file, or to standard output, the whole of them.
@@ -134,7 +118,7 @@ def opened(path: Path | None, grows: bool = False) -> Iterator[Callable[[str], N
         yield lambda lines: _write(sys.stdout, lines, "standard output")
         return
     with kept_file(path, grows) as aside:
-        with writing(path):
+        with written(path):
             file = aside.open("w", encoding="utf-8")
         try:
             yield lambda lines: _write(file, lines, path)
@@ -171,7 +155,7 @@ def kept_file(path: Path, grows: bool) -> Iterator[Path]:
             if not aside.exists() or aside.stat().st_size == 0:
                 raise
             interruption = error
-        with writing(path):
+        with written(path):
             stack.close()
     if interruption is not None:
         print(f"{path} has the results so far", file=sys.stderr, flush=True)
@@ -179,23 +163,8 @@ def kept_file(path: Path, grows: bool) -> Iterator[Path]:
 
 
 def _write(file, lines: str, name: Path | str) -> None:
-    with writing(name), DeferredSignals() as signals:
+    with written(name), DeferredSignals() as signals:
         file.write(lines)
         file.flush()
     if signals.requested():
         signals.leave()
-
-
-@contextlib.contextmanager
-def writing(name: Path | str) -> Iterator[None]:
-    """What cannot be written is the file of this name.
-
-    Raises:
-        UserError: In place of an OSError.
-    """
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise UserError(f"{name}: cannot be written ({error.strerror})") from None

@@ -18,7 +18,7 @@ import tensorflow as tf
 from memae_tf import __version__, pretrained
 from memae_tf.config import load_config
 from memae_tf.errors import UserError
-from memae_tf.files import PARTIAL, sync, whole_file
+from memae_tf.files import PARTIAL, require_writable, sync, whole_file
 from memae_tf.layers import ClipFeaturizer, ImageFeaturizer, RecordFeaturizer
 from memae_tf.models import Detector, load_detector
 from memae_tf.serving.export import manifest, onnx, saved_model, warmup
@@ -100,6 +100,7 @@ def publish(
     warmup.require_protocol()
     if onnx_file is not None:
         onnx.require_onnx()
+        require_writable(Path(onnx_file))
     base = Path(base)
     free_version(base, version)
     interface = interface_of(source.detector)

@@ -174,8 +174,11 @@ def test_without_the_onnx_file_there_is_no_version(source, tmp_path):
     pytest.importorskip("tf2onnx")
     taken = tmp_path / "detector.onnx"
     taken.mkdir()
-    with pytest.raises(UserError, match=r"detector\.onnx: cannot be written"):
+    with pytest.raises(UserError, match=r"detector\.onnx: is a folder; it should be a file"):
         publish(source, tmp_path / "models", onnx_file=taken)
+    missing = tmp_path / "none" / "detector.onnx"
+    with pytest.raises(UserError, match=r"cannot be written \(there is no folder"):
+        publish(source, tmp_path / "models", onnx_file=missing)
     assert [path.name for path in tmp_path.rglob("*") if path.name.isdigit()] == []
 
 
