@@ -2,15 +2,15 @@
 
     python benchmarks/train_elsewhere.py pack configs/ped2_paper.yaml ped2.npz
     KERAS_BACKEND=jax python benchmarks/train_elsewhere.py fit ped2.npz weights.npz
-    python benchmarks/train_elsewhere.py finish configs/ped2_paper.yaml weights.npz \
-        --workdir runs/ped2_paper
+    python benchmarks/train_elsewhere.py finish weights.npz --workdir runs/ped2_paper
 
-The second command needs keras, jax, numpy, pandas, joblib, Pillow, pydantic and PyYAML, and no
-video; said again, it goes on from the last epoch in its output. `speed ped2.npz weights.npz` says
-there how many clips a second the net scores. The third command evaluates as `memae_tf.train` does
-and leaves the same files, but for checkpoints. The model, its loss and the samples are those of the
-package; an epoch is one program on the GPU, where all footage stays. Overrides of the configuration
-(dotted.key=value) stand before options.
+Overrides of the configuration (dotted.key=value) are given to the first command; the files take it
+along. The second command needs keras, jax, numpy, pandas, joblib, Pillow, pydantic and PyYAML, and
+no video. Run again, it goes on from the last epoch in its output, so every experiment needs a file
+of weights of its own. `speed ped2.npz weights.npz` says there how many clips a second the net
+scores. The third command evaluates as `memae_tf.train` does and leaves the same files, but for
+checkpoints. The model, its loss and the samples are those of the package; an epoch is one program
+on the GPU, where all footage stays.
 """
 
 import argparse
@@ -30,8 +30,7 @@ def main() -> None:
     )
     fit = commands.add_parser("fit", help="train on them")
     finish = commands.add_parser("finish", help="make a run: threshold, evaluation, report")
-    for command in (pack, finish):
-        command.add_argument("config", help="YAML file of the experiment")
+    pack.add_argument("config", help="YAML file of the experiment")
     speed = commands.add_parser("speed", help="time the scoring of clips on the GPU")
     for command in (fit, speed, finish):
         command.add_argument("source", type=Path, help="file of the step before")
@@ -42,8 +41,7 @@ def main() -> None:
         "--seconds", type=float, default=float("inf"), help="begin no epoch after so many"
     )
     finish.add_argument("--workdir", type=Path, required=True)
-    for command in (pack, finish):
-        command.add_argument("overrides", nargs="*", metavar="dotted.key=value")
+    pack.add_argument("overrides", nargs="*", metavar="dotted.key=value")
     args = parser.parse_args()
     functions = {"pack": pack_frames, "fit": train, "speed": time_scoring, "finish": evaluate}
     functions[args.command](args)
@@ -78,13 +76,12 @@ def pack_frames(args: argparse.Namespace) -> None:
 
 def unpack(path: Path):
     """The configuration, and training samples as the package makes them of clips."""
-    from memae_tf.config import parse_config
     from memae_tf.data.clips import Clips, Video
     from memae_tf.layers import ClipFeaturizer
     from memae_tf.training.clip_samples import ClipSamples
 
     packed = np.load(path)
-    config = parse_config(json.loads(str(packed["config"])))
+    config = config_in(packed)
     featurizer = ClipFeaturizer.from_config(json.loads(str(packed["featurizer"])))
     featurizer.offset.assign(packed["offset"])
     featurizer.spread.assign(packed["spread"])
@@ -115,7 +112,7 @@ def train(args: argparse.Namespace) -> None:
     policy = None if training.precision == "float32" else training.precision
     model = build_memae(config.model, samples.shape[1:], policy)
     model.compile(make_optimizer(training, steps))
-    epochs = Epochs(model, samples, training)
+    epochs = Epochs(model, samples, config)
     history = epochs.load(args.output) if args.output.exists() else []
     while len(history) < training.epochs and time.monotonic() - started < args.seconds:
         history.append(epochs.run(len(history)))
@@ -131,13 +128,13 @@ class Epochs:
     Args:
         model: A compiled MemAE.
         samples: `ClipSamples`; all of their footage is put on the GPU.
-        training: The `training` section.
+        config: The configuration of the experiment.
     """
 
-    def __init__(self, model, samples, training):
+    def __init__(self, model, samples, config):
         import jax
 
-        self.model, self.samples, self.training = model, samples, training
+        self.model, self.samples, self.config = model, samples, config
         model.optimizer.build(model.trainable_variables)
         self.resident = jax.device_put(samples.resident())
         self.steps = jax.jit(self._steps, donate_argnums=0)
@@ -165,9 +162,10 @@ class Epochs:
     def run(self, epoch: int) -> dict:
         """One epoch; what history.json has of it."""
         start = time.perf_counter()
-        size, count = self.training.batch_size, len(self.samples)
-        order = np.random.default_rng([self.training.seed, epoch]).permutation(count)
-        plan = self.samples.plan(order, self.training.seed, epoch)
+        size, count = self.config.training.batch_size, len(self.samples)
+        seed = self.config.training.seed
+        order = np.random.default_rng([seed, epoch]).permutation(count)
+        plan = self.samples.plan(order, seed, epoch)
         learning_rate = float(np.asarray(self.model.optimizer.learning_rate))
         self.model.reset_metrics()
         state = tuple([v.value for v in variables] for variables in self._variables())
@@ -196,12 +194,19 @@ class Epochs:
         weights = {f"weights_{i:03}": value for i, value in enumerate(self.model.get_weights())}
         optimizer = self.model.optimizer.variables
         state = {f"optimizer_{i:03}": np.asarray(value) for i, value in enumerate(optimizer)}
-        np.savez(aside, history=json.dumps(history), **weights, **state)
+        config = json.dumps(self.config.model_dump(mode="json"))
+        np.savez(aside, config=config, history=json.dumps(history), **weights, **state)
         os.replace(aside, path)
 
     def load(self, path: Path) -> list[dict]:
         """Takes back what `save` wrote; returns the history."""
+        from memae_tf.config import differing_keys
+
         kept = np.load(path)
+        # More epochs are what this is for.
+        others = set(differing_keys(config_in(kept), self.config)) - {"training.epochs"}
+        if others:
+            raise SystemExit(f"{path}: has weights of another experiment ({', '.join(others)})")
         self.model.set_weights(named(kept, "weights_"))
         for variable, value in zip(
             self.model.optimizer.variables, named(kept, "optimizer_"), strict=True
@@ -250,13 +255,19 @@ def time_scoring(args: argparse.Namespace) -> None:
             print(json.dumps({**result, "seconds": median, "clips_per_second": batch / median}))
 
 
+def config_in(file):
+    """The configuration in a file of `pack` or `fit`."""
+    from memae_tf.config import parse_config
+
+    return parse_config(json.loads(str(file["config"])))
+
+
 def named(file, prefix: str) -> list[np.ndarray]:
     return [file[name] for name in sorted(file.files) if name.startswith(prefix)]
 
 
 def evaluate(args: argparse.Namespace) -> None:
     """What `memae_tf.train` does after the last epoch."""
-    from memae_tf.config import load_config
     from memae_tf.console import import_tensorflow, summary
 
     import_tensorflow()
@@ -265,11 +276,11 @@ def evaluate(args: argparse.Namespace) -> None:
     from memae_tf.training import experiment
     from memae_tf.training.run_directory import RunDirectory
 
-    config = load_config(args.config, args.overrides)
+    trained = np.load(args.source)
+    config = config_in(trained)
     dataset = load(config.data, config.training.seed)
     shape = dataset.featurizer.feature_shape
     model = build_memae(config.model, shape, config.training.precision)
-    trained = np.load(args.source)
     model.set_weights(named(trained, "weights_"))
     run = RunDirectory(args.workdir)
     detector = Detector(dataset.featurizer, model, threshold=0.0)

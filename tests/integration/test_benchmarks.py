@@ -186,15 +186,16 @@ def test_what_was_trained_in_low_precision_is_finished_in_it(
     from memae_tf.config import load_config
     from memae_tf.models import build_memae, load_detector
 
-    config = load_config(camera)
+    config = load_config(camera, ["training.precision=mixed_bfloat16"])
     shape = (config.data.clip_length, *config.data.size, 1)
     weights = build_memae(config.model, shape).get_weights()
     losses = {"loss": 1.0, "reconstruction": 1.0, "penalty": 0.0, "learning_rate": 0.1}
     history = [{"epoch": 1, **losses, "seconds": 1.0, "samples_per_second": 9.0}]
     named = {f"weights_{i:03}": value for i, value in enumerate(weights)}
+    named["config"] = json.dumps(config.model_dump(mode="json"))
     np.savez(tmp_path / "weights.npz", history=json.dumps(history), **named)
-    words = ["train_elsewhere.py", "finish", camera, tmp_path / "weights.npz"]
-    words += ["training.precision=mixed_bfloat16", "--workdir", tmp_path / "run"]
+    words = ["train_elsewhere.py", "finish", tmp_path / "weights.npz"]
+    words += ["--workdir", tmp_path / "run"]
     monkeypatch.setattr(sys, "argv", list(map(str, words)))
     train_elsewhere.main()
     detector = load_detector(tmp_path / "run" / "detector.keras")
@@ -224,7 +225,11 @@ def test_train_elsewhere(tmp_path, elsewhere):
     epochs = len(json.loads(str(np.load(weights)["history"])))
     assert epochs < 4
     step("fit", packed, weights, **elsewhere)
-    step("finish", config, weights, "--workdir", tmp_path / "run")
+    other = tmp_path / "other.npz"
+    step("pack", config, other, "training.seed=1")
+    with pytest.raises(subprocess.CalledProcessError):
+        step("fit", other, weights, **elsewhere)
+    step("finish", weights, "--workdir", tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["epochs"] == 4
     assert metrics["micro_auc_raw"] > 0.9
