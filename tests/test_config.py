@@ -37,10 +37,15 @@ def test_shipped_configurations_are_valid(path):
 def test_a_loss_that_repels_needs_bounded_outputs():
     ped2 = ROOT / "configs" / "ped2.yaml"
     repel = "training.pseudo_anomalies={skip: 0.01, loss: repel}"
-    with pytest.raises(UserError, match=r"loss=repel has no bound.*output_activation: tanh"):
+    with pytest.raises(UserError, match=r"nothing bounds loss=repel; .*output_activation: tanh"):
         load_config(ped2, [repel])
-    assert load_config(ped2, [repel, "model.output_activation=tanh"]).training.epochs
-    with pytest.raises(UserError, match=r"tanh gives values from -1 to 1.*use symmetric"):
+    for allowed in ([repel, "model.output_activation=tanh"], [repel.replace("repel", "restore")]):
+        assert load_config(ped2, allowed).training.pseudo_anomalies.skip == 0.01
+
+
+def test_tanh_needs_data_within_its_range():
+    ped2 = ROOT / "configs" / "ped2.yaml"
+    with pytest.raises(UserError, match=r"tanh gives values from -1 to 1.*use symmetric or unit"):
         load_config(ped2, ["model.output_activation=tanh", "data.scaling=standard"])
 
 

@@ -34,18 +34,23 @@ class Config(Section):
         return self
 
     @pydantic.model_validator(mode="after")
-    def _bounded_clips(self) -> "Config":
+    def _bounded_loss(self) -> "Config":
         pseudo = self.training.pseudo_anomalies
-        output = getattr(self.model, "output_activation", None)
-        if pseudo is not None and pseudo.loss == "repel" and output == "linear":
+        is_linear = getattr(self.model, "output_activation", None) == "linear"
+        if is_linear and pseudo is not None and pseudo.loss == "repel":
             raise ValueError(
-                "training.pseudo_anomalies: loss=repel has no bound beside linear outputs; set "
+                "training.pseudo_anomalies: with linear outputs, nothing bounds loss=repel; set "
                 "model.output_activation: tanh"
             )
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _outputs_reach_the_data(self) -> "Config":
+        output = getattr(self.model, "output_activation", None)
         if output == "tanh" and getattr(self.data, "scaling", None) == "standard":
             raise ValueError(
-                "model.output_activation: tanh gives values from -1 to 1; data.scaling=standard "
-                "has others, so use symmetric"
+                "model.output_activation: tanh gives values from -1 to 1, and "
+                "data.scaling=standard exceeds these; use symmetric or unit"
             )
         return self
 

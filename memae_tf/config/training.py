@@ -47,7 +47,8 @@ class PseudoAnomalies(Section):
         0.04, description="largest move from frame to frame, as a share of a frame's sides"
     )
     loss: Literal["restore", "repel"] = Field(
-        "restore", description="give the normal clip back (LNRA), or a negative loss (PseudoBound)"
+        "restore",
+        description="give the normal clip back (LNRA), or count its error negatively (STEAL)",
     )
 
     @pydantic.model_validator(mode="after")

@@ -30,7 +30,7 @@ def conv3d(
         input_shape: (frames, height, width, channels) of the clips.
         filters: Filters of the encoder's layers.
         output_activation: Keras activation of the reconstructions. The paper has none; "tanh"
-            keeps them in [-1, 1], as in LNRA and its like.
+            keeps them in [-1, 1], as in STEAL, whose loss has no bound otherwise.
         dtype: Keras dtype policy of the layers.
 
     Returns:

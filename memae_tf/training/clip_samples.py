@@ -38,8 +38,8 @@ class ClipSamples(TrainingSamples):
     Reference:
         - [Astrid et al., Learning Not to Reconstruct Anomalies, BMVC
           2021](https://arxiv.org/abs/2110.09742): skipped frames and patches, "restore"
-        - [Astrid et al., Synthetic Temporal Anomaly Guided End-to-End Video Anomaly Detection,
-          ICCVW 2021](https://arxiv.org/abs/2110.09768), [PseudoBound, Neurocomputing
+        - STEAL: [Astrid et al., Synthetic Temporal Anomaly Guided End-to-End Video Anomaly
+          Detection, ICCVW 2021](https://arxiv.org/abs/2110.09768), and [PseudoBound, Neurocomputing
           2023](https://arxiv.org/abs/2303.10704): "repel"
     """
 
