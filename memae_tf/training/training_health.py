@@ -20,7 +20,7 @@ def diagnose_training(
     training: TrainingConfig,
     batch_size: int,
 ) -> str | None:
-    """Finds out whether a training has diverged although all its numbers are finite.
+    """Finds out whether a training has failed although all its numbers are finite.
 
     Args:
         model: The trained model.
@@ -30,8 +30,8 @@ def diagnose_training(
         batch_size: Samples that are scored at a time.
 
     Returns:
-        A line saying that the loss rose, or that zeros would be a better reconstruction, with both
-        figures and what to try; `None` if nothing is wrong.
+        A line saying that the loss rose, that zeros would be a better reconstruction, or that clips
+        that should repel do not, with the figures and what to try; `None` if nothing is wrong.
     """
     kept = kept_epoch(history, training)
     pseudo = training.pseudo_anomalies
@@ -51,5 +51,12 @@ def diagnose_training(
             f"the model has learned nothing: the mean error of training samples is {error:.4g}, "
             f"but would be {of_zeros:.4g} if its output were all zeros; a lower "
             f"training.learning_rate than {training.learning_rate:g}, or more epochs, may help"
+        )
+    if repels and kept["reconstruction"] > 0:
+        return (
+            "the network does not tell the clips that repel from others yet: their errors should "
+            "bring the reconstruction loss below 0, and in epoch "
+            f"{kept['epoch']} it is {kept['reconstruction']:.4g}; more training.epochs, or larger "
+            "shares in training.pseudo_anomalies, may help"
         )
     return None

@@ -291,7 +291,9 @@ def test_a_loss_that_rose_is_named():
 
     def of(*losses, **training):
         settings = TrainingConfig(epochs=3, learning_rate=0.5, **training)
-        entries = [{"epoch": n + 1, "loss": loss} for n, loss in enumerate(losses)]
+        entries = [
+            {"epoch": n + 1, "loss": loss, "reconstruction": loss} for n, loss in enumerate(losses)
+        ]
         return diagnose_training(model, features, entries, settings, 64)
 
     assert of(2.0, 1.0, 4.0) is None
@@ -301,4 +303,10 @@ def test_a_loss_that_rose_is_named():
     )
     # What is kept is the second epoch.
     assert of(2.0, 1.0, 4.1, early_stopping={"patience": 3}) is None
-    assert of(-1.0, -1.0, -1.0, pseudo_anomalies={"patch": 0.5, "loss": "repel"}) is None
+    repel = {"patch": 0.5, "loss": "repel"}
+    assert of(-1.0, -1.0, -1.0, pseudo_anomalies=repel) is None
+    assert of(2.0, 1.0, 0.5, pseudo_anomalies=repel) == (
+        "the network does not tell the clips that repel from others yet: their errors should bring "
+        "the reconstruction loss below 0, and in epoch 3 it is 0.5; more training.epochs, or "
+        "larger shares in training.pseudo_anomalies, may help"
+    )
