@@ -222,8 +222,8 @@ class MemoryUnit(keras.layers.Layer):
         slots = self._slots()
         scaled = self._scaled(queries)
         if return_addressing:
-            weights, total, entropy = self._address(scaled, slots, warmth)
-            read = self._read(weights, total, slots)
+            weights, per_total, entropy = self._address(scaled, slots, warmth)
+            read = self._read(weights, per_total, slots)
         elif training:
             read, entropy = self._recall(scaled, slots, warmth)
         else:
@@ -231,7 +231,7 @@ class MemoryUnit(keras.layers.Layer):
         if self.entropy_weight > 0:
             # Like Keras's own losses: TensorFlow does not add up losses of different dtypes.
             self.add_loss(ops.cast(self._penalty(entropy, warmth), keras.config.floatx()))
-        return (read, weights / total) if return_addressing else read
+        return (read, weights * per_total) if return_addressing else read
 
     def recall_columns(self, queries):
         """A training call for queries in columns, as `training/columnwise.py` has them.
@@ -292,19 +292,23 @@ class MemoryUnit(keras.layers.Layer):
         return ops.reshape(read, shape), entropy
 
     # From here on, queries are rows (..., C) as the docstrings say or, with `axis=0`, columns.
+    #
+    # Nothing here has more than two uses with a gradient. TensorFlow adds three gradients in the
+    # order in which it can reuse their memory (AddN), so that the last bits of a training would
+    # depend on how busy the machine is.
 
     def _recall(self, queries, slots, warmth, axis=-1):
         """Reads of scaled queries (..., C), and the entropies (..., 1) of their addressing."""
-        weights, total, entropy = self._address(queries, slots, warmth, axis)
-        return self._read(weights, total, slots, axis), entropy
+        weights, per_total, entropy = self._address(queries, slots, warmth, axis)
+        return self._read(weights, per_total, slots, axis), entropy
 
-    def _read(self, weights, total, slots, axis=-1):
+    def _read(self, weights, per_total, slots, axis=-1):
         if self.compute_dtype == "float16":
             # Normalised first: the sum over all slots may exceed float16's range, 65,504.
-            return _product(ops.cast(weights / total, "float16"), slots.values, axis)
+            return _product(ops.cast(weights * per_total, "float16"), slots.values, axis)
         # Normalising after the product costs (queries x C) instead of (queries x N).
         read = _product(ops.cast(weights, self.compute_dtype), slots.values, axis)
-        return ops.cast(ops.cast(read, "float32") / total, self.compute_dtype)
+        return ops.cast(ops.cast(read, "float32") * per_total, self.compute_dtype)
 
     def _address(self, queries, slots, warmth, axis=-1):
         """Unnormalised addressing by scaled queries, all float32.
@@ -313,7 +317,8 @@ class MemoryUnit(keras.layers.Layer):
         largest weight survives exactly where l * S < 1.
 
         Returns:
-            Weights (..., N), their sum (..., 1), and the entropy (..., 1) of weights / sum.
+            Weights (..., N), the reciprocal of their sum (..., 1), and the entropy (..., 1) of
+            the weights once their sum is 1.
         """
         logits = ops.cast(_product(queries, slots.keys, axis), "float32")
         # `max` of an empty tensor needs `initial`. Others do without, as on PyTorch Keras puts
@@ -321,34 +326,35 @@ class MemoryUnit(keras.layers.Layer):
         initial = -math.inf if 0 in logits.shape else None
         largest = ops.max(logits, axis=axis, keepdims=True, initial=initial)
         logits = logits - ops.stop_gradient(largest)
-        weights = ops.exp(logits)
-        if self.shrink > 0:
-            weights = self._shrink(weights, warmth, axis)
+        softmax = ops.exp(logits)
+        kept = self._kept(softmax, warmth, axis)
+        weights = ops.where(kept, softmax, 0.0)
         total = ops.sum(weights, axis=axis, keepdims=True)
         if self.fallback == "zero":
             # Where the total is 0 all weights are, and 0 / 1 reads zeros.
             total = ops.where(total > 0, total, 1.0)
+        per_total = 1.0 / total
         # The logits are the logarithms of the weights.
-        mean_logit = ops.sum(weights * logits, axis=axis, keepdims=True) / total
-        return weights, total, ops.log(total) - mean_logit
+        weighted = ops.where(kept, softmax * logits, 0.0)
+        mean_logit = ops.sum(weighted, axis=axis, keepdims=True) * per_total
+        return weights, per_total, ops.log(total) - mean_logit
 
-    def _shrink(self, weights, warmth, axis):
-        """Unnormalised softmax weights, 0 where they are at or below the threshold."""
+    def _kept(self, weights, warmth, axis):
+        """Which unnormalised softmax weights are above the threshold of the shrinkage."""
         threshold = warmth * (self.shrink / self.num_slots)
         threshold = threshold * ops.sum(weights, axis=axis, keepdims=True)
         if self.fallback == "softmax":
             # A threshold of -1 keeps all weights of a query that would lose even its largest one.
             threshold = ops.where(threshold < 1.0, threshold, -1.0)
-        return ops.where(weights > threshold, weights, 0.0)
+        return weights > threshold
 
     def _slots(self):
         values = ops.cast(self.memory, "float32")
-        keys = _unit(values) if self.similarity == "cosine" else values
+        keys = ops.transpose(values)
+        if self.similarity == "cosine":
+            keys = _unit(keys, axis=0)
         # Normalised in float32; their products, the bulk of the work, are in the compute dtype.
-        return _Slots(
-            ops.transpose(ops.cast(keys, self.compute_dtype)),
-            ops.cast(values, self.compute_dtype),
-        )
+        return _Slots(ops.cast(keys, self.compute_dtype), ops.cast(values, self.compute_dtype))
 
     def _scaled(self, queries, axis=-1):
         queries = ops.cast(queries, "float32")

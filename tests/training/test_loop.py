@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from memae_tf.config import DenseModel, TrainingConfig
+from memae_tf.config import Conv2DModel, Conv3DModel, DenseModel, TrainingConfig
 from memae_tf.models import build_memae
 from memae_tf.training import loop as training_loop
 from memae_tf.training.loop import Position, TrainingDivergedError, TrainingLoop
@@ -134,6 +134,39 @@ def test_sums_are_the_same_bits_in_any_groups():
         parts = training_loop._add_in_order(parts, part)
     # `sum` compensates for rounding from Python 3.12 on.
     assert parts == whole == functools.reduce(operator.add, terms.tolist())
+
+
+NETS = {
+    "dense": (DenseModel, (10,), {"hidden": [8], "code": 3}),
+    "conv2d": (Conv2DModel, (8, 8, 1), {"filters": [3, 4, 5], "queries": "position"}),
+    "conv3d": (Conv3DModel, (4, 8, 8, 1), {"filters": [3, 4]}),
+}
+
+
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize(
+    "memory",
+    [
+        {"similarity": "cosine", "scale": "learned"},
+        {"similarity": "dot", "fallback": "zero"},
+        {"shrink": 0, "warmup_steps": 3},
+    ],
+    ids=["cosine", "dot", "no shrinkage"],
+)
+def test_no_gradient_is_a_sum_in_the_order_of_the_moment(net, memory):
+    """TensorFlow adds three tensors or more in the order in which it can reuse their memory."""
+    section, shape, sizes = NETS[net]
+    model = build_memae(section(name=net, **sizes, memory={"num_slots": 6, **memory}), shape)
+
+    @tf.function
+    def gradients(x):
+        with tf.GradientTape() as tape:
+            loss = sum(model.loss_terms(x, model(x, training=True)).values())
+        return tape.gradient(loss, model.trainable_variables)
+
+    graph = gradients.get_concrete_function(tf.TensorSpec((None, *shape))).graph
+    sums = [operation for operation in graph.get_operations() if operation.type == "AddN"]
+    assert {len(operation.inputs) for operation in sums} == {2}
 
 
 def test_every_epoch_has_a_plan_of_its_own():
