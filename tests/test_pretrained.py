@@ -36,7 +36,7 @@ def test_eights_of_another_source_are_told_apart():
 
 
 def test_cart_is_found_in_real_footage(tmp_path):
-    """Test clip 004 of Ped2: a cart and a cyclist from frame 31 on."""
+    """Test clip 004 of Ped2: a cart and a cyclist from frame 30 on, counted from 0."""
     folder = Path(os.environ.get("MEMAE_DATA_DIR", "none")) / "UCSD_Anomaly_Dataset.v1p2"
     if not folder.is_dir():
         pytest.skip("needs UCSD Ped2 in $MEMAE_DATA_DIR")
