@@ -137,7 +137,7 @@ def damage(folder):
         (["run", "--to", "records.csv"], "records.csv: is a file; --to should be a folder of"),
         (["run", "--to", "records.csv/models"], "records.csv/models: cannot be written (Not a dir"),
         (["run", "--to", "/proc/models"], "/proc/models: cannot be written"),
-        (["run", "--to", "new", "--onnx", "no/f.onnx"], "no/f.onnx: cannot be written (there is no folder"),
+        (["run", "--to", "new", "--onnx", "no/f.onnx"], "no/f.onnx: cannot be written (there is"),
         (["run"], "the following arguments are required: --to (see --help)"),
     ],
 )
