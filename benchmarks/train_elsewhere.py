@@ -204,7 +204,9 @@ class Epochs:
 
         kept = np.load(path)
         # More epochs are what this is for.
-        others = set(differing_keys(config_in(kept), self.config)) - {"training.epochs"}
+        others = [
+            key for key in differing_keys(config_in(kept), self.config) if key != "training.epochs"
+        ]
         if others:
             raise SystemExit(f"{path}: has weights of another experiment ({', '.join(others)})")
         self.model.set_weights(named(kept, "weights_"))
