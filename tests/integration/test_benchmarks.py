@@ -212,23 +212,27 @@ def test_train_elsewhere(tmp_path, elsewhere):
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps(footage.camera_config(folder)))
 
-    def step(*words, **environment):
-        subprocess.run(
+    def step(*words, status=0, **environment):
+        result = subprocess.run(
             [sys.executable, ROOT / "benchmarks" / "train_elsewhere.py", *words],
             env={**os.environ, **environment},
-            check=True,
+            stderr=subprocess.PIPE,
+            text=True,
         )
+        assert result.returncode == status, result.stderr
+        return result.stderr
 
     packed, weights = tmp_path / "packed.npz", tmp_path / "weights.npz"
-    step("pack", config, packed, "training.pseudo_anomalies={skip: 0.1, patch: 0.1}")
+    pseudo = "training.pseudo_anomalies={skip: 0.1, patch: 0.1}"
+    step("pack", config, packed, pseudo)
     step("fit", packed, weights, "--seconds=1", **elsewhere)
     epochs = len(json.loads(str(np.load(weights)["history"])))
     assert epochs < 4
     step("fit", packed, weights, **elsewhere)
     other = tmp_path / "other.npz"
-    step("pack", config, other, "training.seed=1")
-    with pytest.raises(subprocess.CalledProcessError):
-        step("fit", other, weights, **elsewhere)
+    step("pack", config, other, pseudo, "training.seed=1")
+    message = step("fit", other, weights, status=1, **elsewhere)
+    assert "weights.npz: has weights of another experiment (training.seed)" in message
     step("finish", weights, "--workdir", tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["epochs"] == 4
