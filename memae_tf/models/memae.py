@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from memae_tf.backend import IS_TENSORFLOW, own_losses
-from memae_tf.layers.memory_unit import mean_or_zero
+from memae_tf.layers.memory_unit import MemoryUnit, mean_or_zero
 from memae_tf.models.folding import call_folded
 
 REDUCTIONS = ("sum", "mean")
@@ -46,8 +46,9 @@ class MemAE(keras.Model):
         The same as the input's: reconstructions.
 
     Raises:
-        ValueError: If `reduction` is not one of the two; in `build`, if the decoder's outputs have
-            another shape than the inputs; in `fit`, if `compile` was given a loss.
+        ValueError: If `reduction` is not one of the two, or the encoder or the decoder is a
+            `MemoryUnit`; in `build`, if the decoder's outputs have another shape than the inputs;
+            in `fit`, if `compile` was given a loss.
 
     Reference:
         - [Gong et al., 2019](https://arxiv.org/abs/1904.02639)
@@ -58,6 +59,12 @@ class MemAE(keras.Model):
         if reduction not in REDUCTIONS:
             raise ValueError(
                 f"`reduction` must be one of {REDUCTIONS}. Received: reduction={reduction}"
+            )
+        if isinstance(encoder, MemoryUnit) or isinstance(decoder, MemoryUnit):
+            # It would train where shapes fit, but without a memory in the middle.
+            raise ValueError(
+                "The order is MemAE(encoder, memory, decoder). "
+                f"Received: encoder={encoder}, memory={memory}, decoder={decoder}"
             )
         self.encoder = encoder
         self.memory = memory

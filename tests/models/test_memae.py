@@ -376,3 +376,10 @@ def test_unknown_reduction_is_refused():
     encoder, decoder = dense(NUM_FEATURES)
     with pytest.raises(ValueError, match="Received: reduction=max"):
         MemAE(encoder, None, decoder, reduction="max")
+
+
+def test_parts_in_another_order_are_refused():
+    encoder, decoder = dense(NUM_FEATURES)
+    for parts in ((encoder, decoder, MemoryUnit(5)), (MemoryUnit(5), encoder, decoder)):
+        with pytest.raises(ValueError, match=r"MemAE\(encoder, memory, decoder\)"):
+            MemAE(*parts)
