@@ -17,6 +17,7 @@ from pathlib import Path
 
 from memae_tf.errors import OtherBackendError, ServerError, UserError, WorkerLostError
 from memae_tf.files import home_expanded
+from memae_tf.precision import PRECISIONS
 from memae_tf.signals import Terminated, resend_ignored, terminate
 
 DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -61,6 +62,16 @@ def bounded(kind: type[int] | type[float], lowest: float, highest: float = math.
         return number
 
     return parse
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Adds the option `--precision` of commands that take a trained detector."""
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="compute in this precision instead of that of the training: float32 on a processor "
+        "that is slow in 16 bits",
+    )
 
 
 def path(text: str) -> Path:

@@ -1,5 +1,6 @@
 """Exports a detector: `python -m memae_tf.export DIR --to BASE [--version N] [--onnx FILE]`."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from memae_tf import console
@@ -38,12 +39,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=bounded(float, float("-inf")),
         help="threshold to use instead of the detector's own; scores above it are anomalies",
     )
+    console.add_precision(parser)
     args = parser.parse_args(argv)
 
     console.import_tensorflow()
     from memae_tf.serving.export.publication import how_to_serve, publish, read_source
 
     source = read_source(args.source)
+    if args.precision is not None:
+        detector = source.detector.in_precision(args.precision)
+        source = dataclasses.replace(source, detector=detector)
     if args.threshold is not None:
         source.detector.threshold = args.threshold
     published = publish(source, args.to, args.version, args.onnx)

@@ -23,6 +23,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parser.error(f"--model is required, to name a model of {args.detector}")
     if not is_served and (args.model, args.version, args.label) != (None, None, None):
         parser.error("--model, --version and --label need the address of a server")
+    if is_served and args.precision is not None:
+        parser.error("--precision: a server computes as its model was exported; use it there")
 
     from memae_tf.scoring.output import suffix_of
 
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.import_tensorflow()
         from memae_tf.scoring.detectors import LocalDetector
 
-        detector = LocalDetector.load(Path(args.detector))
+        detector = LocalDetector.load(Path(args.detector), args.precision)
     with detector:
         _require_options_of(parser, args, detector.kind)
         SCORE[detector.kind](args, detector)
@@ -83,6 +85,7 @@ def _parser() -> Parser:
         type=bounded(float, float("-inf")),
         help="threshold to use instead of the detector's own; scores above it are anomalies",
     )
+    console.add_precision(parser)
     parser.add_argument(
         "--batch-size",
         metavar="N",

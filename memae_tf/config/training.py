@@ -16,6 +16,7 @@ from memae_tf.config.section import (
     Section,
     Share,
 )
+from memae_tf.precision import Precision
 
 
 class EarlyStopping(Section):
@@ -88,7 +89,7 @@ class TrainingConfig(Section):
     seed: Annotated[Integer, Field(ge=0, lt=2**31)] = Field(
         0, description="seed of split, weights and order"
     )
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    precision: Precision = "float32"
     deterministic: bool = Field(
         False, description="only operations that give the same bits every time"
     )

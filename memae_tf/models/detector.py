@@ -14,6 +14,8 @@ from memae_tf.errors import UserError
 from memae_tf.layers import ClipFeaturizer, Featurizer
 from memae_tf.layers.arguments import positive_integer
 from memae_tf.models.memae import MemAE
+from memae_tf.models.precision import in_precision
+from memae_tf.precision import Precision
 from memae_tf.threshold import as_threshold
 
 # JAX has 64-bit integers only if it is configured to.
@@ -204,6 +206,23 @@ class Detector(keras.Model):
         if key not in graphs:
             graphs[key] = as_graph(self.explain if explain else self, specs)
         return graphs[key]
+
+    def in_precision(self, precision: Precision) -> "Detector":
+        """The same detector, whose model computes in another precision.
+
+        For instance in float32 on a CPU what was trained in 16 bits on a GPU, or in bfloat16 on a
+        processor that is faster with it. Weights and threshold stay as they are. In 16 bits scores
+        are a little different, so that samples close to the threshold may be judged otherwise.
+
+        Args:
+            precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
+
+        Raises:
+            ValueError: If `precision` is another one.
+            UserError: If a layer is quantized.
+        """
+        model = in_precision(self.model, precision, self.featurizer.feature_shape)
+        return Detector(self.featurizer, model, float(ops.convert_to_numpy(self.threshold)))
 
     def quantize(self, *args, **kwargs):
         """Quantizes the model, as `keras.Model.quantize` does; raw input is encoded as before."""

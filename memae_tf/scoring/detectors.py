@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from memae_tf.errors import RequestError, UserError
+from memae_tf.precision import Precision
 from memae_tf.serving.export import NUM_TOP
 
 if TYPE_CHECKING:
@@ -46,25 +47,32 @@ class LocalDetector:
         self.reduction = detector.model.reduction
 
     @classmethod
-    def load(cls, path: Path) -> "LocalDetector":
+    def load(cls, path: Path, precision: Precision | None = None) -> "LocalDetector":
         """Loads a detector from a run directory or a `detector.keras`, or a pretrained one by name.
 
+        Args:
+            path: The directory, file or name.
+            precision: What `Detector.in_precision` takes; `None` is that of the training.
+
         Raises:
-            UserError: If there is no such detector, or it is damaged.
+            UserError: If there is no such detector, or it is damaged or quantized.
         """
         from memae_tf import pretrained
         from memae_tf.models import load_detector
         from memae_tf.training.run_directory import RunDirectory
 
-        if not path.exists():
-            if str(path) in pretrained.names():
-                return cls(pretrained.load_pretrained(str(path)))
+        if path.exists():
+            file = path if path.is_file() else RunDirectory.existing(path).detector
+            detector = load_detector(file)
+        elif str(path) in pretrained.names():
+            detector = pretrained.load_pretrained(str(path))
+        else:
             raise UserError(
                 f"{path}: there is no such run directory or detector; nor is it the address of a "
                 "server (such as localhost:8500 or http://localhost:8501), or one of the "
                 f"pretrained detectors {', '.join(pretrained.names())}"
             )
-        return cls(load_detector(path if path.is_file() else RunDirectory.existing(path).detector))
+        return cls(detector if precision is None else detector.in_precision(precision))
 
     def __enter__(self) -> "LocalDetector":
         return self

@@ -1,8 +1,8 @@
 """Training of dense networks with samples in columns: activations are (units, samples).
 
 XLA vectorises for CPUs along the last axis. With samples in rows that axis is 3, 10 or 50 units
-long, with samples in columns as long as the batch: the paper's KDD network trains 1.3 to 1.6 times as fast
-(docs/results/speed.md). The numbers are the same, up to rounding.
+long, with samples in columns as long as the batch: the paper's KDD network trains 1.3 to 1.6 times
+as fast (docs/results/speed.md). The numbers are the same, up to rounding.
 """
 
 import keras

@@ -70,6 +70,20 @@ def test_another_threshold_is_published(folder):
     assert float(load_detector(folder / "run").threshold.numpy()) != 7.5
 
 
+def test_another_precision_is_published(folder):
+    words = ("run", "--to", "models/small", "--precision", "mixed_bfloat16")
+    assert run_here("export", *words, cwd=folder).returncode == 0
+    content = manifest.verify(folder / "models" / "small" / "1")
+    assert content["precision"] == "mixed_bfloat16"
+    detector = load_detector(folder / "run").in_precision("mixed_bfloat16")
+    records = {"Flow Bytes/s": np.float32([0.5, -3]), "kind": np.array(["a", "c"], object)}
+    served = tf.saved_model.load(folder / "models" / "small" / "1").signatures["serving_default"]
+    answer = served(Flow_Bytes_s=records["Flow Bytes/s"], kind=tf.constant(["a", "c"]))
+    expected = detector.score(records)
+    np.testing.assert_allclose(answer["score"].numpy(), expected, rtol=1e-5)
+    assert np.any(expected != load_detector(folder / "run").score(records))
+
+
 def test_printed_lines_name_files_that_are_there(folder, exported):
     words = shlex.split(exported)
     assert f"--model_base_path={folder.resolve()}/models/flows" in words

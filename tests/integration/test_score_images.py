@@ -104,6 +104,21 @@ def test_one_image_as_json_and_threshold_of_one_s_own(places, folder, detector, 
         }
 
 
+def test_another_precision(places, folder, detector, tmp_path):
+    paths = sorted(folder.glob("even/*"))
+    out = tmp_path / "out.csv"
+    done = score(places["file"], folder / "even", "-o", out, "--precision", "mixed_bfloat16")
+    assert done.returncode == 0, done.stderr
+    scores = np.array([row["score"] for row in rows(out.read_text())], "float32")
+    images = [read_image(path) for path in paths]
+    expected = detector.in_precision("mixed_bfloat16").score(images)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    assert np.abs(scores / detector.score(images) - 1).max() > 1e-4
+    done = score(places["grpc"], folder / "even", "--precision", "float32")
+    assert done.returncode == 2
+    assert "--precision: a server computes as its model was exported" in done.stderr
+
+
 @pytest.mark.parametrize("place", ["file", "grpc"])
 def test_damaged_image_is_named_and_the_others_are_scored(places, tmp_path, place):
     for number, pixels in enumerate(digits()[:6]):

@@ -4,13 +4,13 @@ import json
 import math
 from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from memae_tf.errors import UserError
 from memae_tf.layers import ClipFeaturizer
 from memae_tf.models import Detector, MemAE
+from memae_tf.models.precision import in_precision
 
 if TYPE_CHECKING:
     import onnx
@@ -87,9 +87,11 @@ def memae_to_onnx(model: MemAE, samples: np.ndarray, error: str = "squared") -> 
     """
     import tf2onnx
 
-    _require_plain_layers(model)
     sample_shape = samples.shape[1:]
-    model = _in_float32(model, sample_shape)
+    try:
+        model = in_precision(model, "float32", sample_shape)
+    except UserError as error:
+        raise UserError(f"--onnx: {error}") from None
     function = tf.function(
         lambda features: _answer(model, features, error),
         input_signature=[tf.TensorSpec((None, *sample_shape), tf.float32, "features")],
@@ -129,27 +131,6 @@ def _answer(model: MemAE, features: tf.Tensor, error: str = "squared") -> dict[s
     if error != "squared":
         score = tf.reduce_mean(model.frame_error(features, reconstruction, error), axis=1)
     return {"score": score, "reconstruction": reconstruction}
-
-
-def _require_plain_layers(model: MemAE) -> None:
-    # In float32, quantized weights would be used without their scales.
-    for layer in model._flatten_layers():
-        mode = getattr(layer.dtype_policy, "quantization_mode", None)
-        if mode is not None:
-            raise UserError(
-                f"--onnx: layer {layer.name} is quantized ({mode}), which cannot be written as "
-                "ONNX; take the detector as it was before `quantize`"
-            )
-
-
-def _in_float32(model: MemAE, sample_shape: tuple[int, ...]) -> MemAE:
-    """A copy of a model that computes in float32."""
-    copy = MemAE.from_config(model.get_config())
-    copy.build((None, *sample_shape))
-    for layer in copy._flatten_layers():
-        layer.dtype_policy = keras.DTypePolicy("float32")
-    copy.set_weights(model.get_weights())
-    return copy
 
 
 def _pad_output(node: "onnx.NodeProto") -> None:

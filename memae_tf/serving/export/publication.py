@@ -201,6 +201,7 @@ def _write(
     content = {
         "versions": _versions(),
         **interface.description(),
+        "precision": source.detector.model.dtype_policy.name,
         "config": source.config,
         "metrics": source.metrics,
         "signatures": saved_model.signature_definitions(directory),
