@@ -211,8 +211,8 @@ class Detector(keras.Model):
         """The same detector, whose model computes in another precision.
 
         For instance in float32 on a CPU what was trained in 16 bits on a GPU, or in bfloat16 on a
-        processor that is faster with it. Weights and threshold stay as they are. In 16 bits scores
-        are a little different, so that samples close to the threshold may be judged otherwise.
+        processor that is faster with it. Weights and threshold stay as they are. Rounding changes
+        scores, those of most samples by a percent or two, so look at the threshold again.
 
         Args:
             precision: `"float32"`, `"mixed_bfloat16"` or `"mixed_float16"`.
