@@ -51,7 +51,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     workdir = args.workdir or Path("runs") / "benchmarks" / path.stem
 
     console.import_tensorflow()
-    from memae_tf.training.grid import GridProgress, cells, finished, run_grid, select
+    from memae_tf.training.grid import (
+        FailedCellError,
+        GridProgress,
+        cells,
+        finished,
+        run_grid,
+        select,
+    )
     from memae_tf.training.grid_results import write_results
 
     grid = cells(benchmark, path, args.overrides)
@@ -68,11 +75,18 @@ def main(argv: Sequence[str] | None = None) -> None:
                 progress.done, progress.total, f"{progress.done}/{progress.total} cells{left}"
             )
 
-        run_grid(part, workdir, args.workers, show)
+        failure = None
+        try:
+            run_grid(part, workdir, args.workers, show)
+        except FailedCellError as error:
+            failure = error
     # With those of earlier calls, which may have run other parts of the grid.
     results = finished(grid, workdir)
-    print(write_results(benchmark, results, workdir))
-    print(f"Cells, results.json and table.md are in {workdir}/")
+    if results:
+        print(write_results(benchmark, results, workdir))
+        print(f"Cells, results.json and table.md are in {workdir}/")
+    if failure is not None:
+        raise failure
 
 
 if __name__ == "__main__":

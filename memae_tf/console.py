@@ -114,13 +114,13 @@ def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) 
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAULT
     except Exception as error:
-        shortage = _shortage(error)
-        if shortage is None:
+        missing = shortage(error)
+        if missing is None:
             traceback.print_exc()
             status = FAULT
         else:
             advice = "use smaller batches, or a smaller model"
-            status = _say(f"out of memory{shortage}; {advice}", USER_ERROR)
+            status = _say(f"out of memory{missing}; {advice}", USER_ERROR)
     else:
         status = DONE
     sys.exit(status)
@@ -133,7 +133,7 @@ OUT_OF_MEMORY = re.compile(
 )
 
 
-def _shortage(error: Exception) -> str | None:
+def shortage(error: Exception) -> str | None:
     """What did not fit into memory, in parentheses; `None` if this is another error."""
     said = str(error)
     if not isinstance(error, MemoryError):

@@ -194,6 +194,8 @@ def _score_footage(args: argparse.Namespace, detector) -> None:
     scorer = FootageScorer(detector, scoring, args.threshold, explain=args.overlay is not None)
     footage = Footage(args.input, detector.featurizer, shown=args.overlay is not None)
     out = FootageOutput(args.output, args.overlay, args.plot, footage, scorer)
+    if footage.drops:
+        scorer.warm_up()
     with contextlib.ExitStack() as stack:
         stack.enter_context(out)
         stack.callback(footage.close)

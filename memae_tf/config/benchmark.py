@@ -8,15 +8,27 @@ from pydantic import Field
 
 from memae_tf.config.section import Location, NonNegativeInt, Number, Section
 
+# The longest name of a choice. File systems take 255 bytes.
+LONGEST_NAME = 60
+
 
 def _named(choices: Any) -> Any:
-    """Choices whose names YAML reads as numbers, with these as text again."""
+    """Choices whose names YAML reads as numbers, with these as text again.
+
+    The names are those of folders, too.
+    """
     if not isinstance(choices, dict):
         return choices
-    return {
+    choices = {
         str(name) if isinstance(name, (int, float)) else name: keys
         for name, keys in choices.items()
     }
+    for name in filter(lambda name: isinstance(name, str), choices):
+        if not name or name in (".", "..") or "/" in name or not name.isprintable():
+            raise ValueError(f"the choice {name!r} should have a name that a folder may have")
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"the name of choice {name!r} should be shorter than {len(name)}")
+    return choices
 
 
 Choices = Annotated[
@@ -43,6 +55,14 @@ class BenchmarkConfig(Section):
         None, description="axis of numbers, such as slots, over which ROC AUC is drawn"
     )
 
+    @pydantic.field_validator("seeds")
+    @classmethod
+    def _differ(cls, value: list[int]) -> list[int]:
+        for seed in value:
+            if value.count(seed) > 1:
+                raise ValueError(f"{seed} is there twice, and would be the same run")
+        return value
+
     @pydantic.field_validator("together")
     @classmethod
     def _has_choices(cls, value: dict, info: pydantic.ValidationInfo) -> dict:
@@ -63,9 +83,15 @@ class BenchmarkConfig(Section):
     @pydantic.field_validator("curves_over")
     @classmethod
     def _has_numbers(cls, value: str | None, info: pydantic.ValidationInfo) -> str | None:
+        numbers = set()
         for choice in info.data.get("axes", {}).get(value, {}):
             if not _is_number(choice):
                 raise ValueError(f"its choices should be numbers, but '{choice}' is not")
+            if float(choice) in numbers:
+                raise ValueError(f"its choice '{choice}' is the same number as another one")
+            numbers.add(float(choice))
+        if value is not None and value == info.data.get("mean_of"):
+            raise ValueError("should be another axis than mean_of")
         return value
 
 

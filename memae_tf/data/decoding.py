@@ -1,6 +1,8 @@
 """Frames of video files and of folders of images, one by one."""
 
+import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -25,6 +27,8 @@ LONGEST_STEP = 10.0  # seconds from one frame to the next
 TOLERATED_DISORDER = 1.0  # seconds
 # Seconds for a server to answer, and to send the next packet.
 TIMEOUT = 10.0
+# How many packets in a row of a stream may be damaged.
+MOST_DAMAGED = 100
 # How much of a video may be missing: a container may count frames that its edit list leaves out.
 TOLERATED_SHARE, TOLERATED_FRAMES = 0.01, 2
 # FFmpeg's names of containers that state their duration in the header, but no number of frames.
@@ -76,7 +80,7 @@ def frame_rate(path: Path) -> float | None:
     """
     if path.is_dir():
         return None
-    return frame_rate_of(lambda: open_container(str(path)))
+    return frame_rate_of(lambda: open_file(path))
 
 
 def frame_rate_of(opened: Callable) -> float | None:
@@ -186,6 +190,17 @@ def open_container(source, **options):
     return av.open(source, **options)
 
 
+def open_file(path: Path):
+    """PyAV's container of a file."""
+    # FFmpeg would take what stands before a colon in a relative path for a protocol.
+    return open_container(os.path.abspath(path))
+
+
+def has_times(container) -> bool:
+    """Whether the frames of an open container have times; FFmpeg makes some up for others."""
+    return not container.format.flags & require_av().format.Flags.no_timestamps.value
+
+
 def _read_folder(folder: Path, channels: int, shown: bool) -> Iterator[Frame]:
     for path in frame_files(folder):
         try:
@@ -205,14 +220,15 @@ def _in_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
 
 
 def decode(container, channels: int, shown: bool = False) -> Iterator[Frame]:
-    """The frames of an open PyAV container.
+    """The frames of an open PyAV container, without those that cannot be decoded.
 
     Raises:
         DamagedVideoError: If it has no video.
-        av.FFmpegError: If it cannot be read on.
+        av.FFmpegError: If it cannot be read on, or too many frames in a row cannot be decoded.
     """
     stream = _stream(container)
-    yield from _decoded(_flushing(container.demux(stream), stream), stream, channels, shown)
+    packets = _flushing(container.demux(stream), stream)
+    yield from _decoded(packets, stream, channels, shown, most_damaged=MOST_DAMAGED)
 
 
 def _flushing(packets: Iterable, stream) -> Iterator:
@@ -227,11 +243,23 @@ def _flushing(packets: Iterable, stream) -> Iterator:
         raise
 
 
-def _decoded(packets: Iterable, stream, channels: int, shown: bool) -> Iterator[Frame]:
+def _decoded(
+    packets: Iterable, stream, channels: int, shown: bool, most_damaged: int = 0
+) -> Iterator[Frame]:
+    """Decoded frames; of packets that cannot be decoded, so many in a row are left out."""
     stream.thread_type = "AUTO"
-    clock, time = _Clock(stream.average_rate), None
+    clock, time, damaged = _Clock(stream.average_rate), None, 0
     for packet in packets:
-        for frame in packet.decode():
+        try:
+            frames = packet.decode()
+        except require_av().error.InvalidDataError as error:
+            damaged += 1
+            if damaged > most_damaged:
+                raise
+            warnings.warn(f"frames that are damaged are left out ({reason(error)})", stacklevel=2)
+            continue
+        damaged = 0
+        for frame in frames:
             time = _time(frame, stream, time)
             colour = pixels_of(frame, 3) if shown else None
             since = clock.since_start(time)
@@ -284,7 +312,7 @@ def _read_file(path: Path, channels: int, shown: bool) -> Iterator[Frame]:
     # FFmpeg's own message would speak of invalid data.
     if path.is_file() and path.stat().st_size == 0:
         raise DamagedVideoError("the file is empty")
-    yield from decode_whole(lambda: open_container(str(path)), channels, shown)
+    yield from decode_whole(lambda: open_file(path), channels, shown)
 
 
 def decode_whole(opened: Callable, channels: int, shown: bool = False) -> Iterator[Frame]:
@@ -328,6 +356,10 @@ class _Whole:
         # what is there. It is that of the longest stream, which with sound may be another one.
         says_duration = container.format.name in DURATION_FORMATS and len(container.streams) == 1
         self._seconds = (container.duration or 0) / 1e6 if says_duration else 0
+        # AVI counts empty frames, too, which repeat the one before.
+        self._counts_repeats = container.format.name == "avi"
+        if self._counts_repeats and self._rate:
+            self._seconds = self._frames / float(self._rate)
         self._hidden, self._end = 0, 0.0
 
     def watched(self, packets: Iterable) -> Iterator:
@@ -335,8 +367,9 @@ class _Whole:
         for packet in packets:
             # A file that was cut without re-encoding has frames before the first one to show.
             self._hidden += packet.is_discard
-            if packet.pts is not None:
-                end = (packet.pts + (packet.duration or 0)) * packet.time_base
+            time = packet.dts if packet.pts is None else packet.pts
+            if time is not None:
+                end = (time + (packet.duration or 0)) * packet.time_base
                 self._end = max(self._end, float(end))
             yield packet
 
@@ -350,14 +383,24 @@ class _Whole:
             DamagedVideoError: If some are missing, saying how many there are.
         """
         there = number + self._hidden
-        if there < self._frames - max(TOLERATED_FRAMES, TOLERATED_SHARE * self._frames):
+        short = there < self._frames - max(TOLERATED_FRAMES, TOLERATED_SHARE * self._frames)
+        if short and not (self._counts_repeats and self._reaches_the_end(there)):
             raise DamagedVideoError(f"is cut off: has {there} of {self._frames} frames")
-        if not self._frames and self._rate:
-            tolerated = max(TOLERATED_FRAMES / float(self._rate), TOLERATED_SHARE * self._seconds)
-            if self._end < self._seconds - tolerated:
-                raise DamagedVideoError(
-                    f"is cut off: has {self._end:.1f} of {self._seconds:.1f} seconds"
-                )
+        if not self._frames and not self._reaches_the_end(there):
+            raise DamagedVideoError(
+                f"is cut off: has {self._end:.1f} of {self._seconds:.1f} seconds"
+            )
+
+    def _reaches_the_end(self, there: int) -> bool:
+        """Whether so many frames last as long as the container says, if it says so."""
+        if not self._rate:
+            return True
+        frame = 1 / float(self._rate)
+        if self._counts_repeats:
+            # Each stands for those that are empty, too.
+            frame = self._seconds / max(there, 1)
+        tolerated = max(TOLERATED_FRAMES * frame, TOLERATED_SHARE * self._seconds)
+        return self._end >= self._seconds - tolerated
 
 
 def _stream(container):

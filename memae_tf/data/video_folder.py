@@ -83,6 +83,9 @@ def _spans(path: Path, test: list[Source]) -> list[_Span]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
+            while reader.fieldnames == []:
+                # A blank line before the header.
+                reader.fieldnames = None
             header = [name.strip() for name in reader.fieldnames or ()]
             reader.fieldnames = header
             rows = [(reader.line_num, row) for row in reader]
@@ -92,6 +95,11 @@ def _spans(path: Path, test: list[Source]) -> list[_Span]:
     if missing:
         raise UserError(
             f"{path}: has no column {missing[0]}; its header should be video,first,last"
+        )
+    twice = [name for name in COLUMNS if header.count(name) > 1]
+    if twice:
+        raise UserError(
+            f"{path}: has two columns {twice[0]}; its header should be video,first,last"
         )
     names = {source.path.name: source.name for source in test}
     names |= {source.name: source.name for source in test}
@@ -109,6 +117,8 @@ def _spans(path: Path, test: list[Source]) -> list[_Span]:
         if not (video or first or last):
             continue
         if video not in names:
+            if not test:
+                raise UserError(f"{line}: there is no video '{video}', as test/ has none")
             there = near(video, [source.path.name for source in test])
             raise UserError(f"{line}: there is no video '{video}' in test/{there}")
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):

@@ -174,9 +174,12 @@ def _fields(detector: Detector, dataset: Dataset, scores: Scores) -> str:
         return ""
     normal, anomalous = errors[labels == 0].mean(axis=0), errors[labels == 1].mean(axis=0)
     table = [["field", "mean error, normal", "mean error, anomalies"]]
-    for index in np.argsort(normal - anomalous)[:10]:
+    order = np.argsort(normal - anomalous)[:10]
+    for index in order[anomalous[order] > normal[order]]:
         name = detector.field_names[index]
         table.append([name, number(normal[index]), number(anomalous[index])])
+    if len(table) == 1:
+        return ""
     return f"<h2>Fields with larger errors for anomalies</h2>{_table(table)}"
 
 

@@ -10,7 +10,7 @@ from memae_tf.config import FrameScoring
 from memae_tf.data.clips import span
 from memae_tf.evaluation.frames import FrameScorer
 from memae_tf.scoring.detectors import LocalDetector, ServedDetector
-from memae_tf.scoring.streams import StreamFrame
+from memae_tf.scoring.streams import Drop, StreamFrame
 
 # The most frames that wait for a whole batch of clips, as they may be large pictures.
 MOST_WAITING = 256
@@ -83,11 +83,20 @@ class FootageScorer:
         self._waiting: deque[StreamFrame] = deque()
         self._first = 0
 
-    def run(self, frames: Iterable[StreamFrame | None], patient: bool) -> Iterator[ScoredFrame]:
+    def warm_up(self) -> None:
+        """Scores a black clip: the first one takes longest, and a camera would not wait."""
+        featurizer = self.detector.featurizer
+        shape = (1, featurizer.length, *featurizer.size, featurizer.channels)
+        self.detector.detect(np.zeros(shape, "uint8"), explain=self.explain)
+
+    def run(
+        self, frames: Iterable[StreamFrame | Drop | None], patient: bool
+    ) -> Iterator[ScoredFrame]:
         """Scores footage, piece by piece between its gaps.
 
         Args:
-            frames: The frames; `None` says that the next one has not come yet.
+            frames: The frames; `None` says that the next one has not come yet, `Drop` that none
+                will before a gap.
             patient: Whether to wait for a whole batch of clips then.
         """
         for frame in frames:
@@ -95,8 +104,10 @@ class FootageScorer:
                 if not patient:
                     yield from self._score_clips()
                 continue
-            if frame.gap is not None:
+            if isinstance(frame, Drop) or frame.gap is not None:
                 yield from self._end_piece()
+            if isinstance(frame, Drop):
+                continue
             self._add(frame)
             enough = len(self._clips) >= self.detector.featurizer.batch_size
             if enough or len(self._waiting) >= MOST_WAITING:

@@ -46,8 +46,9 @@ class Overlay:
         self._hottest = hottest
         self._rate = Fraction(rate or FRAME_RATE).limit_denominator(1000)
         self._scores: deque[float] = deque(maxlen=CURVE_FRAMES)
-        # The time of the last frame, in the footage and in ticks here.
-        self._last: tuple[float | None, int] | None = None
+        # The last frame's tick; and the clock and the tick of the last frame with a new clock.
+        self._tick: int | None = None
+        self._anchor: tuple[float | None, int] = (None, 0)
         self._file = self._container = self._stream = self._size = self._width = None
 
     def close(self) -> None:
@@ -69,18 +70,23 @@ class Overlay:
         if scored.is_anomaly:
             picture = _bordered(picture)
         picture = np.concatenate([_centred(picture, self._width), self._curve()])
-        self._last = scored.frame.clock, self._next_tick(scored.frame.clock)
-        self._encode(picture, self._last[1])
+        self._tick = self._next_tick(scored.frame.clock)
+        self._encode(picture, self._tick)
 
     def _next_tick(self, time: float | None) -> int:
         """The next frame's time stamp: a frame later, if the clock was set or there is none."""
-        if self._last is None:
-            return 0
-        before, tick = self._last
-        step = 0.0 if time is None or before is None else time - before
-        if not 0 < step <= decoding.LONGEST_STEP:
-            step = 1 / self._rate
-        return tick + max(1, round(step / TICK))
+        before, tick = self._anchor
+        if self._tick is None:
+            tick = 0
+        elif time is not None and time == before:
+            # A frame again, to fill up the rate: the next one is as far from the first of them.
+            return self._tick + round(1 / self._rate / TICK)
+        elif None in (time, before) or not 0 < time - before <= decoding.LONGEST_STEP:
+            tick = self._tick + round(1 / self._rate / TICK)
+        else:
+            tick = max(self._tick + 1, tick + round((time - before) / TICK))
+        self._anchor = time, tick
+        return tick
 
     def _open(self, height: int, width: int) -> None:
         av = decoding.require_av()

@@ -57,6 +57,11 @@ class StreamFrame:
     clock: float | None = None
 
 
+@dataclass(frozen=True)
+class Drop:
+    """Comes after the last frame before a live stream dropped; the next frame has a gap."""
+
+
 class Footage:
     """Footage to score: a video file, a folder of frames, or a live stream.
 
@@ -128,8 +133,8 @@ class Footage:
         except DamagedVideoError:
             return None
 
-    def __iter__(self) -> Iterator[StreamFrame]:
-        """The frames.
+    def __iter__(self) -> "Iterator[StreamFrame | Drop]":
+        """The frames, and whenever a live stream has dropped, a `Drop`.
 
         Raises:
             UserError: If the first one cannot be read.
@@ -166,13 +171,18 @@ class Footage:
         av = decoding.require_av()
         try:
             with self._open() as container:
-                yield from decoding.decode(container, channels, self.shown)
+                frames = decoding.decode(container, channels, self.shown)
+                if self._reconnects and not decoding.has_times(container):
+                    frames = _timed(frames)
+                yield from frames
         except av.FFmpegError as error:
             raise DamagedVideoError(decoding.reason(error)) from None
 
     def _open(self):
         av = decoding.require_av()
         if self.source == STANDARD_INPUT:
+            if sys.stdin is None:
+                raise UserError(f"{self.shown_source}: is closed")
             # Unbuffered, as the buffer's lock, held while nothing comes, would block the exit.
             return decoding.open_container(sys.stdin.buffer.raw)
         if self._is_camera:
@@ -199,7 +209,7 @@ class Footage:
             reason = decoding.reason(error)
             raise UserError(f"{self.shown_source}: cannot be read ({reason})") from None
 
-    def _connections(self) -> Iterator[StreamFrame]:
+    def _connections(self) -> "Iterator[StreamFrame | Drop]":
         """The frames of a live stream, over as many connections as it takes."""
         numbers, last, clock, delay = 0, None, None, FIRST_DELAY
         while not self._closed.is_set():
@@ -223,6 +233,7 @@ class Footage:
                     f"{self.name}: dropped after {numbers} frames ({why}); connecting again",
                     stacklevel=2,
                 )
+                yield Drop()
             self._closed.wait(delay)
             delay = min(2 * delay, LONGEST_DELAY)
 
@@ -251,7 +262,7 @@ class Ahead:
         drops: Whether to leave out frames.
     """
 
-    def __init__(self, footage: Iterable[StreamFrame], drops: bool):
+    def __init__(self, footage: Iterable[StreamFrame | Drop], drops: bool):
         self._footage = footage
         self._drops = drops
         self._queue: Queue = Queue(FRAMES_AHEAD)
@@ -266,8 +277,8 @@ class Ahead:
         # Not joined, as the thread may be in a long read, after which it ends by itself.
         self._stop.set()
 
-    def __iter__(self) -> Iterator[StreamFrame | None]:
-        """The frames, and `None` whenever the next one has not come yet.
+    def __iter__(self) -> Iterator[StreamFrame | Drop | None]:
+        """What the footage gives, and `None` whenever the next frame has not come yet.
 
         Raises:
             Whatever reading the frames raises.
@@ -295,10 +306,11 @@ class Ahead:
             error = caught
         self._put(_End(error))
 
-    def _with_gaps(self) -> Iterator[StreamFrame]:
+    def _with_gaps(self) -> Iterator[StreamFrame | Drop]:
         dropped_since = None
         for frame in self._footage:
-            if dropped_since is None and not self._queue.full():
+            is_passed_on = dropped_since is None and not self._queue.full()
+            if is_passed_on or isinstance(frame, Drop):
                 yield frame
             elif dropped_since is None:
                 dropped_since = time.monotonic()
@@ -312,7 +324,7 @@ class Ahead:
                 yield replace(frame, gap=gap)
                 dropped_since = None
 
-    def _put(self, item: "StreamFrame | _End") -> None:
+    def _put(self, item: "StreamFrame | Drop | _End") -> None:
         while not self._stop.is_set():
             try:
                 self._queue.put(item, timeout=0.2)
@@ -366,6 +378,15 @@ def _late(waited: float, before: float | None, clock: float | None) -> float:
     if waited < 0.9 * decoding.TIMEOUT or before is None or clock is None:
         return 0.0
     return max(0.0, waited - (clock - before))
+
+
+def _timed(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Frames with times by when they came, of streams without any, such as a camera's MJPEG."""
+    start = None
+    for frame in frames:
+        now = time.monotonic()
+        start = now if start is None else start
+        yield replace(frame, time=now - start)
 
 
 def _ago(seconds: float) -> str:

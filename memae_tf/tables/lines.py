@@ -26,6 +26,8 @@ PAUSE = 0.05
 def opened(path: Path) -> contextlib.AbstractContextManager:
     """The lines of a CSV file, decompressed by the suffix of its name."""
     if path == STDIN:
+        if sys.stdin is None:
+            raise UserError("standard input: is closed")
         return contextlib.nullcontext(_arriving(sys.stdin.fileno()))
     text = {"encoding": "utf-8-sig", "newline": ""}
     match path.suffix:

@@ -4,8 +4,10 @@ import itertools
 import json
 import multiprocessing
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +25,8 @@ from memae_tf.config import (
     read_yaml,
     set_key,
 )
-from memae_tf.console import import_tensorflow
-from memae_tf.errors import UserError
+from memae_tf.console import import_tensorflow, shortage
+from memae_tf.errors import UserError, WorkerLostError
 from memae_tf.files import whole_file, written
 from memae_tf.signals import DeferredSignals
 
@@ -46,7 +48,7 @@ class Cell:
 
 
 class FailedCellError(UserError):
-    """An experiment of a grid has failed; the others go on."""
+    """Experiments of a grid have failed; the others go on."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def cells(benchmark: BenchmarkConfig, path: Path, overrides: Sequence[str] = ())
     """
     if any(override.split("=")[0].strip() == "training.seed" for override in overrides):
         raise UserError("training.seed: each cell has its own; --only seed=N runs one seed's cells")
+    _warn_of_overridden(benchmark, overrides)
     base = read_yaml(path.parent / benchmark.base)
     grid = []
     for seed, *names in itertools.product(benchmark.seeds, *benchmark.axes.values()):
@@ -89,6 +92,20 @@ def cells(benchmark: BenchmarkConfig, path: Path, overrides: Sequence[str] = ())
             "several; use a grid for each number"
         )
     return grid
+
+
+def _warn_of_overridden(benchmark: BenchmarkConfig, overrides: Sequence[str]) -> None:
+    """Warns of overrides of what choices set, as tables keep the names of the choices."""
+    for override in overrides:
+        key = override.split("=")[0].strip()
+        for axis, choices in benchmark.axes.items():
+            for choice, keys in choices.items():
+                if any(
+                    f"{key}.".startswith(f"{k}.") or f"{k}.".startswith(f"{key}.") for k in keys
+                ):
+                    warnings.warn(
+                        f"{override}: replaces what the choice {axis}={choice} sets", stacklevel=3
+                    )
 
 
 def _changes(benchmark: BenchmarkConfig, choices: dict[str, str]) -> Iterator[dict[str, Any]]:
@@ -159,8 +176,9 @@ def run_grid(
         A dict for each cell: `choices`, `seed`, and what metrics.json has.
 
     Raises:
-        UserError: If a finished cell in `workdir` was made with another configuration; in the end,
-            if cells failed, naming them.
+        UserError: If a finished cell in `workdir` was made with another configuration.
+        FailedCellError: In the end, if cells failed, naming them.
+        WorkerLostError: If a worker was killed.
     """
     results = {cell: _read(cell, workdir) for cell in grid}
     open_cells = [cell for cell, result in results.items() if result is None]
@@ -185,12 +203,12 @@ def run_grid(
     return list(results.values())
 
 
-def _failure(failed: dict[Cell, FailedCellError], total: int) -> UserError:
+def _failure(failed: dict[Cell, FailedCellError], total: int) -> FailedCellError:
     """An error that says why the first failed cells failed, and names the others."""
     reasons = "; ".join(map(str, list(failed.values())[:SHOWN_FAILURES]))
     others = ", ".join(cell.name for cell in list(failed)[SHOWN_FAILURES:])
     more = f"; and {others}" if others else ""
-    return UserError(
+    return FailedCellError(
         f"{len(failed)} of {total} cells failed (finished ones are kept): {reasons}{more}"
     )
 
@@ -254,6 +272,11 @@ def _finish(
             signals.leave()
         for future in as_completed(futures):
             yield futures[future], _error_of(future.result)
+    except BrokenProcessPool:
+        raise WorkerLostError(
+            "a worker process was killed, as the system does when memory is short; finished cells "
+            "are kept, and the same command goes on (fewer --workers need less memory)"
+        ) from None
     except BaseException:
         # A signal to this process alone does not reach its workers.
         for process in multiprocessing.active_children():
@@ -298,6 +321,11 @@ def run_cell(cell: Cell, workdir: Path) -> None:
         metrics = measure_system(cell.config)
     except UserError as error:
         raise FailedCellError(f"{cell.name}: {error}") from None
+    except Exception as error:
+        missing = shortage(error)
+        if missing is None:
+            raise
+        raise FailedCellError(f"{cell.name}: out of memory{missing}") from None
     finally:
         # Or the graphs of all cells would stay in memory.
         keras.backend.clear_session()
@@ -343,4 +371,5 @@ def _read(cell: Cell, workdir: Path) -> dict | None:
             f"{path}: was made with another configuration, which differs in {', '.join(keys)}; "
             "delete it, or choose another --workdir"
         )
-    return result
+    # Axes and choices may have other names by now.
+    return {**result, "choices": dict(cell.choices)}

@@ -33,12 +33,12 @@ def write_results(benchmark: BenchmarkConfig, results: list[dict], workdir: Path
     if benchmark.mean_of is None:
         text = table(results, benchmark.published)
     else:
-        text = mean_table(results, benchmark.published, benchmark.mean_of, "roc_auc")
-    text = provenance(results) + text
+        text = mean_table(results, benchmark, "roc_auc")
+    text = provenance(results) + text + diagnoses(results)
     with written(workdir), whole_file(workdir / "table.md") as aside:
         aside.write_text(text)
     if benchmark.curves_over is not None:
-        figure = curves_figure(results, benchmark.curves_over, benchmark.mean_of, "roc_auc")
+        figure = curves_figure(results, benchmark, "roc_auc")
         with written(workdir), whole_file(workdir / "curves.png") as aside:
             figure.savefig(aside, format="png", dpi=110)
     return text
@@ -115,10 +115,19 @@ def table(results: list[dict], published: dict[str, dict[str, float]]) -> str:
     return markdown_table(rows) + "\n"
 
 
-def mean_table(
-    results: list[dict], published: dict[str, dict[str, float]], axis: str, metric: str
-) -> str:
-    """Markdown: a metric as its mean over the choices of an axis, and for each of them.
+def diagnoses(results: list[dict]) -> str:
+    """Markdown: a line for each cell whose training or memory has failed, and why."""
+    lines = []
+    for result in results:
+        metrics = result["metrics"]
+        said = (metrics.get("diagnosis"), (metrics.get("memory") or {}).get("diagnosis"))
+        name = "/".join([*result["choices"].values(), f"seed-{result['seed']}"])
+        lines += [f"- {name}: {why}" for why in said if why]
+    return "\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def mean_table(results: list[dict], benchmark: BenchmarkConfig, metric: str) -> str:
+    """Markdown: a metric as its mean over the axis `mean_of`, and for each of its choices.
 
     A row has the published figure, then the mean ± standard deviation over seeds of the mean over
     the axis, then the mean over seeds for each choice. A seed that lacks a choice does not count as
@@ -126,11 +135,12 @@ def mean_table(
 
     Args:
         results: From `run_grid`.
-        published: By the names of the other axes' choices, joined with "/": {metric: value}.
-        axis: The one that the metric is averaged over, such as the classes of a data set.
+        benchmark: The grid; `published` has {metric: value} by the names of the other axes'
+            choices, joined with "/".
         metric: In the cells' metrics, such as "roc_auc".
     """
-    choices = list(dict.fromkeys(r["choices"][axis] for r in results))
+    axis = benchmark.mean_of
+    choices = list(benchmark.axes[axis])
     others = [name for name in results[0]["choices"] if name != axis]
     # (choices of the other axes) -> seed -> choice of the axis -> metric
     groups: dict[tuple, dict[int, dict[str, float]]] = {}
@@ -145,14 +155,14 @@ def mean_table(
             for choice in choices
             for values in [[run[choice] for run in seeds.values() if choice in run]]
         ]
-        reported = _fixed(published.get("/".join(key), {}).get(metric))
+        reported = _fixed(benchmark.published.get("/".join(key), {}).get(metric))
         mean = _mean_std(means) if means else ""
         rows.append([*key, reported, str(len(means)), mean, *each])
     return markdown_table(rows) + "\n"
 
 
-def curves_figure(results: list[dict], over: str, mean_of: str | None, metric: str) -> Figure:
-    """A metric over an axis whose choices are numbers.
+def curves_figure(results: list[dict], benchmark: BenchmarkConfig, metric: str) -> Figure:
+    """A metric over the axis `curves_over`, whose choices are numbers.
 
     A panel for each choice of the first of the other axes, a line for each combination of the
     rest. A point is the mean over `mean_of` and over seeds, its bar the standard deviation over
@@ -160,14 +170,15 @@ def curves_figure(results: list[dict], over: str, mean_of: str | None, metric: s
 
     Args:
         results: From `run_grid`.
-        over: The axis that goes from left to right.
-        mean_of: The axis that the metric is averaged over, if any.
+        benchmark: The grid.
         metric: In the cells' metrics, such as "roc_auc".
 
     Raises:
         UserError: If no seed has all choices of `mean_of`.
     """
-    lines = _lines(results, over, mean_of, metric)
+    over, mean_of = benchmark.curves_over, benchmark.mean_of
+    whole = len(benchmark.axes[mean_of]) if mean_of else 1
+    lines = _lines(results, over, mean_of, whole, metric)
     if not lines:
         raise UserError(f"curves_over: no seed has run with every {mean_of} yet; run more cells")
     panels = list(dict.fromkeys(key[:1] for key in lines))
@@ -208,10 +219,12 @@ def _scale(numbers: list[float]) -> dict:
     return {"value": "symlog", "linthresh": min((abs(n) for n in numbers if n), default=1.0)}
 
 
-def _lines(results: list[dict], over: str, mean_of: str | None, metric: str) -> dict:
-    """By the choices of the other axes, a curve: numbers in rising order, means, deviations."""
+def _lines(results: list[dict], over: str, mean_of: str | None, whole: int, metric: str) -> dict:
+    """By the choices of the other axes, a curve: numbers in rising order, means, deviations.
+
+    A seed counts that has `whole` values at a number.
+    """
     others = [name for name in results[0]["choices"] if name not in (over, mean_of)]
-    whole = len({result["choices"].get(mean_of) for result in results})
     # (choices of the other axes) -> number -> seed -> metrics
     lines: dict[tuple, dict[float, dict[int, list[float]]]] = {}
     for result in results:

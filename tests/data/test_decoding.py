@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import av
 import footage
 import numpy as np
@@ -9,8 +11,10 @@ from memae_tf.data.decoding import (
     DamagedVideoError,
     Frame,
     at_rate,
+    decode,
     frame_files,
     frame_rate,
+    open_container,
     read_frames,
     resized,
 )
@@ -166,6 +170,48 @@ def test_cut_off_file_says_so(tmp_path):
     cut.write_bytes(data[: len(data) * 4 // 5])
     with pytest.raises(DamagedVideoError, match=r"cut off: has \d+ of 60 frames"):
         pixels_of(cut)
+
+
+def test_avi_that_repeats_frames_is_whole(tmp_path):
+    """It counts frames that are empty, and stand for the one before."""
+    times = [number / 10 + (2.0 if number >= 20 else 0.0) for number in range(40)]
+    whole = footage.write_video(tmp_path / "a.avi", footage.scene(40, 1), "mpeg4", times=times)
+    with av.open(str(whole)) as container:
+        assert container.streams.video[0].frames > 45
+    read = [frame.time for frame in read_frames(whole, 1)]
+    np.testing.assert_allclose(read, times, atol=0.011)
+    data = whole.read_bytes()
+    whole.write_bytes(data[: data.index(b"idx1") * 3 // 5])
+    with pytest.raises(DamagedVideoError, match="cut off"):
+        pixels_of(whole)
+
+
+def test_name_with_a_colon_is_no_protocol(tmp_path, monkeypatch):
+    footage.write_video(tmp_path / "a.mkv", footage.scene(5, 1)).rename(tmp_path / "10:30:00.mkv")
+    monkeypatch.chdir(tmp_path)
+    assert len(pixels_of(Path("10:30:00.mkv"))) == 5
+    assert frame_rate(Path("10:30:00.mkv")) == 10
+
+
+def test_damaged_pictures_of_a_stream_are_left_out(tmp_path):
+    """A file, on the other hand, is read up to the damage."""
+    path = tmp_path / "a.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.height, stream.width, stream.pix_fmt = footage.HEIGHT, footage.WIDTH, "yuvj420p"
+        for pixels in footage.scene(60, 1):
+            frame = av.VideoFrame.from_ndarray(pixels, format="gray")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    data = bytearray(path.read_bytes())
+    starts = [at for at in range(len(data)) if data[at : at + 3] == b"\xff\xd8\xff"]
+    # All of a picture, but not the header of the next one's chunk.
+    data[starts[25] : starts[26] - 8] = bytes(starts[26] - 8 - starts[25])
+    path.write_bytes(data)
+    with open_container(str(path)) as container, pytest.warns(UserWarning, match="are left out"):
+        assert len(list(decode(container, 1))) == 59
+    with pytest.raises(DamagedVideoError, match=r"^after 25 frames"):
+        pixels_of(path)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The published sets, in the layouts of their archives, and a person's own footage."""
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -234,6 +235,19 @@ def test_labels_in_another_place_are_said_not_to_be_read(camera, place):
 def test_labels_that_do_not_fit(camera, line, message):
     (camera / "labels.csv").write_text(f"video,first,last\n{line}\n")
     with pytest.raises(UserError, match=message):
+        own(camera)
+
+
+def test_header_of_labels(camera):
+    lines = "evening.mkv,5,11\nnight,5,11\n"
+    (camera / "labels.csv").write_text(f"\n\nvideo,first,last\n{lines}")
+    np.testing.assert_array_equal(own(camera).labels, [*LABELS, *LABELS])
+    (camera / "labels.csv").write_text(f"video,first,last,first\n{lines}")
+    with pytest.raises(UserError, match="has two columns first; its header should be video,first"):
+        own(camera)
+    (camera / "labels.csv").write_text(f"video,first,last\n{lines}")
+    shutil.rmtree(camera / "test")
+    with pytest.raises(UserError, match=r"line 2: there is no video 'evening\.mkv', as test/ has "):
         own(camera)
 
 

@@ -394,6 +394,12 @@ def test_end_while_standard_input_gives_nothing(run, tmp_path, sent):
             command.kill()
 
 
+def test_standard_input_that_is_closed(run, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", None)
+    done = run_here("score", run.path, "-")
+    assert (done.returncode, done.stderr) == (2, "standard input: is closed\n")
+
+
 def test_standard_input_that_is_no_video_says_what_it_may_be(run, monkeypatch):
     stream = io.BytesIO(b"no video" * 100)
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=SimpleNamespace(raw=stream)))

@@ -5,6 +5,8 @@ import io
 import threading
 import warnings
 import weakref
+from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,7 +20,8 @@ from memae_tf.models import Detector, build_memae
 from memae_tf.scoring.curve import MOST_POINTS, ScoreCurve
 from memae_tf.scoring.detectors import LocalDetector
 from memae_tf.scoring.footage import MOST_WAITING, FootageScorer, ScoredFrame, hottest
-from memae_tf.scoring.streams import FRAMES_AHEAD, Ahead, StreamFrame
+from memae_tf.scoring.overlay import TICK, Overlay
+from memae_tf.scoring.streams import FRAMES_AHEAD, Ahead, Drop, StreamFrame
 
 SIZE, LENGTH = (8, 8), 4
 
@@ -122,6 +125,25 @@ def test_no_clip_spans_a_gap(detector):
     assert np.isfinite(scores).all()
     hurried = run(interleaved([*first, *second]), patient=False)
     np.testing.assert_allclose([scored.score for scored in hurried], scores, rtol=1e-5)
+
+
+def test_all_frames_before_a_drop_have_their_scores_at_once(detector):
+    """Nobody knows when the stream will be back."""
+    first, second = ([stream_frame(number) for number in part] for part in (range(20), range(9)))
+    scorer = FootageScorer(detector, FrameScoring(clip_stride=3), None, explain=False)
+    taken = []
+
+    def frames():
+        yield from first
+        yield Drop()
+        assert len(taken) == 20
+        yield replace(second[0], gap=2.0)
+        yield from second[1:]
+
+    for scored in scorer.run(frames(), patient=True):
+        taken.append(scored)
+    assert [scored.frame.number for scored in taken] == [*range(20), *range(9)]
+    assert [scored.frame.gap for scored in taken if scored.frame.gap] == [2.0]
 
 
 @pytest.mark.parametrize("credit", ["clip", "frame", "center"])
@@ -240,3 +262,21 @@ def test_curve_of_any_length_keeps_peaks():
     assert shaded.width == curve._stretch
     assert x[-1] <= total - 1
     assert np.diff(x).min() == np.diff(x).max() == curve._stretch
+
+
+@pytest.mark.parametrize(
+    ("clocks", "shown"),
+    [
+        ([0, 0.1, 0.2, 0.5], [0, 0.1, 0.2, 0.5]),
+        # Frames that fill up the rate, 10 a second.
+        ([0, 0, 0, 0.3, 0.3, 0.5, 0.6], [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
+        # The clock is set back, and an hour forward.
+        ([5, 5.1, 0, 0.2, 3600, 3600.1], [0, 0.1, 0.2, 0.4, 0.5, 0.6]),
+        ([None, None, None], [0, 0.1, 0.2]),
+    ],
+)
+def test_times_of_an_overlay_by_hand(clocks, shown):
+    overlay = Overlay(Path("out.mp4"), 1.0, 1.0, rate=10)
+    for clock, seconds in zip(clocks, shown, strict=True):
+        overlay._tick = overlay._next_tick(clock)
+        assert overlay._tick * float(TICK) == pytest.approx(seconds)

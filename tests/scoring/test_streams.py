@@ -1,8 +1,10 @@
 """Streams over real sockets."""
 
+import io
 import socket
 import struct
 import threading
+import time
 from datetime import datetime
 from fractions import Fraction
 
@@ -10,12 +12,13 @@ import av
 import footage
 import numpy as np
 import pytest
+from PIL import Image
 
 from memae_tf.data import decoding
 from memae_tf.errors import UserError
 from memae_tf.layers import ClipFeaturizer
 from memae_tf.scoring import streams
-from memae_tf.scoring.streams import Footage
+from memae_tf.scoring.streams import Drop, Footage
 
 
 def test_frames_that_came_before_a_silence_have_their_time(tmp_path, monkeypatch):
@@ -37,6 +40,9 @@ def test_frames_that_came_before_a_silence_have_their_time(tmp_path, monkeypatch
     for connection in [server, *connections]:
         connection.close()
     live.close()
+    *_, dropped, _ = frames
+    assert isinstance(dropped, Drop)
+    frames.remove(dropped)
     *before, back = [datetime.fromisoformat(frame.time).timestamp() for frame in frames]
     assert len(before) == 24
     assert before[-1] - before[0] < 0.5
@@ -92,6 +98,53 @@ def test_how_long_a_frame_lay_in_the_decoder(waited, before, clock, late):
     assert streams._late(waited, before, clock) == pytest.approx(late)
 
 
+def test_pictures_without_times_have_those_at_which_they_came():
+    """FFmpeg would give them 25 a second."""
+    file = io.BytesIO()
+    Image.fromarray(footage.scene(1, 0)[0]).save(file, "jpeg")
+    part = b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(
+        file.getvalue()
+    )
+    server = socket.create_server(("127.0.0.1", 0))
+    taken = threading.Event()
+
+    def serve():
+        # The first connection is to see whether it has an end.
+        for _ in range(2):
+            connection, _ = server.accept()
+            connection.recv(2**16)
+            kind = b"multipart/x-mixed-replace; boundary=next"
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n\r\n" % kind)
+            connection.sendall((part + file.getvalue() + b"\r\n") * 60)
+        taken.wait(60)
+        connection.sendall((part + file.getvalue() + b"\r\n") * 3)
+        connection.close()
+        server.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    address = f"http://127.0.0.1:{server.getsockname()[1]}/video.mjpg"
+    live = Footage(address, ClipFeaturizer((24, 32), 8), False)
+    assert live.is_live
+    clocks = []
+
+    def read():
+        for frame in live:
+            if isinstance(frame, Drop):
+                break
+            clocks.append(frame.clock)
+            if len(clocks) == 50:
+                time.sleep(0.7)  # What is measured.
+                taken.set()
+
+    with pytest.warns(UserWarning, match="connecting again"):
+        read()
+    live.close()
+    assert len(clocks) > 55
+    # At 25 a second, the last one would be at 2.4 s.
+    assert 0.7 <= clocks[-1] < 2.2
+    assert max(np.diff(clocks)) >= 0.7
+
+
 def test_user_and_password_are_not_shown():
     live = Footage("rtsp://user:p@ss@camera:554/a", ClipFeaturizer((24, 32), 8), False)
     assert (live.shown_source, live.name) == ("rtsp://camera:554/a",) * 2
@@ -102,7 +155,7 @@ def up_to_a_gap(live):
     frames = []
     for frame in live:
         frames.append(frame)
-        if frame.gap is not None:
+        if not isinstance(frame, Drop) and frame.gap is not None:
             break
     return frames
 

@@ -1,16 +1,19 @@
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_here
 from sklearn.datasets import load_digits
 
-from memae_tf.config import load_benchmark, parse_config
+from memae_tf.config import BenchmarkConfig, load_benchmark, parse_config
 from memae_tf.errors import UserError
 from memae_tf.training.experiment import measure_system, train
 from memae_tf.training.grid import (
@@ -25,6 +28,7 @@ from memae_tf.training.grid import (
 )
 from memae_tf.training.grid_results import (
     curves_figure,
+    diagnoses,
     mean_table,
     provenance,
     require_labels,
@@ -173,6 +177,25 @@ def test_cells_that_fail_are_named_and_stop_no_other(grid_file, tmp_path, worker
     assert [result["choices"]["system"] for result in finished(grid, tmp_path)] == ["kde", "kde"]
 
 
+def test_a_cell_that_needs_too_much_memory_stops_no_other(grid_file, tmp_path):
+    raw = cells(load_benchmark(grid_file), grid_file)[0].config.model_dump(mode="json")
+    raw["model"] = {"name": "dense", "hidden": [3_000_000, 3_000_000]}
+    huge = Cell((("system", "huge"),), 0, parse_config(raw))
+    (kde,) = select(cells(load_benchmark(grid_file), grid_file), ["seed=1", "share=half"])[:1]
+    with pytest.raises(FailedCellError, match=r"huge/seed-0: out of memory \(OOM when"):
+        run_grid([huge, kde], tmp_path)
+    assert len(finished([huge, kde], tmp_path)) == 1
+
+
+def test_the_table_of_a_grid_with_a_failed_cell(grid_file, tmp_path):
+    """Through the command: the table has the others, and then it is said which failed."""
+    words = [grid_file, "--workdir", tmp_path / "out", "--only", "seed=1", "--only", "share=half"]
+    done = run_here("benchmark", *words, "training.learning_rate=1e30", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "1 of 2 cells failed (finished ones are kept): ae/half/seed-1: training" in done.stderr
+    assert "| kde | 0.5000 | 0 |" in (tmp_path / "out" / "table.md").read_text()
+
+
 def test_of_many_cells_that_fail_all_are_named_and_some_say_why(tmp_path, monkeypatch):
     def fail(cell, _):
         raise FailedCellError(f"{cell.name}: training diverged")
@@ -235,6 +258,67 @@ def test_whoever_ends_a_grid_ends_its_workers(grid_file, tmp_path):
         time.sleep(0.05)
 
 
+def test_a_worker_that_is_killed_is_one_line(grid_file, tmp_path):
+    """As the system does when memory is short."""
+    words = [grid_file, "--workdir", tmp_path, "--workers", "2", "--only", "system=ae"]
+    deadline = time.monotonic() + 120
+    with subprocess.Popen(
+        [sys.executable, "-m", "memae_tf.benchmark", *words, "training.epochs=1000000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as command:
+        children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
+        workers = []
+        while not workers:
+            assert command.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            names = {pid: Path(f"/proc/{pid}/cmdline") for pid in children.read_text().split()}
+            workers = [pid for pid, name in names.items() if "spawn_main" in name.read_text()]
+        os.kill(int(workers[0]), signal.SIGKILL)
+        _, err = command.communicate(timeout=300)
+    assert command.returncode == 1
+    assert err.splitlines()[-1].startswith("a worker process was killed, as the system does when")
+
+
+def test_a_choice_that_is_overridden_gives_a_warning(grid_file):
+    benchmark = load_benchmark(grid_file)
+    with pytest.warns(
+        UserWarning, match=r"^data\.test_share=0\.4: replaces what .* share=third se"
+    ):
+        cells(benchmark, grid_file, ["data.test_share=0.4"])
+    with pytest.warns(UserWarning, match=r"replaces what the choice system=ae sets"):
+        cells(benchmark, grid_file, ["model={name: kde}"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cells(benchmark, grid_file, ["training.epochs=3"])
+
+
+def test_axes_may_be_renamed(grid_file, tmp_path):
+    """A cell is the same whatever the grid calls it, as long as the choice has its name."""
+    grid = cells(load_benchmark(grid_file), grid_file)[:1]
+    run_grid(grid, tmp_path)
+    renamed = Cell((("net", "kde"), ("part", "half")), grid[0].seed, grid[0].config)
+    assert finished([renamed], tmp_path)[0]["choices"] == {"net": "kde", "part": "half"}
+
+
+def test_what_failed_stands_below_the_table():
+    def result(seed, **metrics):
+        return {"choices": {"system": "memae"}, "seed": seed, "metrics": metrics}
+
+    sound = result(0, diagnosis=None, memory={"diagnosis": None})
+    baseline = result(0, diagnosis=None, memory=None)
+    assert diagnoses([sound, baseline]) == ""
+    bad = result(1, diagnosis="the loss rose", memory={"diagnosis": "the memory has collapsed"})
+    assert diagnoses([sound, bad]).split("\n") == [
+        "",
+        "- memae/seed-1: the loss rose",
+        "- memae/seed-1: the memory has collapsed",
+        "",
+    ]
+
+
 def test_part_of_a_grid(grid_file):
     grid = cells(load_benchmark(grid_file), grid_file)
     chosen = select(grid, ["share=half", "system=kde", "system=ae", "seed=0"])
@@ -273,6 +357,12 @@ def test_time_left_is_that_of_the_cells_most_alike():
     assert seconds_left([cell(system="vae", digit="7")], seconds) == pytest.approx(106 / 3)
 
 
+def grid_of(results: list[dict], **keys) -> BenchmarkConfig:
+    """The grid that results may be of."""
+    axes = {name: {r["choices"][name]: {} for r in results} for name in results[0]["choices"]}
+    return BenchmarkConfig(base="base.yaml", seeds=[0, 1], axes=axes, **keys)
+
+
 def test_table_of_means_by_hand():
     aucs = {
         ("ae", "0", 0): 0.8,
@@ -287,13 +377,21 @@ def test_table_of_means_by_hand():
         {"choices": {"system": s, "digit": d}, "seed": seed, "metrics": {"roc_auc": auc}}
         for (s, d, seed), auc in aucs.items()
     ]
-    text = mean_table(results, {"memae": {"roc_auc": 0.9751}}, "digit", "roc_auc")
+    published = {"memae": {"roc_auc": 0.9751}}
+    benchmark = grid_of(results, mean_of="digit", published=published)
+    text = mean_table(results, benchmark, "roc_auc")
     assert text.splitlines() == [
         "| system | published | runs | roc_auc, mean of digit | 0 | 1 |",
         "| --- | --- | --- | --- | --- | --- |",
         "| ae |  | 2 | 0.7500 ± 0.0500 | 0.850 | 0.650 |",
         # The second seed has not had all digits.
         "| memae | 0.9751 | 1 | 0.7500 | 0.950 | 0.500 |",
+    ]
+    # One digit has not run at all.
+    text = mean_table([r for r in results if r["choices"]["digit"] == "1"], benchmark, "roc_auc")
+    assert text.splitlines()[2:] == [
+        "| ae |  | 0 |  |  | 0.650 |",
+        "| memae | 0.9751 | 0 |  |  | 0.500 |",
     ]
 
 
@@ -309,7 +407,8 @@ def test_curves_by_hand():
         for seed in (0, 1)
         for digit in ("0", "1")
     ]
-    left, right = curves_figure(results, "slots", "digit", "roc_auc").axes
+    benchmark = grid_of(results, curves_over="slots", mean_of="digit")
+    left, right = curves_figure(results, benchmark, "roc_auc").axes
     assert [axes.get_title() for axes in (left, right)] == ["0", "1"]
     for axes, means in ((left, [0.66, 0.76]), (right, [0.76, 0.76])):
         points, _, (bars,) = axes.containers[0]
@@ -341,7 +440,8 @@ def test_curves_of_a_part_of_a_grid():
         for panel, slots, line, digits in runs
         for digit in digits
     ]
-    figure = curves_figure(results, "slots", "digit", "roc_auc")
+    benchmark = grid_of(results, curves_over="slots", mean_of="digit")
+    figure = curves_figure(results, benchmark, "roc_auc")
     drawn = [
         {bars.get_label(): (list(bars[0].get_xdata()), bars[0].get_color())}
         for axes in figure.axes
@@ -353,7 +453,7 @@ def test_curves_of_a_part_of_a_grid():
         assert list(axes.get_xticks()) == [20, 100]
     figure.canvas.draw()
     with pytest.raises(UserError, match="no seed has run with every digit yet"):
-        curves_figure(results[6:7] + results[-1:], "slots", "digit", "roc_auc")
+        curves_figure(results[6:7] + results[-1:], benchmark, "roc_auc")
 
 
 def test_a_curve_may_begin_at_0():
@@ -362,7 +462,7 @@ def test_a_curve_may_begin_at_0():
         {"choices": {"shrink": shrink}, "seed": 0, "metrics": {"roc_auc": 0.5}}
         for shrink in ("0", "0.5", "1", "2")
     ]
-    figure = curves_figure(results, "shrink", None, "roc_auc")
+    figure = curves_figure(results, grid_of(results, curves_over="shrink"), "roc_auc")
     (axes,) = figure.axes
     places = axes.transData.transform([(number, 0.5) for number in (0, 0.5, 1, 2)])[:, 0]
     assert np.isfinite(places).all()
@@ -377,7 +477,7 @@ def test_names_with_dollars_are_shown_as_they_are():
         {"choices": {"a$_$": "1", "b": system, "c": system}, "seed": 0, "metrics": {"auc": 0.5}}
         for system in ("x$_$", "y$^$")
     ]
-    figure = curves_figure(results, "a$_$", None, "auc")
+    figure = curves_figure(results, grid_of(results, curves_over="a$_$"), "auc")
     figure.savefig(io.BytesIO())
 
 
@@ -407,6 +507,30 @@ def test_axes_that_are_none(grid_file, tmp_path, line, message):
     path = tmp_path / "grid.yaml"
     path.write_text(grid_file.read_text().replace("mean_of: share", line))
     with pytest.raises(UserError, match=message):
+        load_benchmark(path)
+
+
+@pytest.mark.parametrize(
+    ("axes", "message"),
+    [
+        ("{slots: {a/b: {}}}", "'a/b' should have a name that a folder may have"),
+        ("{slots: {..: {}}}", "should have a name that a folder may have"),
+        (f"{{slots: {{{'a' * 300}: {{}}}}}}", "should be shorter"),
+        ("{slots: {10: {}, 1e1: {}}}\ncurves_over: slots", "is the same number as another one"),
+        ("{slots: {10: {}}}\nmean_of: slots\ncurves_over: slots", "another axis than mean_of"),
+    ],
+)
+def test_choices_that_cannot_work(tmp_path, axes, message):
+    path = tmp_path / "grid.yaml"
+    path.write_text(f"base: base.yaml\nseeds: [0]\naxes: {axes}\n")
+    with pytest.raises(UserError, match=message):
+        load_benchmark(path)
+
+
+def test_the_same_seed_twice_is_the_same_run(tmp_path):
+    path = tmp_path / "grid.yaml"
+    path.write_text("base: base.yaml\nseeds: [3, 0, 3]\naxes: {a: {b: {}}}\n")
+    with pytest.raises(UserError, match=r"seeds: .*3 is there twice, and would be the same run"):
         load_benchmark(path)
 
 
