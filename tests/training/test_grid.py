@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 import os
@@ -6,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -232,9 +234,10 @@ def test_an_interruption_ends_a_grid_at_once(tmp_path, monkeypatch):
     assert run == [0]
 
 
-def test_whoever_ends_a_grid_ends_its_workers(grid_file, tmp_path):
-    """By a signal to the first process alone, as `kill` and Docker send it."""
-    words = [grid_file, "--workdir", tmp_path, "--workers", "2", "--only", "system=ae"]
+@contextlib.contextmanager
+def endless_grid(grid_file: Path, workdir: Path) -> Iterator[tuple[subprocess.Popen, list[str]]]:
+    """A benchmark with two workers, and the processes that it has started."""
+    words = [grid_file, "--workdir", workdir, "--workers", "2", "--only", "system=ae"]
     deadline = time.monotonic() + 120
     with subprocess.Popen(
         [sys.executable, "-m", "memae_tf.benchmark", *words, "training.epochs=1000000"],
@@ -248,11 +251,17 @@ def test_whoever_ends_a_grid_ends_its_workers(grid_file, tmp_path):
             assert command.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        workers = children.read_text().split()
+        yield command, children.read_text().split()
+
+
+def test_whoever_ends_a_grid_ends_its_workers(grid_file, tmp_path):
+    """By a signal to the first process alone, as `kill` and Docker send it."""
+    with endless_grid(grid_file, tmp_path) as (command, workers):
         command.send_signal(signal.SIGTERM)
         _, err = command.communicate(timeout=300)
     assert command.returncode == 143
     assert err.splitlines()[-1] == "terminated; the same command resumes from here"
+    deadline = time.monotonic() + 120
     while [pid for pid in workers if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -260,23 +269,11 @@ def test_whoever_ends_a_grid_ends_its_workers(grid_file, tmp_path):
 
 def test_a_worker_that_is_killed_is_one_line(grid_file, tmp_path):
     """As the system does when memory is short."""
-    words = [grid_file, "--workdir", tmp_path, "--workers", "2", "--only", "system=ae"]
-    deadline = time.monotonic() + 120
-    with subprocess.Popen(
-        [sys.executable, "-m", "memae_tf.benchmark", *words, "training.epochs=1000000"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as command:
-        children = Path(f"/proc/{command.pid}/task/{command.pid}/children")
-        workers = []
-        while not workers:
-            assert command.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-            names = {pid: Path(f"/proc/{pid}/cmdline") for pid in children.read_text().split()}
-            workers = [pid for pid, name in names.items() if "spawn_main" in name.read_text()]
-        os.kill(int(workers[0]), signal.SIGKILL)
+    with endless_grid(grid_file, tmp_path) as (command, processes):
+        named = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in processes}
+        os.kill(
+            next(int(pid) for pid, name in named.items() if "spawn_main" in name), signal.SIGKILL
+        )
         _, err = command.communicate(timeout=300)
     assert command.returncode == 1
     assert err.splitlines()[-1].startswith("a worker process was killed, as the system does when")
