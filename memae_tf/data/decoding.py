@@ -404,9 +404,11 @@ class _Whole:
 
 
 def _stream(container):
-    if not container.streams.video:
+    # Of several, the one that players take; a picture of the cover may be a stream, too.
+    stream = container.streams.best("video")
+    if stream is None:
         raise DamagedVideoError("has no video stream")
-    return container.streams.video[0]
+    return stream
 
 
 def pixels_of(frame, channels: int) -> np.ndarray:

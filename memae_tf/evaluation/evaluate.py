@@ -9,7 +9,7 @@ from memae_tf.config import EvaluationConfig, FrameScoring
 from memae_tf.data import Dataset
 from memae_tf.data.clips import Clips
 from memae_tf.errors import UserError
-from memae_tf.evaluation.frames import score_videos
+from memae_tf.evaluation.frames import score_videos, scored_frames
 from memae_tf.evaluation.metrics import (
     VideoScores,
     decision_metrics,
@@ -71,23 +71,55 @@ def _score_footage(
     train = train[np.isfinite(train)]
     if dataset.test is None:
         return Scores(train, None, None)
-    footage = dataset.test.videos
-    parts = [None] * len(footage)
-    if dataset.labels is not None:
-        parts = np.split(dataset.labels, np.cumsum([len(video.frames) for video in footage])[:-1])
     videos = tuple(
         VideoScores(video.name, own, labels)
-        for video, own, labels in zip(footage, scores, parts, strict=True)
+        for video, own, labels in zip(
+            dataset.test.videos, scores, _labels_of_videos(dataset), strict=True
+        )
     )
     test = np.concatenate(scores)
     scored = np.isfinite(test)
     labels = None if dataset.labels is None else dataset.labels[scored]
-    if labels is not None and len(np.unique(labels)) < 2:
-        raise UserError(
-            f"{dataset.name}: all {len(labels)} test frames that have a score are of one kind; an "
-            "evaluation needs both kinds (evaluation.frames.credit=clip scores every frame)"
-        )
     return Scores(train, test[scored], labels, videos)
+
+
+def _labels_of_videos(dataset: Dataset) -> list[np.ndarray | None]:
+    """The labels of each test video; `None` where nothing is labelled."""
+    videos = dataset.test.videos
+    if dataset.labels is None:
+        return [None] * len(videos)
+    return np.split(dataset.labels, np.cumsum([len(video.frames) for video in videos])[:-1])
+
+
+def require_evaluable(dataset: Dataset, config: EvaluationConfig) -> None:
+    """Refuses what could not be evaluated; meant for the time before a training.
+
+    Raises:
+        UserError: If the threshold needs a test set, and there is none, or if all frames that get
+            a score are of one kind.
+    """
+    threshold_name(dataset, config)
+    if isinstance(dataset.test, Clips) and dataset.labels is not None:
+        _require_both_kinds_scored(dataset, config.frames)
+
+
+def _require_both_kinds_scored(dataset: Dataset, scoring: FrameScoring) -> None:
+    clips = dataset.test
+    scored = np.concatenate(
+        [
+            labels[scored_frames(len(labels), clips.length, clips.frame_stride, scoring)]
+            for labels in _labels_of_videos(dataset)
+        ]
+    )
+    if len(np.unique(scored)) == 2:
+        return
+    help_ = "only videos that are as long as a clip have scores"
+    if scoring.credit == "center":
+        help_ = "evaluation.frames.credit=clip scores the first and last frames of a video, too"
+    raise UserError(
+        f"{dataset.name}: all {len(scored)} test frames that get a score are of one kind, and an "
+        f"evaluation needs both kinds; {help_}"
+    )
 
 
 def threshold_name(dataset: Dataset, config: EvaluationConfig) -> str:

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from memae_tf.config import FrameScoring
-from memae_tf.data.clips import Clips, Video
+from memae_tf.data.clips import Clips, Video, span
 from memae_tf.errors import UserError
 from memae_tf.models import Detector
 
@@ -130,6 +130,22 @@ class FrameScorer:
             done = max(0, self._next - radius - self._start)
             self._raw, self._start = self._raw[done:], self._start + done
         return first, scores.astype("float32")
+
+
+def scored_frames(total: int, length: int, frame_stride: int, scoring: FrameScoring) -> slice:
+    """The frames of a video that get a score.
+
+    Args:
+        total: Frames of the video.
+        length, frame_stride, scoring: As for `FrameScorer`.
+    """
+    last_start = total - span(length, frame_stride)
+    if last_start < 0:
+        return slice(0)
+    if scoring.credit != "center":
+        return slice(total)
+    middle = length // 2 * frame_stride
+    return slice(middle, last_start + middle + 1)
 
 
 def score_videos(

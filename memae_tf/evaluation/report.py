@@ -72,7 +72,8 @@ def write_report(
         )
     if metrics["diagnosis"] is not None:
         parts.append(f'<p class="warning">{html.escape(metrics["diagnosis"])}</p>')
-    parts += [_summary(metrics), _picture(score_figure(scores, metrics["threshold"]))]
+    threshold = float(ops.convert_to_numpy(detector.threshold))
+    parts += [_summary(metrics, threshold), _picture(score_figure(scores, metrics["threshold"]))]
     if scores.videos:
         parts += [_frame_aucs(metrics), _regularity(scores, metrics["threshold"])]
     if scores.labels is not None:
@@ -87,7 +88,7 @@ def write_report(
     path.write_text(page, encoding="utf-8")
 
 
-def _summary(metrics: dict) -> str:
+def _summary(metrics: dict, threshold: float) -> str:
     rows = [(metrics["threshold_name"], metrics)]
     rows += [row for row in metrics["thresholds"].items() if row[0] != metrics["threshold_name"]]
     table = [["threshold", "value", "precision", "recall", "F1"]]
@@ -109,6 +110,9 @@ def _summary(metrics: dict) -> str:
     facts += f"{epochs} epoch{'s' if epochs > 1 else ''} in {metrics['train_seconds']:.1f} s"
     facts += f", of which epoch {kept} was the best and is kept." if kept < epochs else "."
     note = "Training sets the detector's threshold to the first one."
+    # Somebody may have saved another one since.
+    if threshold != np.float32(metrics["threshold"]):
+        note += f" Now it is {number(threshold)}."
     return f"<p>{html.escape(facts)}</p>{_table(table)}<p>{note}</p>"
 
 

@@ -16,12 +16,7 @@ from memae_tf.data import Dataset, load
 from memae_tf.data.clips import Clips
 from memae_tf.data.dataset import fingerprint
 from memae_tf.errors import UserError
-from memae_tf.evaluation.evaluate import (
-    OnScored,
-    Scores,
-    score_sets,
-    threshold_name,
-)
+from memae_tf.evaluation.evaluate import OnScored, Scores, require_evaluable, score_sets
 from memae_tf.evaluation.report import write_report
 from memae_tf.files import whole_file
 from memae_tf.layers import ClipFeaturizer
@@ -68,8 +63,7 @@ def train(
         )
     strategy = _prepared(config.training)
     dataset = load(config.data, config.training.seed, partial(on_videos, "ready"))
-    # Refused before the training, not after it.
-    threshold_name(dataset, config.evaluation)
+    require_evaluable(dataset, config.evaluation)
     _require_one_experiment(strategy, config, dataset)
     keras.utils.set_random_seed(config.training.seed)
     # Only now that the data are good: a mistake in them leaves nothing behind.
@@ -168,6 +162,7 @@ def evaluate(config: Config, run: RunDirectory, on_videos: OnVideos = lambda *_:
     if run.data.exists():
         # Of other data, some of those to test on may have been trained on.
         run.require_same_data(fingerprint(dataset))
+    require_evaluable(dataset, config.evaluation)
     scores, metrics = _evaluated(config, detector, dataset, history, partial(on_videos, "scored"))
     with writing_results(run.path):
         _write_results(config, run, detector, dataset, history, scores, metrics)
@@ -208,8 +203,7 @@ def measure_system(config: Config) -> dict:
     """
     strategy = _prepared(config.training)
     dataset = load(config.data, config.training.seed)
-    # Refused before the training, not after it.
-    threshold_name(dataset, config.evaluation)
+    require_evaluable(dataset, config.evaluation)
     keras.utils.set_random_seed(config.training.seed)
     if isinstance(config.model, ModelSection):
         detector, history = fit(config.model, config.training, dataset, strategy=strategy)

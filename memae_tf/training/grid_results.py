@@ -112,7 +112,7 @@ def table(results: list[dict], published: dict[str, dict[str, float]]) -> str:
         cells = [_mean_std([column(run) for run in runs]) for column in columns.values()]
         seconds = f"{np.mean([run['train_seconds'] for run in runs]):.1f}"
         rows.append([*choices, str(len(runs)), *cells, seconds])
-    return markdown_table(rows) + "\n"
+    return _markdown(rows)
 
 
 def diagnoses(results: list[dict]) -> str:
@@ -158,7 +158,7 @@ def mean_table(results: list[dict], benchmark: BenchmarkConfig, metric: str) -> 
         reported = _fixed(benchmark.published.get("/".join(key), {}).get(metric))
         mean = _mean_std(means) if means else ""
         rows.append([*key, reported, str(len(means)), mean, *each])
-    return markdown_table(rows) + "\n"
+    return _markdown(rows)
 
 
 def curves_figure(results: list[dict], benchmark: BenchmarkConfig, metric: str) -> Figure:
@@ -242,6 +242,11 @@ def _lines(results: list[dict], over: str, mean_of: str | None, whole: int, metr
             mean, std = ([f(means) for means in points.values()] for f in (np.mean, np.std))
             curves[key] = list(points), mean, std
     return curves
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    # A bar in the name of a choice would begin a new cell.
+    return markdown_table([[cell.replace("|", r"\|") for cell in row] for row in rows]) + "\n"
 
 
 def _mean_std(values: list[float | None]) -> str:

@@ -189,7 +189,10 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         except ValueError:
-            raise UserError(f"{path}: is damaged; delete it, and it is made again") from None
+            files = "it" if path == self.metrics else f"it and {self.metrics.name}"
+            raise UserError(
+                f"{path}: is damaged; delete {files}, and memae_tf.train makes it again"
+            ) from None
 
     def write_json(self, path: Path, value: object) -> None:
         with whole_file(path) as aside:

@@ -154,6 +154,28 @@ def test_turned_camera(tmp_path):
     assert np.abs(pixels_of(path)[..., 0] - upright).mean() < 8
 
 
+def test_of_two_video_streams_the_one_that_players_take(tmp_path):
+    path = tmp_path / "a.mp4"
+    grey = (50, 150)
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=10) for _ in grey]
+        for number, stream in enumerate(streams):
+            stream.width, stream.height, stream.pix_fmt = 32, 24, "yuv420p"
+            try:
+                stream.disposition = av.stream.Disposition(number)  # 1 is the default stream.
+            except AttributeError:
+                pytest.skip("this PyAV cannot write it")
+        for _ in range(5):
+            for stream, value in zip(streams, grey, strict=True):
+                pixels = np.full((24, 32), value, "uint8")
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="gray")))
+        for stream in streams:
+            container.mux(stream.encode())
+    found = pixels_of(path)
+    assert len(found) == 5
+    np.testing.assert_allclose(found, 150, atol=3)
+
+
 def test_frames_of_a_folder_come_in_the_order_of_their_numbers(tmp_path):
     for number in (10, 9, 100, 1):
         Image.fromarray(np.full((2, 2), number, "uint8")).save(tmp_path / f"frame{number}.png")

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memae_tf.config import FrameScoring
-from memae_tf.evaluation.frames import FrameScorer
+from memae_tf.data.clips import Clips, Video
+from memae_tf.evaluation.frames import FrameScorer, scored_frames
 from memae_tf.evaluation.metrics import VideoScores, frame_aucs
 
 
@@ -44,6 +45,23 @@ def test_center_is_the_clip_s_score_at_its_middle_frame():
     # The labels used in the authors' code: gt[8:-7].
     assert np.isnan(scores[:8]).all()
     assert np.isnan(scores[-7:]).all()
+
+
+@given(
+    total=st.integers(1, 40),
+    length=st.integers(1, 6),
+    frame_stride=st.integers(1, 3),
+    clip_stride=st.integers(1, 7),
+    credit=st.sampled_from(["clip", "frame", "center"]),
+)
+def test_frames_that_will_have_a_score(total, length, frame_stride, clip_stride, credit):
+    video = Video("a", np.zeros((total, 1, 1, 1), "uint8"), np.arange(total), total, None)
+    starts = Clips.windows([video], length, frame_stride, clip_stride, to_the_end=True).places[:, 1]
+    ones = [[1.0] * length for _ in starts]
+    scores = run(starts, ones, total, frame_stride, length, credit=credit, clip_stride=clip_stride)
+    expected = np.zeros(total, bool)
+    expected[scored_frames(total, length, frame_stride, FrameScoring(credit=credit))] = True
+    np.testing.assert_array_equal(np.isfinite(scores), expected)
 
 
 def test_between_scored_frames_it_is_linear():

@@ -97,7 +97,7 @@ def test_evaluate_leaves_the_detector_and_its_threshold(workdir, tmp_path):
     assert result.returncode == 0, result.stderr
     assert (copy / "detector.keras").read_bytes() == before
     assert json.loads((copy / "metrics.json").read_text())["threshold"] < 123
-    assert (copy / "report.html").exists()
+    assert "to the first one. Now it is 123.0000." in (copy / "report.html").read_text()
 
 
 def test_evaluate_of_other_data_or_without_history_changes_nothing(workdir, tmp_path):
@@ -108,6 +108,12 @@ def test_evaluate_of_other_data_or_without_history_changes_nothing(workdir, tmp_
     result = run_here("evaluate", copy)
     assert result.returncode == 2
     assert "was started with other training data (checksum 1, now " in result.stderr
+    (copy / "history.json").write_text("[")
+    result = run_here("evaluate", copy)
+    assert result.returncode == 2
+    assert "history.json: is damaged; delete it and metrics.json, and memae_tf.train makes" in (
+        result.stderr
+    )
     (copy / "history.json").unlink()
     result = run_here("evaluate", copy)
     assert result.returncode == 2

@@ -384,6 +384,9 @@ def test_table_of_means_by_hand():
         # The second seed has not had all digits.
         "| memae | 0.9751 | 1 | 0.7500 | 0.950 | 0.500 |",
     ]
+    # A bar in a name stays in its cell.
+    barred = [{**r, "choices": {**r["choices"], "system": "a|b"}} for r in results[:4]]
+    assert mean_table(barred, benchmark, "roc_auc").splitlines()[2].startswith(r"| a\|b |  | 2 |")
     # One digit has not run at all.
     text = mean_table([r for r in results if r["choices"]["digit"] == "1"], benchmark, "roc_auc")
     assert text.splitlines()[2:] == [

@@ -94,6 +94,29 @@ def test_video_shorter_than_a_clip_has_no_scores(run, raw):
     assert np.isfinite(second).all()
 
 
+@pytest.mark.parametrize(
+    ("first", "scoring", "why"),
+    [
+        (0, "{credit: center}", "all 33 test frames that get a score are of one kind.*credit=clip"),
+        (10, "{credit: clip}", "all 40 .* only videos that are as long as a clip have scores"),
+    ],
+)
+def test_labels_of_frames_without_scores_are_refused_before_training(
+    tmp_path, raw, first, scoring, why
+):
+    folder = footage.write_camera_folder(tmp_path / "camera")
+    shutil.rmtree(folder / "test")
+    footage.write_video(folder / "test" / "a.mkv", footage.scene(40, 10))
+    footage.write_video(folder / "test" / "short.mkv", footage.scene(7, 10))
+    video = "short,0,3" if first else "a,0,3"
+    (folder / "labels.csv").write_text(f"video,first,last\n{video}\n")
+    run = RunDirectory(tmp_path / "run")
+    config = parse_config(raw, [f"data.dir={folder}", f"evaluation.frames={scoring}"])
+    with pytest.warns(UserWarning, match="1 of "), pytest.raises(UserError, match=why):
+        train(config, run)
+    assert not run.path.exists()
+
+
 def test_scores_that_are_not_finite(run, raw):
     video = load(parse_config(raw).data, 0).test.videos[0]
     detector = load_detector(run.detector)
