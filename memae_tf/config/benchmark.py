@@ -66,11 +66,20 @@ class BenchmarkConfig(Section):
     @pydantic.field_validator("together")
     @classmethod
     def _has_choices(cls, value: dict, info: pydantic.ValidationInfo) -> dict:
-        choices = {choice for axis in info.data.get("axes", {}).values() for choice in axis}
+        axes = info.data.get("axes", {})
         for name in value:
+            meeting = []
             for part in name.split("/"):
-                if part not in choices:
+                having = [axis for axis, choices in axes.items() if part in choices]
+                if not having:
                     raise ValueError(f"'{part}' in '{name}' is not a choice of any axis")
+                if len(having) > 1:
+                    raise ValueError(
+                        f"'{part}' in '{name}' is a choice of {' and '.join(having)}; rename one"
+                    )
+                if having[0] in meeting:
+                    raise ValueError(f"'{name}' has two choices of {having[0]}, which never meet")
+                meeting += having
         return value
 
     @pydantic.field_validator("mean_of", "curves_over")

@@ -501,6 +501,7 @@ def test_one_run_has_no_deviation():
         ("curves_over: shares", r"curves_over: .*one of the axes, system, share"),
         ("curves_over: share", r"curves_over: .*should be numbers, but 'half' is not"),
         ("together: {kde/all: {}}", r"together: .*'all' in 'kde/all' is not a choice of any axis"),
+        ("together: {kde/ae: {}}", r"together: .*'kde/ae' has two choices of system, which never"),
     ],
 )
 def test_axes_that_are_none(grid_file, tmp_path, line, message):
@@ -518,6 +519,7 @@ def test_axes_that_are_none(grid_file, tmp_path, line, message):
         (f"{{slots: {{{'a' * 300}: {{}}}}}}", "should be shorter"),
         ("{slots: {10: {}, 1e1: {}}}\ncurves_over: slots", "is the same number as another one"),
         ("{slots: {10: {}}}\nmean_of: slots\ncurves_over: slots", "another axis than mean_of"),
+        ("{a: {x: {}, y: {}}, b: {x: {}}}\ntogether: {x/y: {}}", "'x' in 'x/y' .* of a and b"),
     ],
 )
 def test_choices_that_cannot_work(tmp_path, axes, message):
