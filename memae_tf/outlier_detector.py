@@ -2,7 +2,9 @@
 
 import contextlib
 import random
+import re
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pydantic
 from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -24,7 +27,9 @@ from memae_tf.layers import RecordFeaturizer
 from memae_tf.tables import as_numbers
 from memae_tf.training.fit import fit, require_finite
 from memae_tf.training.loop import TrainingDivergedError
+from memae_tf.training.run_metrics import memory_health, some_features
 from memae_tf.training.strategy import local_strategy
+from memae_tf.training.training_health import diagnose_training
 
 # Initial weights are drawn from Python's random generator, which all threads share.
 DRAWING = threading.Lock()
@@ -116,6 +121,8 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
     def fit(self, X: Any, y: Any = None) -> "OutlierDetector":  # noqa: N803
         """Learns from samples, among which there may be a few outliers.
 
+        Gives a `ConvergenceWarning` if the training or the memory has failed.
+
         Args:
             X: Array (samples, features) or DataFrame.
             y: Ignored, by convention.
@@ -166,6 +173,7 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             ) from None
         self.detector_.threshold = top_ratio(scores, self.contamination)
         self.offset_ = -float(self.detector_.threshold.numpy())
+        self._warn_of_failures(dataset, training)
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:  # noqa: N803
@@ -229,6 +237,18 @@ class OutlierDetector(OutlierMixin, BaseEstimator):
             # There is a problem for each type that the value may have.
             message = ", or ".join(_said(p) for p in error.errors() if p["loc"][0] == name)
             raise ValueError(f"`{name}`: {message}. Received: {name}={values[name]!r}") from None
+
+    def _warn_of_failures(self, dataset: Dataset, training: TrainingConfig) -> None:
+        """Warns of a training or a memory that is of no use although all numbers are finite."""
+        model, batch_size = self.detector_.model, dataset.featurizer.batch_size
+        features = some_features(model, dataset)
+        problems = [diagnose_training(model, features, self.history_, training, batch_size)]
+        if model.memory is not None:
+            problems.append(memory_health(model, features, batch_size)["diagnosis"])
+        for problem in filter(None, problems):
+            # What are keys of a configuration elsewhere are arguments here.
+            told = re.sub(r"\b(training|model\.memory)\.", "", problem)
+            warnings.warn(told, ConvergenceWarning, stacklevel=3)
 
     def _columns(self, X: Any, reset: bool) -> Mapping[str, np.ndarray | pd.Series]:  # noqa: N803
         """The columns by name: those of a DataFrame as they are, those of an array in float64.

@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow
 import pytest
 import tensorflow as tf
-from sklearn.exceptions import NotFittedError
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.estimator_checks import check_estimator
@@ -274,6 +274,21 @@ def test_a_failed_fit_is_none():
         detector.fit(np.full((50, 8), np.inf))
     with pytest.raises(NotFittedError):
         detector.predict(ring(50))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"learning_rate": 3.0}, "learned nothing: .*a lower learning_rate than 3"),
+        (
+            {"scale": 0.01, "shrink": 0, "entropy_weight": 0, "num_slots": 20},
+            "collapsed: .*raise sc",
+        ),
+    ],
+)
+def test_a_fit_that_is_of_no_use_is_warned_of(arguments, message):
+    with pytest.warns(ConvergenceWarning, match=message):
+        small(**arguments).fit(ring(100))
 
 
 def test_searches_over_its_arguments(caplog):

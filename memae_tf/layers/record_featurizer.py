@@ -1,5 +1,7 @@
 """Records of named fields to feature vectors, as a Keras layer."""
 
+import itertools
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -16,6 +18,8 @@ NO_CATEGORY = "(none)"
 BATCH_SIZE = 8192
 # Smallest spread in units of the largest number: several times the resolution of float32.
 SMALLEST_SPREAD = 1e-6
+# What varies by less than this is constant but for the rounding of float64.
+ROUNDING = 1e-14
 # Between these, float32 has all its digits, and differences and inverses stay finite.
 SMALLEST_NUMBER = 1e-30
 LARGEST_NUMBER = 4e37
@@ -197,16 +201,22 @@ class RecordFeaturizer(keras.layers.Layer):
         self._make_lookups()
         if self.numeric:
             measured = [self._measure(np.asarray(records[name])) for name in self.numeric]
+            *statistics, vanishing = zip(*measured, strict=True)
             variables = (self.offset, self.spread, self.missing)
-            for variable, values in zip(variables, np.array(measured, "float32").T, strict=True):
-                variable.assign(values)
+            for variable, values in zip(variables, statistics, strict=True):
+                variable.assign(np.array(values, "float32"))
+            _warn_of_vanishing(itertools.compress(self.numeric, vanishing))
 
-    def _measure(self, values: np.ndarray) -> tuple[float, float, float]:
-        """The offset, spread and mean feature of one numeric field, in float64."""
+    def _measure(self, values: np.ndarray) -> tuple[float, float, float, bool]:
+        """The offset, spread and mean feature of one numeric field, in float64.
+
+        The last value is whether it varies by too little for float32, in which `call` computes;
+        then it counts as constant.
+        """
         values = values.astype("float64")
         values = values[np.isfinite(values)]
         if values.size == 0:
-            return 0.0, 1.0, 0.0
+            return 0.0, 1.0, 0.0, False
         if self.scaling == "log":
             values = np.sign(values) * np.log1p(np.abs(values))
         if self.scaling == "minmax":
@@ -215,14 +225,16 @@ class RecordFeaturizer(keras.layers.Layer):
             # Squares of numbers beyond float32's range may overflow float64.
             with np.errstate(over="ignore"):
                 offset, spread = values.mean(), values.std()
-        # Variation that is too small for float32, in which `call` computes, counts as none.
-        smallest = max(SMALLEST_SPREAD * np.abs(values).max(), SMALLEST_NUMBER)
-        if spread <= smallest:
+        largest = np.abs(values).max()
+        smallest = max(SMALLEST_SPREAD * largest, SMALLEST_NUMBER)
+        is_constant = spread <= smallest
+        vanishes = is_constant and spread > max(ROUNDING * largest, SMALLEST_NUMBER)
+        if is_constant:
             spread = max(1.0, smallest)
         offset, spread = np.clip([offset, spread], -LARGEST_NUMBER, LARGEST_NUMBER)
         values = np.clip(values, -LARGEST_NUMBER, LARGEST_NUMBER)
         features = np.clip((values - offset) / spread, -self.clip, self.clip)
-        return offset, spread, features.mean()
+        return offset, spread, features.mean(), vanishes
 
     def call(self, records):
         self._require_fields(records)
@@ -390,6 +402,16 @@ class RecordFeaturizer(keras.layers.Layer):
             "clip": self.clip,
             "max_categories": self.max_categories,
         }
+
+
+def _warn_of_vanishing(names: Iterable[str]) -> None:
+    listed = ", ".join(f"'{name}'" for name in names)
+    if listed:
+        warnings.warn(
+            f"numeric fields that vary by less than float32 can tell count as constant: {listed}; "
+            "subtract an offset, such as the smallest number",
+            stacklevel=3,
+        )
 
 
 def _as_column(name: str, values):
