@@ -327,26 +327,29 @@ class MemoryUnit(keras.layers.Layer):
         largest = ops.max(logits, axis=axis, keepdims=True, initial=initial)
         logits = logits - ops.stop_gradient(largest)
         softmax = ops.exp(logits)
-        kept = self._kept(softmax, warmth, axis)
-        weights = ops.where(kept, softmax, 0.0)
+        cut = self._cut(softmax, warmth, axis)
+        weights = ops.where(cut, 0.0, softmax)
         total = ops.sum(weights, axis=axis, keepdims=True)
         if self.fallback == "zero":
             # Where the total is 0 all weights are, and 0 / 1 reads zeros.
             total = ops.where(total > 0, total, 1.0)
         per_total = 1.0 / total
         # The logits are the logarithms of the weights.
-        weighted = ops.where(kept, softmax * logits, 0.0)
+        weighted = ops.where(cut, 0.0, softmax * logits)
         mean_logit = ops.sum(weighted, axis=axis, keepdims=True) * per_total
         return weights, per_total, ops.log(total) - mean_logit
 
-    def _kept(self, weights, warmth, axis):
-        """Which unnormalised softmax weights are above the threshold of the shrinkage."""
+    def _cut(self, weights, warmth, axis):
+        """Which unnormalised softmax weights are not above the threshold of the shrinkage.
+
+        NaN is not cut, so that a query that is NaN reads NaN.
+        """
         threshold = warmth * (self.shrink / self.num_slots)
         threshold = threshold * ops.sum(weights, axis=axis, keepdims=True)
         if self.fallback == "softmax":
             # A threshold of -1 keeps all weights of a query that would lose even its largest one.
             threshold = ops.where(threshold < 1.0, threshold, -1.0)
-        return weights > threshold
+        return weights <= threshold
 
     def _slots(self):
         values = ops.cast(self.memory, "float32")

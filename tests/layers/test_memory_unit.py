@@ -148,6 +148,22 @@ def test_renormalises_after_shrinkage_by_hand():
     np.testing.assert_allclose(addressing, [[2 / 3, 1 / 3, 0.0]], rtol=1e-5)
 
 
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize("fallback", ["softmax", "zero"])
+def test_a_query_that_is_nan_reads_nan(fallback, similarity):
+    queries, memory = random_case(0)
+    unit = make(memory, fallback=fallback, similarity=similarity, shrink=2.0)
+    expected = ops.convert_to_numpy(unit(queries.astype("float32")))
+    queries[3, 1] = np.nan
+    read, addressing, loss = call(unit, queries)
+    assert np.isnan(read[3]).all()
+    assert np.isnan(addressing[3]).all()
+    assert np.isnan(loss)
+    others = np.arange(len(queries)) != 3
+    np.testing.assert_allclose(read[others], expected[others], rtol=1e-6)
+    assert np.isnan(ops.convert_to_numpy(unit(queries.astype("float32")))[3]).all()
+
+
 @pytest.mark.parametrize(("fallback", "expected"), [("softmax", [0.5, 0.5]), ("zero", [0.0, 0.0])])
 def test_query_with_all_weights_shrunk(fallback, expected):
     # Equally far from both slots: both weights are 1/2, which does not exceed 1 / 2.
