@@ -55,12 +55,14 @@ def pack_frames(args: argparse.Namespace) -> None:
     """Frames, uint8 (frames, height, width, channels), where clips start, the configuration."""
     from memae_tf.config import load_config
     from memae_tf.data import load
+    from memae_tf.evaluation.evaluate import require_evaluable
 
     config = load_config(args.config, args.overrides)
     for key in ("early_stopping", "averaging", "validation_share"):
         if getattr(config.training, key):
             raise SystemExit(f"training.{key}: is for memae_tf.train alone")
     dataset = load(config.data, config.training.seed)
+    require_evaluable(dataset, config.evaluation)
     clips, featurizer = dataset.train, dataset.featurizer
     np.savez(
         args.output,
