@@ -20,6 +20,17 @@ def require_tensorflow() -> None:
         raise OtherBackendError(keras.backend.backend())
 
 
+class Untracked:
+    """A dict of what refers to a layer, to be kept in that layer.
+
+    Keras tracks dicts that are attributes, and follows all others when it loads weights: it would
+    come back to the layer, and never end.
+    """
+
+    def __init__(self):
+        self.values = {}
+
+
 def as_graph(function: Callable, specs) -> Callable:
     """Compiles a function of raw input and a scalar to a graph; on other backends, gives it back.
 

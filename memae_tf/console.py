@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import difflib
+import errno
 import math
 import os
 import re
@@ -22,6 +23,9 @@ from memae_tf.signals import Terminated, resend_ignored, terminate
 
 DONE, FAULT, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
 SECONDS_BETWEEN_LINES = 5.0
+LARGEST_FLOAT32 = 3.4e38
+# Three years; waits of the system take no more than some hundreds.
+MOST_SECONDS = 100_000_000
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,12 +60,22 @@ def bounded(kind: type[int] | type[float], lowest: float, highest: float = math.
         # NaN fails the comparison; infinity is refused even if there is no bound.
         if not lowest <= number <= highest or abs(number) == math.inf:
             to = f"from {lowest} to {highest}" if highest < math.inf else f"{lowest} or more"
-            if lowest == -math.inf:
-                to = "a number"
+            if lowest == -highest:
+                to = f"a number within {lowest:g} and {highest:g}"
             raise argparse.ArgumentTypeError(f"{text} should be {to}")
         return number
 
     return parse
+
+
+def add_threshold(parser: argparse.ArgumentParser) -> None:
+    """Adds the option `--threshold` of commands that take a trained detector."""
+    parser.add_argument(
+        "--threshold",
+        metavar="T",
+        type=bounded(float, -LARGEST_FLOAT32, LARGEST_FLOAT32),
+        help="threshold to use instead of the detector's own; scores above it are anomalies",
+    )
 
 
 def add_precision(parser: argparse.ArgumentParser) -> None:
@@ -93,6 +107,7 @@ def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) 
         command: The main function.
         resumes: Whether the same command goes on where it was stopped; the message says so.
     """
+    _open_standard_streams()
     warnings.showwarning = _show_warning
     hint = "; the same command resumes from here" if resumes else ""
     sys.unraisablehook = resend_ignored
@@ -115,7 +130,9 @@ def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) 
         status = FAULT
     except Exception as error:
         missing = shortage(error)
-        if missing is None:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            status = _say(f"{error.filename}: {error.strerror}", USER_ERROR)
+        elif missing is None:
             traceback.print_exc()
             status = FAULT
         else:
@@ -124,6 +141,20 @@ def run(command: Callable[[Sequence[str] | None], None], resumes: bool = False) 
     else:
         status = DONE
     sys.exit(status)
+
+
+def _open_standard_streams() -> None:
+    """Has what goes to a closed stdout or stderr vanish, and not land in the next opened file."""
+    for descriptor, name in ((1, "stdout"), (2, "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_WRONLY)
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "w", closefd=False))  # noqa: SIM115
 
 
 # The part of a message of TensorFlow or XLA that says what did not fit into memory.

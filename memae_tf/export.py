@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from memae_tf import console
-from memae_tf.console import Parser, bounded
+from memae_tf.console import Parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -33,12 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         type=console.path,
         help="also write the numeric part as an ONNX model",
     )
-    parser.add_argument(
-        "--threshold",
-        metavar="T",
-        type=bounded(float, float("-inf")),
-        help="threshold to use instead of the detector's own; scores above it are anomalies",
-    )
+    console.add_threshold(parser)
     console.add_precision(parser)
     args = parser.parse_args(argv)
 

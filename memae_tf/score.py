@@ -79,12 +79,7 @@ def _parser() -> Parser:
         help="write to OUT.csv, or to OUT.jsonl with a line of JSON per record, image or frame "
         "(default: CSV on standard output)",
     )
-    parser.add_argument(
-        "--threshold",
-        metavar="T",
-        type=bounded(float, float("-inf")),
-        help="threshold to use instead of the detector's own; scores above it are anomalies",
-    )
+    console.add_threshold(parser)
     console.add_precision(parser)
     parser.add_argument(
         "--batch-size",

@@ -84,7 +84,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--poll-seconds",
-        type=bounded(float, 0),
+        type=bounded(float, 0, console.MOST_SECONDS),
         default=1.0,
         help="seconds between looks for new versions, 0 for never (%(default)s)",
     )
@@ -96,7 +96,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--load-retry-seconds",
-        type=bounded(float, 0),
+        type=bounded(float, 0, console.MOST_SECONDS),
         default=1.0,
         help="seconds between two such attempts (%(default)s)",
     )
@@ -131,7 +131,7 @@ def _parser() -> Parser:
     )
     parser.add_argument(
         "--drain-seconds",
-        type=bounded(float, 0),
+        type=bounded(float, 0, console.MOST_SECONDS),
         default=30.0,
         help="seconds that unfinished requests may take after SIGTERM (%(default)s)",
     )
@@ -192,6 +192,8 @@ def _models(args: argparse.Namespace, exports: Path | None) -> list:
         name, separator, path = base.partition("=")
         # A directory may have the sign in its own name.
         is_named = separator and "/" not in name and not Path(base).is_dir()
+        if is_named and not (name and path):
+            raise UserError(f"{base}: should be NAME=BASE, with a name and a folder of versions")
         models.append(model_config(path, name) if is_named else model_config(base))
     if args.model_config_file:
         models += read_model_config_file(args.model_config_file)

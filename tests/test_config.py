@@ -125,9 +125,16 @@ def test_shipped_benchmarks_are_valid():
             "data: column 'x' is in numeric and in drop; it should be in one only",
         ),
         (
-            "data={name: tabular, train: [a.csv, b.csv], test: ./b.csv}",
-            "data: b.csv is in train and in test, but metrics on training records mean",
+            "data={name: tabular, train: a.csv, numeric: [x, y], categorical: [y]}",
+            "data: column 'y' is in numeric and in categorical; it should be in one only",
         ),
+        (
+            "data={name: tabular, train: a.csv, test: b.csv, test_share: 0.1}",
+            "data: test_share is the part of train to test on, so it goes without test",
+        ),
+        ("training.seed=2026-02-30", "'2026-02-30' is not a YAML value"),
+        ("training.seed=0b_", "'0b_' is not a YAML value"),
+        (f"data={'[' * 3000}", "is not a YAML value"),
         ("data.clip=1e30", "data.clip: input should be less than or equal to 1000000000000"),
         ("training.epochs=0", "training.epochs: input should be greater than 0, got 0"),
         ("training.learning_rate=.inf", "training.learning_rate: input should be a finite number"),

@@ -1,3 +1,4 @@
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -149,3 +150,19 @@ def test_a_mistyped_option_names_the_nearest(words, end, capsys):
         parser.parse_args(words)
     said = f"score: error: unrecognized arguments: {end} (see --help)\n"
     assert capsys.readouterr().err == said
+
+
+def test_closed_standard_streams_are_no_files(tmp_path):
+    """What is printed vanishes, and does not land in a file that is opened in their place."""
+    code = (
+        "import sys; from memae_tf import console\n"
+        "def main(_):\n"
+        "    with open('a.txt', 'w') as file:\n"
+        "        print('out'); print('err', file=sys.stderr)\n"
+        "        with console.ProgressDisplay() as display: display.update(1, 1, 'done')\n"
+        "        file.write('whole')\n"
+        "console.run(main)\n"
+    )
+    command = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 0
+    assert (tmp_path / "a.txt").read_text() == "whole"

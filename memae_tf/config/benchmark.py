@@ -63,11 +63,22 @@ class BenchmarkConfig(Section):
                 raise ValueError(f"{seed} is there twice, and would be the same run")
         return value
 
+    @pydantic.field_validator("axes")
+    @classmethod
+    def _leave_seeds(cls, value: dict[str, Choices]) -> dict[str, Choices]:
+        if "seed" in value:
+            raise ValueError("an axis should have another name than seed; seeds lists the seeds")
+        for axis, choices in value.items():
+            for choice, keys in choices.items():
+                if "training.seed" in keys:
+                    raise ValueError(f"{axis}.{choice} sets training.seed, which seeds lists")
+        return value
+
     @pydantic.field_validator("together")
     @classmethod
     def _has_choices(cls, value: dict, info: pydantic.ValidationInfo) -> dict:
-        axes = info.data.get("axes", {})
-        for name in value:
+        axes = info.data.get("axes")
+        for name in value if axes else ():
             meeting = []
             for part in name.split("/"):
                 having = [axis for axis, choices in axes.items() if part in choices]

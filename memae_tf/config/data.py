@@ -76,6 +76,11 @@ class TabularData(RecordData):
     def _one_use_of_a_column(self) -> "TabularData":
         if self.label in self.drop:
             raise ValueError(f"column '{self.label}' is the label, so it should not be in drop")
+        for column in self.numeric:
+            if column in self.categorical:
+                raise ValueError(
+                    f"column '{column}' is in numeric and in categorical; it should be in one only"
+                )
         for key in ("numeric", "categorical"):
             for column in getattr(self, key):
                 if column == self.label:
@@ -89,14 +94,10 @@ class TabularData(RecordData):
         return self
 
     @pydantic.model_validator(mode="after")
-    def _test_is_not_train(self) -> "TabularData":
-        trained = {path.absolute() for path in self.train}
-        for path in self.test or ():
-            if path.absolute() in trained:
-                raise ValueError(
-                    f"{path} is in train and in test, but metrics on training records mean "
-                    "nothing; without test, a part of train is held out (test_share)"
-                )
+    def _share_of_train(self) -> "TabularData":
+        default = type(self).model_fields["test_share"].default
+        if self.test is not None and self.test_share != default:
+            raise ValueError("test_share is the part of train to test on, so it goes without test")
         return self
 
 

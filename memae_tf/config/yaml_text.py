@@ -33,4 +33,8 @@ def parse_yaml(text: str) -> Any:
         DuplicateKeyError: If a mapping in it has a key twice.
         yaml.YAMLError: If it is not YAML.
     """
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except (ValueError, AttributeError, RecursionError) as error:
+        # What PyYAML meets in dates that there are not, 0b_, and very deep lists.
+        raise yaml.YAMLError(str(error)) from None

@@ -200,11 +200,6 @@ def _feature_columns(config: TabularData, table: pd.DataFrame, files: Files) -> 
     """The kind of every column that is a feature: "numeric" or "categorical"."""
     declared = dict.fromkeys(config.numeric, "numeric")
     declared.update(dict.fromkeys(config.categorical, "categorical"))
-    both = set(config.numeric) & set(config.categorical)
-    if both:
-        raise UserError(
-            f"data: column '{min(both)}' is in numeric and in categorical; it should be in one only"
-        )
     for key in ("numeric", "categorical", "drop"):
         for name in getattr(config, key):
             if name not in table:
@@ -336,9 +331,17 @@ def _test_files(
     """The records of the `test` files, in columns with the dtypes of `train`, and their labels.
 
     Raises:
-        UserError: If they lack a column of the training files, or `data.label` is not given.
+        UserError: If they lack a column of the training files, `data.label` is not given, or one is
+            a training file, too.
     """
     table, files = read_tables(config.test, config.drop)
+    trained = {path.resolve() for path in train_files.paths}
+    for path in files.paths:
+        if path.resolve() in trained:
+            raise UserError(
+                f"data: {path} is in train and in test, but metrics on training records mean "
+                "nothing; without test, a part of train is held out (test_share)"
+            )
     missing = [name for name in columns if name not in table]
     if missing:
         raise missing_column(files, missing, f"{train_files} has", list(table), columns)

@@ -130,7 +130,8 @@ def _allow_open_files(count: int) -> None:
 
 
 def _video(source: Source, config: VideoData, folder: Path, stop: threading.Event) -> Video:
-    place = folder / f"{source.path.stem}-{_key(source.path, config)}"
+    # The key alone makes it unique, and file systems take 255 bytes.
+    place = folder / f"{source.path.stem[:40]}-{_key(source.path, config)}"
     video = _open(source.name, place)
     if video is None:
         try:

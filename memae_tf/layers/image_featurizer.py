@@ -61,7 +61,7 @@ class ImageFeaturizer(keras.layers.Layer):
     def __init__(self, size: Sequence[int], channels: int = 1, scaling: str = "unit", **kwargs):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.size = positive_integers("size", size, 2)
-        if channels not in (1, 3):
+        if isinstance(channels, bool) or channels not in (1, 3):
             raise ValueError(f"`channels` must be 1 or 3. Received: channels={channels}")
         if scaling not in SCALINGS:
             raise ValueError(f"`scaling` must be one of {SCALINGS}. Received: scaling={scaling}")

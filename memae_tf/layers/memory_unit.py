@@ -201,8 +201,7 @@ class MemoryUnit(keras.layers.Layer):
                 dtype="float32",
                 autocast=False,
             )
-        else:
-            self.fixed_scale = default_scale if self.scale is None else self.scale
+        self.default_scale = default_scale
         if self.warmup_steps > 0:
             # Without `aggregation`, each replica has its own count, and all counts are the same.
             self.steps = self.add_weight(
@@ -368,7 +367,7 @@ class MemoryUnit(keras.layers.Layer):
     def _scale(self):
         if self.scale == "learned":
             return ops.exp(ops.cast(self.log_scale, "float32"))
-        return self.fixed_scale
+        return self.default_scale if self.scale is None else self.scale
 
     def compute_output_spec(self, queries, training=None, return_addressing=False):
         read = keras.KerasTensor(queries.shape, dtype=self.compute_dtype)

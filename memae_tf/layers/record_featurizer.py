@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from memae_tf.columns import columns_of, word
-from memae_tf.layers.arguments import positive_integer
+from memae_tf.layers.arguments import is_number, positive_integer
 
 SCALINGS = ("log", "standard", "minmax")
 # What `inverse` gives for a field without a category; to `call` it is an unseen category.
@@ -85,8 +85,8 @@ class RecordFeaturizer(keras.layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         if scaling not in SCALINGS:
             raise ValueError(f"`scaling` must be one of {SCALINGS}. Received: scaling={scaling}")
-        if not clip > 0:
-            raise ValueError(f"`clip` must be positive. Received: clip={clip}")
+        if not (is_number(clip) and clip > 0):
+            raise ValueError(f"`clip` must be a positive number. Received: clip={clip!r}")
         if isinstance(numeric, str) or isinstance(categorical, str):
             raise ValueError(
                 "`numeric` and `categorical` must be lists of names. "

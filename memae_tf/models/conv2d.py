@@ -48,12 +48,14 @@ def conv2d(
             "`queries` must be 'sample', or 'position' without `code`. "
             f"Received: queries={queries}, code={code}"
         )
-    if not len(filters) == len(kernels) == len(strides):
+    if not len(filters) == len(kernels) == len(strides) > 0:
         raise ValueError(
-            "`filters`, `kernels` and `strides` must be of one length. "
+            "`filters`, `kernels` and `strides` must be of one length, 1 or more. "
             f"Received: filters={filters}, kernels={kernels}, strides={strides}"
         )
     input_shape = positive_integers("input_shape", input_shape, 3)
+    kernels = positive_integers("kernels", kernels, len(filters))
+    strides = positive_integers("strides", strides, len(filters))
     *size, channels = input_shape
     kernels = [(k, k) for k in kernels]
     strides = [(s, s) for s in strides]

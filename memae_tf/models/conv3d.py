@@ -38,10 +38,11 @@ def conv3d(
         (batch, frames', height', width', filters[-1]) and back.
 
     Raises:
-        ValueError: If `input_shape` has other axes.
+        ValueError: If `input_shape` has other axes, or `filters` is empty or no list of numbers.
     """
     input_shape = positive_integers("input_shape", input_shape, 4)
     *size, channels = input_shape
+    filters = positive_integers("filters", filters, max(len(filters), 1))
     kernel, strides = (3, 3, 3), [(1, 2, 2)] + [(2, 2, 2)] * (len(filters) - 1)
     sizes = [tuple(size)]
     for stride in strides:

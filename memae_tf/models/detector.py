@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from memae_tf.backend import as_graph
+from memae_tf.backend import Untracked, as_graph
 from memae_tf.errors import UserError
 from memae_tf.layers import ClipFeaturizer, Featurizer
 from memae_tf.layers.arguments import positive_integer
@@ -72,6 +72,11 @@ class Detector(keras.Model):
         **kwargs,
     ):
         super().__init__(**kwargs)
+        if not isinstance(featurizer, Featurizer) or not isinstance(model, MemAE):
+            raise ValueError(
+                "The order is Detector(featurizer, model, threshold), with a featurizer of this "
+                f"package and a MemAE. Received: featurizer={featurizer}, model={model}"
+            )
         # As in RecordFeaturizer: strings are not converted to tensors, and XLA has no hash tables.
         self._convert_input_args = False
         self._allow_non_tensor_positional_args = True
@@ -81,7 +86,7 @@ class Detector(keras.Model):
         self._threshold = self.add_weight(
             name="threshold",
             shape=(),
-            initializer=keras.initializers.Constant(float(threshold)),
+            initializer=keras.initializers.Constant(as_threshold(threshold)),
             dtype="float32",
             trainable=False,
             autocast=False,
@@ -199,8 +204,7 @@ class Detector(keras.Model):
 
     def _graph(self, explain: bool, batch):
         """`call` or `explain`, as a compiled graph on backends that have those."""
-        # Not an attribute, as Keras would track it, and the graphs refer to the detector.
-        graphs = self.__dict__.setdefault("_graphs", {})
+        graphs = self.__dict__.setdefault("_graphs", Untracked()).values
         specs = self.featurizer.input_specs(batch)
         key = explain, str(specs), self.model.revision
         if key not in graphs:
@@ -289,7 +293,7 @@ def _why(path: Path, error: Exception) -> str:
             version = json.loads(archive.read("metadata.json"))["keras_version"]
         if _release(version) > _release(keras.__version__):
             return f"it was saved by Keras {version}, and this is {keras.__version__}"
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
         pass
     # The inner error, without the whole configuration that Keras puts in front of it.
     return str(error).rpartition("Exception encountered: ")[2][:MAX_QUOTED]

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from memae_tf.backend import IS_TENSORFLOW, own_losses
+from memae_tf.backend import IS_TENSORFLOW, Untracked, own_losses
 from memae_tf.layers.memory_unit import MemoryUnit, mean_or_zero
 from memae_tf.models.folding import call_folded
 
@@ -46,9 +46,9 @@ class MemAE(keras.Model):
         The same as the input's: reconstructions.
 
     Raises:
-        ValueError: If `reduction` is not one of the two, or the encoder or the decoder is a
-            `MemoryUnit`; in `build`, if the decoder's outputs have another shape than the inputs;
-            in `fit`, if `compile` was given a loss.
+        ValueError: If `reduction` is not one of the two, a part is no layer, or the encoder or the
+            decoder is a `MemoryUnit`; in `build`, if the decoder's outputs have another shape than
+            the inputs; in `fit`, if `compile` was given a loss.
 
     Reference:
         - [Gong et al., 2019](https://arxiv.org/abs/1904.02639)
@@ -60,10 +60,15 @@ class MemAE(keras.Model):
             raise ValueError(
                 f"`reduction` must be one of {REDUCTIONS}. Received: reduction={reduction}"
             )
-        if isinstance(encoder, MemoryUnit) or isinstance(decoder, MemoryUnit):
+        parts = [encoder, decoder] if memory is None else [encoder, memory, decoder]
+        if (
+            not all(isinstance(part, keras.Layer) for part in parts)
             # It would train where shapes fit, but without a memory in the middle.
+            or isinstance(encoder, MemoryUnit)
+            or isinstance(decoder, MemoryUnit)
+        ):
             raise ValueError(
-                "The order is MemAE(encoder, memory, decoder). "
+                "The order is MemAE(encoder, memory, decoder), all of them Keras layers or models. "
                 f"Received: encoder={encoder}, memory={memory}, decoder={decoder}"
             )
         self.encoder = encoder
@@ -175,19 +180,32 @@ class MemAE(keras.Model):
         # Without targets, the inputs are the targets.
         return super().compute_metrics(x, x if y is None else y, y_pred, sample_weight)
 
+    # What would be refused in the first step is refused before it, if possible: on TensorFlow and
+    # JAX, a model whose first step was not traced to its end cannot be used any more.
+
+    def fit(self, x=None, y=None, *args, **kwargs):
+        self._refuse_loss()
+        _require_target(y, x)
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x=None, y=None, *args, **kwargs):
+        self._refuse_loss()
+        _require_target(y, x)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def _refuse_loss(self):
+        if self.loss is None:
+            return
+        # Another `compile` would leave it as it is.
+        loss, self.loss, self._compile_loss = self.loss, None, None
+        raise ValueError(
+            "A MemAE has its own loss, the reconstruction error and what its layers add; leave it "
+            f"out of `compile`. Received: loss={loss}"
+        )
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        if self.loss is not None:
-            raise ValueError(
-                "A MemAE has its own loss, the reconstruction error and what its layers add; leave "
-                f"it out of `compile`. Received: loss={self.loss}"
-            )
-        if y is not None and not _agree(y.shape, y_pred.shape):
-            # Labels would be broadcast against the reconstructions.
-            raise ValueError(
-                "The target of a MemAE is what it should reconstruct, of the shape of its output; "
-                "call `fit(x)` without labels. "
-                f"Received: y.shape={tuple(y.shape)}, output shape {tuple(y_pred.shape)}"
-            )
+        self._refuse_loss()
+        _require_target(y, y_pred)
         terms = self.loss_terms(x if y is None else y, y_pred, sample_weight)
         for name, tracker in self.trackers.items():
             # Weighted, as Keras weighs the loss, so that a partial last batch counts as it should.
@@ -261,12 +279,12 @@ class MemAE(keras.Model):
         return np.broadcast_to(spread, (len(memory), *shape))
 
     def _predict(self, output: str, x, batch_size: int) -> np.ndarray:
-        # Not an attribute, as Keras would track it, and never end: a view holds this model.
-        views = self.__dict__.setdefault("_views", {})
-        view = output, self.revision
+        views = self.__dict__.setdefault("_views", Untracked()).values
+        view = output, self.revision, self.reduction, _settings(self.memory)
         if view not in views:
             views[view] = _View(self, output)
-        if len(x) == 0:
+        # A dataset may not know its length.
+        if hasattr(x, "shape") and len(x) == 0:
             # Keras's `predict` needs a sample.
             one = np.zeros((1, *np.shape(x)[1:]), "float32")
             return self._predict(output, one, batch_size)[:0]
@@ -295,7 +313,8 @@ class _View(keras.Model):
     """Another output of a MemAE, so that Keras batches and compiles it on every backend."""
 
     def __init__(self, model: MemAE, output: str):
-        super().__init__(name=output)
+        # Inputs come as they are, whatever Keras's global policy: the model has its own.
+        super().__init__(name=output, dtype="float32", autocast=False)
         self.model = model
 
     def call(self, x):
@@ -306,6 +325,23 @@ class _View(keras.Model):
         if self.name == "error":
             return self.model.element_error(x, reconstruction)
         return self.model.sample_error(x, reconstruction)
+
+
+def _settings(memory) -> tuple:
+    """Attributes of a memory that a graph would not follow if they are set to other values."""
+    return tuple(getattr(memory, name, None) for name in ("scale", "shrink", "fallback"))
+
+
+def _require_target(y, like) -> None:
+    """Refuses a target that has not the shape of the inputs or outputs, where both have one."""
+    shape, expected = getattr(y, "shape", None), getattr(like, "shape", None)
+    if shape is not None and expected is not None and not _agree(shape, expected):
+        # Labels would be broadcast against the reconstructions.
+        raise ValueError(
+            "The target of a MemAE is what it should reconstruct, of the shape of its output; "
+            "call `fit(x)` without labels. "
+            f"Received: y.shape={tuple(shape)}, output shape {tuple(expected)}"
+        )
 
 
 def _agree(shape, other) -> bool:

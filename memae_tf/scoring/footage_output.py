@@ -4,8 +4,6 @@ import contextlib
 import math
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
 from memae_tf.errors import UserError
 from memae_tf.files import written
 from memae_tf.scoring.curve import ScoreCurve
@@ -52,8 +50,7 @@ class FootageOutput:
         self._lines, self._overlay, self._plot = lines, overlay, plot
         self._scorer = scorer
         self._stack = contextlib.ExitStack()
-        formats = Figure().canvas.get_supported_filetypes()
-        if plot is not None and plot.suffix[1:] not in formats:
+        if plot is not None and plot.suffix not in (".png", ".svg", ".pdf"):
             raise UserError(f"{plot}: should end in .png, .svg or .pdf")
         if overlay is not None and overlay.suffix != ".mp4":
             raise UserError(f"{overlay}: should end in .mp4")

@@ -3,7 +3,6 @@
 import itertools
 import json
 import logging
-import math
 import numbers
 import os
 import random
@@ -39,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_SIGNATURE, FILES_SIGNATURE = "serving_default", "score_bytes"
 FIRST_DELAY, LONGEST_DELAY = 0.1, 5.0  # seconds
+# gRPC counts nanoseconds in 64 bits, and takes ports modulo 65,536.
+MOST_SECONDS, LARGEST_PORT = 1e8, 65535
 # Faults of the server; about all other errors the caller can do something.
 FAULTS = {Code.CANCELLED, Code.UNKNOWN, Code.INTERNAL, Code.DATA_LOSS}
 
@@ -102,8 +103,14 @@ class Client:
                 f"{address!r} is not the address of a server, such as localhost:8500 (gRPC) or "
                 "http://localhost:8501 (REST)"
             )
+        port = re.search(r":(\d+)(/|$)", address)
+        if port and int(port[1]) > LARGEST_PORT:
+            raise UserError(f"{address!r}: a port is {LARGEST_PORT} at most")
         if not _is_seconds(timeout) or timeout <= 0:
-            raise UserError(f"timeout={timeout!r}: should be a positive number of seconds")
+            raise UserError(
+                f"timeout={timeout!r}: should be a positive number of seconds, "
+                f"{MOST_SECONDS:g} at most"
+            )
         for name, value, least in (("batch_size", batch_size, 1), ("retries", retries, 0)):
             if not isinstance(value, numbers.Integral) or value < least:
                 raise UserError(f"{name}={value!r}: should be a whole number, {least} or more")
@@ -367,7 +374,9 @@ class Client:
     def _deadline(self, timeout: float | None) -> float:
         seconds = self.timeout if timeout is None else timeout
         if not _is_seconds(seconds):
-            raise UserError(f"timeout={seconds!r}: should be a number of seconds")
+            raise UserError(
+                f"timeout={seconds!r}: should be a number of seconds, {MOST_SECONDS:g} at most"
+            )
         return time.monotonic() + seconds
 
     def _call(self, ask: Callable, deadline: float, signature: str | None = None):
@@ -417,7 +426,7 @@ class Client:
 
 
 def _is_seconds(value: object) -> bool:
-    return isinstance(value, numbers.Real) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and abs(value) <= MOST_SECONDS
 
 
 def is_address(text: str) -> bool:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from memae_tf.errors import UserError
 
-DAMAGED = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+DAMAGED = (EOFError, OSError, ValueError, KeyError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 # The first bytes of files that are not text in UTF-8.
 OTHER_FORMATS = {
@@ -109,7 +109,7 @@ def reading(path: Path) -> Iterator[None]:
         raise UserError(f"{name}: {_encoding(path, error)}") from None
     except _damaged() as error:
         # pandas and pyarrow say in the first line what is wrong, and where.
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{name}: is damaged, cut off or of another format ({reason})") from None
 
 

@@ -91,7 +91,12 @@ def _opened_zip(path: Path, text: dict[str, str]) -> Iterator[TextIO]:
         members = archive.namelist()
         if len(members) != 1:
             raise UserError(f"{path}: has {len(members)} files; it should have one file of records")
-        with archive.open(members[0]) as file:
+        try:
+            file = archive.open(members[0])
+        except RuntimeError as error:
+            # It has a password, or a compression that Python does not know.
+            raise UserError(f"{path}: cannot be unpacked ({error})") from None
+        with file:
             yield io.TextIOWrapper(file, **text)
 
 

@@ -2,6 +2,7 @@ import decimal
 import gzip
 import re
 import shlex
+import shutil
 import warnings
 import zipfile
 
@@ -102,8 +103,9 @@ def test_several_files_are_one(tmp_path, names):
 
 def test_several_files_are_tested_on(tmp_path):
     folder, one, two = several(tmp_path)
+    shutil.copy(one, folder / "11.csv")
     given = {"label": "label", "normal": ["a"], "categorical": ["kind"]}
-    dataset = load(one, test=[two, folder / "1*"], **given)
+    dataset = load(one, test=[two, folder / "11*"], **given)
     np.testing.assert_array_equal(dataset.labels, [0, 0, 1, 0, 0, 1])
     np.testing.assert_array_equal(dataset.train["size"], [1, 2])
     np.testing.assert_array_equal(dataset.test["size"], np.float32([4, 5.5, 6, 1, 2, 3]))
@@ -639,12 +641,6 @@ def test_a_declared_column_that_is_missing_is_named_with_its_key(tmp_path, key):
     )
 
 
-def test_a_column_declared_twice_is_named(tmp_path):
-    path = write(tmp_path / "a.csv", "x,y", "1,2", "3,4")
-    message = user_error(path, numeric=["x", "y"], categorical=["y"])
-    assert_says(message, "column 'y'", "in numeric and in categorical")
-
-
 def test_a_file_of_nothing_but_labels_is_refused(tmp_path):
     path = write(tmp_path / "a.csv", "label", "normal", "odd")
     assert_says(user_error(path, label="label"), path, "no columns to learn")
@@ -673,6 +669,16 @@ def test_a_column_that_is_there_itself_was_not_meant_by_another_name(tmp_path):
     )
     write(test, "flow bytes,label", "1,normal", "2,odd")
     assert_says(user_error(train, label="label", test=test), "has; it has flow bytes, label")
+
+
+def test_a_training_file_is_no_test_file_by_whatever_name(tmp_path):
+    labels = ["normal", "normal", "odd"]
+    paths = [labelled(tmp_path / f"flows_{name}.csv", labels) for name in "ab"]
+    link = tmp_path / "link.csv"
+    link.symlink_to(paths[1])
+    for train, test in ((tmp_path / "flows_*.csv", paths[1]), (paths[1], link)):
+        message = user_error(train, label="label", test=test)
+        assert_says(message, f"{test} is in train and in test, but metrics on training records")
 
 
 def test_a_test_file_without_the_label_column_is_named(tmp_path):

@@ -63,6 +63,16 @@ def test_run_is_published_with_what_it_says_of_itself(folder, exported):
     assert (folder / "flows.onnx").stat().st_size > 0
 
 
+def test_an_infinite_threshold_is_not_published(folder, tmp_path):
+    detector = load_detector(folder / "run")
+    detector.threshold = np.inf
+    detector.save(tmp_path / "strict.keras")
+    result = run_here("export", "strict.keras", "--to", "models", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "threshold=inf: should be finite; --threshold gives another one" in result.stderr
+    assert not (tmp_path / "models").exists()
+
+
 def test_another_threshold_is_published(folder):
     words = ("run", "--to", "models/strict", "--threshold", "7.5")
     assert run_here("export", *words, cwd=folder).returncode == 0

@@ -491,6 +491,7 @@ def test_input_that_is_wrong(run, wrong, tmp_path, source, message):
         (["--overlay", "out.avi"], "out.avi: should end in .mp4"),
         (["--overlay", "/no/out.mp4"], "/no/out.mp4: cannot be written (there is no folder /no)"),
         (["--plot", "out.txt"], "out.txt: should end in .png, .svg or .pdf"),
+        (["--plot", "out.pgf"], "out.pgf: should end in .png, .svg or .pdf"),
         (["-o", "out.txt"], "out.txt: should end in .csv or .jsonl"),
         (["--explain"], "--explain is for records; --overlay shows where errors are in footage"),
         (["--stride", "0"], "0 should be 1 or more"),

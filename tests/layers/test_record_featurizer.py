@@ -375,6 +375,8 @@ def test_no_records_are_refused():
     [
         {"scaling": "robust"},
         {"clip": 0.0},
+        {"clip": "10"},
+        {"clip": np.inf},
         {"max_categories": 0},
         {"numeric": [], "categorical": []},
         {"numeric": ["a", "a"]},

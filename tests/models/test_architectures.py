@@ -233,3 +233,11 @@ def test_every_model_file_builds_and_trains(path):
     x = np.random.default_rng(0).uniform(-1, 1, size=(4, *shape)).astype("float32")
     assert np.isfinite(model.fit(x, batch_size=2, verbose=0).history["loss"][0])
     assert model.score(x).shape == (4,)
+
+
+@pytest.mark.parametrize("lists", [([], [], []), ((8,), (3,), (0,)), ((8,), (3.5,), (2,))])
+def test_layers_that_cannot_be_are_named(lists):
+    with pytest.raises(ValueError, match="Received: "):
+        conv2d((28, 28, 1), *lists)
+    with pytest.raises(ValueError, match="`filters` must be 1 positive integers"):
+        conv3d((8, 32, 32, 1), [])

@@ -56,6 +56,22 @@ def test_answers_follow_quantization(detector):
         np.testing.assert_allclose(quantized.predict(x, verbose=0)["score"], wanted, rtol=1e-5)
 
 
+def test_parts_in_another_order_are_refused(detector):
+    for parts in ((detector.model, detector.featurizer), (detector.featurizer, keras.Sequential())):
+        with pytest.raises(ValueError, match=r"Detector\(featurizer, model, threshold\)"):
+            Detector(*parts, threshold=1.0)
+    with pytest.raises(UserError, match="threshold=None: should be a number"):
+        Detector(detector.featurizer, detector.model, None)
+
+
+def test_weights_can_be_loaded_after_scores_were_asked_for(detector, tmp_path):
+    x = records(20, seed=1)
+    expected = detector.score(x)
+    detector.save_weights(tmp_path / "a.weights.h5")
+    detector.load_weights(tmp_path / "a.weights.h5")
+    np.testing.assert_array_equal(detector.score(x), expected)
+
+
 def test_score_is_the_model_s_on_the_features(detector):
     x = records(20, seed=1)
     features = ops.convert_to_numpy(detector.featurizer(x))

@@ -169,14 +169,70 @@ def test_a_loss_of_its_own_is_refused():
     model.compile("sgd", loss="mae")
     with pytest.raises(ValueError, match=r"its own loss.* Received: loss=mae"):
         model.fit(x, verbose=0)
+    model.compile("sgd")
+    model.fit(x, verbose=0)
 
 
 @pytest.mark.parametrize("shape", [(16,), (16, 1), (16, 1, NUM_FEATURES)])
 def test_labels_are_refused(shape):
-    model = make()
+    encoder, decoder = dense(NUM_FEATURES, hidden=(16, 8), code=3)
+    model = MemAE(encoder, MemoryUnit(8), decoder)
     model.compile("sgd")
+    x = normal_data(16, seed=1)
     with pytest.raises(ValueError, match=r"without labels.* Received: y.shape="):
-        model.fit(normal_data(16, seed=1), np.zeros(shape), batch_size=16, verbose=0)
+        model.fit(x, np.zeros(shape), batch_size=16, verbose=0)
+    # Nothing is lost.
+    model.fit(x, batch_size=16, verbose=0)
+    with pytest.raises(ValueError, match=r"without labels.* Received: y.shape="):
+        model.evaluate(x, np.zeros(shape), batch_size=16, verbose=0)
+    assert np.isfinite(model.score(x)).all()
+
+
+@pytest.mark.parametrize(
+    "parts", [(16, MemoryUnit(3), 16), (make, None, make), (None, MemoryUnit, None)]
+)
+def test_parts_that_are_no_layers_are_refused(parts):
+    with pytest.raises(ValueError, match=r"MemAE\(encoder, memory, decoder\), all of them Keras"):
+        MemAE(*parts)
+
+
+def test_weights_can_be_loaded_after_scores_were_asked_for(tmp_path):
+    x = normal_data(20, seed=1)
+    other, model = make(), make()
+    other.memory.memory.assign(2 * other.memory.memory + 1)
+    other.save_weights(tmp_path / "other.weights.h5")
+    for ask in (model.score, model.error, model.addressing):
+        ask(x)
+    model.load_weights(tmp_path / "other.weights.h5")
+    np.testing.assert_array_equal(model.score(x), other.score(x))
+
+
+def test_scores_do_not_depend_on_the_global_policy():
+    x = 1000 * normal_data(20, seed=1)
+    model = make()
+    expected = model.score(x)
+    again = MemAE.from_config(model.get_config())
+    again.build(x.shape)
+    again.set_weights(model.get_weights())
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        np.testing.assert_array_equal(again.score(x), expected)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("name", ["scale", "shrink"])
+def test_settings_of_the_memory_that_are_changed_count(name, tmp_path):
+    x = normal_data(20, seed=1)
+    model = make()
+    before = model.score(x)
+    setattr(model.memory, name, 3.0)
+    changed = model.score(x)
+    assert np.abs(changed - before).max() > 1e-4
+    model.save(tmp_path / "a.keras")
+    np.testing.assert_allclose(keras.saving.load_model(tmp_path / "a.keras").score(x), changed)
+    model.reduction = "mean"
+    np.testing.assert_allclose(model.score(x), changed / NUM_FEATURES, rtol=1e-5)
 
 
 def test_metrics_compare_with_the_input():

@@ -7,6 +7,7 @@ import lzma
 import os
 import sys
 import threading
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,19 @@ def test_a_file_that_is_compressed_by_name_alone(tmp_path):
     (tmp_path / "a.csv.zst").write_text("label,number,word\na,1,b\n")
     with pytest.raises(UserError, match=r"a.csv.zst: is damaged, cut off or of another format"):
         next(read_batches(tmp_path / "a.csv.zst", 8, DTYPES))
+
+
+def test_an_archive_with_a_password(tmp_path):
+    path = tmp_path / "a.csv.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.csv", "label,number,word\na,1,b\n")
+    content = bytearray(path.read_bytes())
+    for header, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        content[content.index(header) + flags] |= 1
+    path.write_bytes(content)
+    for read in READERS:
+        with pytest.raises(UserError, match=r"a\.csv\.zip: cannot be unpacked \(.*password"):
+            read(path)
 
 
 @pytest.fixture(params=["gz", "bz2", "xz", "zst"])

@@ -516,6 +516,8 @@ def test_axes_that_are_none(grid_file, tmp_path, line, message):
     [
         ("{slots: {a/b: {}}}", "'a/b' should have a name that a folder may have"),
         ("{slots: {..: {}}}", "should have a name that a folder may have"),
+        ("{seed: {a: {}}}", "axes: .*another name than seed"),
+        ("{slots: {a: {training.seed: 5}}}", r"axes: .*slots\.a sets training\.seed"),
         (f"{{slots: {{{'a' * 300}: {{}}}}}}", "should be shorter"),
         ("{slots: {10: {}, 1e1: {}}}\ncurves_over: slots", "is the same number as another one"),
         ("{slots: {10: {}}}\nmean_of: slots\ncurves_over: slots", "another axis than mean_of"),

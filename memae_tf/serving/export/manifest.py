@@ -20,7 +20,7 @@ def write(directory: Path, content: dict) -> None:
     manifest = {"format_version": FORMAT_VERSION, **content, "files": _checksums(directory)}
     path = directory / MANIFEST
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(manifest, indent=2) + "\n")
+    path.write_text(json.dumps(manifest, indent=2, allow_nan=False) + "\n")
 
 
 def read(directory: Path) -> dict:

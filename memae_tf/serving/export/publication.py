@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import re
@@ -95,9 +96,14 @@ def publish(
         The directory of the version.
 
     Raises:
-        UserError: If the version exists, something cannot be written, or a package is missing.
+        UserError: If the version exists, the detector's threshold is infinite, something cannot be
+            written, or a package is missing.
     """
     warmup.require_protocol()
+    threshold = float(source.detector.threshold.numpy())
+    if not math.isfinite(threshold):
+        # JSON has no such number.
+        raise UserError(f"threshold={threshold}: should be finite; --threshold gives another one")
     if onnx_file is not None:
         onnx.require_onnx()
         require_writable(Path(onnx_file))

@@ -78,7 +78,7 @@ def _signature(
 
 def _describe(description: dict) -> Signature:
     """The signature that tells a client with nothing but an address what it must know."""
-    text = json.dumps(description, ensure_ascii=False)
+    text = json.dumps(description, ensure_ascii=False, allow_nan=False)
     return Signature(
         # One row per row, as servers may batch requests.
         lambda inputs: {"description": tf.fill(tf.shape(inputs["inputs"]), text)},

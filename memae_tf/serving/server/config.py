@@ -69,6 +69,8 @@ def model_config(base: str | Path, name: str | None = None) -> ModelConfig:
         raise UserError(
             f"{base} has no versions, but models that have some; expected one, {below[0]}"
         )
+    if not (name or path.name):
+        raise UserError(f"{base} has no name for its model; give it one, as NAME={base}")
     return ModelConfig(name or path.name, str(path))
 
 

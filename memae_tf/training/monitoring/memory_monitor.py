@@ -30,6 +30,9 @@ class MemoryMonitor(keras.callbacks.Callback):
 
     Then `tensorboard --logdir logs`.
 
+    What it says at the end of the training is of the weights at that time: if `EarlyStopping` is to
+    restore those of an earlier epoch first, list it before this callback.
+
     Args:
         log_dir: The folder to write to.
         x: Array (samples, ...) or DataFrame of normal data to show; up to 4,096 samples are used.
@@ -39,8 +42,8 @@ class MemoryMonitor(keras.callbacks.Callback):
             shown in their original units.
 
     Raises:
-        ValueError: If `x` has no sample, `every` is not a positive integer, or the model is not a
-            `MemAE`.
+        ValueError: If `x` is no array of samples or has none, `every` is not a positive integer, or
+            the model is not a `MemAE`.
     """
 
     def __init__(
@@ -54,6 +57,11 @@ class MemoryMonitor(keras.callbacks.Callback):
         super().__init__()
         self.log_dir = Path(log_dir)
         self.x = np.asarray(x)
+        if self.x.dtype.kind not in "biuf" or self.x.ndim < 2:
+            raise ValueError(
+                "`x` must be an array of samples, as the model takes them. "
+                f"Received: {type(x).__name__} of shape {self.x.shape}"
+            )
         if self.x.size == 0:
             raise ValueError(
                 f"`x` must have a sample to look at. Received: x of shape {self.x.shape}"
