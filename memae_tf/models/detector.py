@@ -165,9 +165,8 @@ class Detector(keras.Model):
                 array with named fields, or a list of dicts; `None` and NaN are missing values,
                 other fields than the detector's own are ignored. Images: a uint8 array (images,
                 height, width[, channels]), or a list of arrays (height, width[, channels]) of any
-                sizes. Clips: a uint8 array (clips,
-                frames, height, width[, channels]), or a list of arrays (frames, height, width[,
-                channels]) of any sizes.
+                sizes. Clips: a uint8 array (clips, frames, height, width[, channels]), or a list
+                of arrays (frames, height, width[, channels]) of any sizes.
             threshold: Replaces the detector's own.
             explain: Whether to add `field_error` or `heat_map`.
             batch_size: Samples in a batch; `None` is what suits the kind of input.

@@ -74,6 +74,11 @@ def test_what_is_held_out_shares_no_frame(share, seed, count):
         assert len(kept) + len(held_out) == len(clips)
 
 
+def test_share_of_a_single_video_is_near():
+    clips = Clips.windows([video(100)], 4, 1, 1)
+    assert len(clips.hold_out(0.3, 0)[1]) == pytest.approx(0.3 * len(clips), abs=2)
+
+
 def test_share_of_several_videos_is_near():
     clips = Clips.windows([video(19, 20 * i) for i in range(10)], 4, 1, 1)
     assert len(clips.hold_out(0.3, 0)[1]) == pytest.approx(0.3 * len(clips))
