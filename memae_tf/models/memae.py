@@ -185,12 +185,12 @@ class MemAE(keras.Model):
 
     def fit(self, x=None, y=None, *args, **kwargs):
         self._refuse_loss()
-        _require_target(y, x)
+        _require_target(*_target_and_input(x, y))
         return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         self._refuse_loss()
-        _require_target(y, x)
+        _require_target(*_target_and_input(x, y))
         return super().evaluate(x, y, *args, **kwargs)
 
     def _refuse_loss(self):
@@ -332,15 +332,27 @@ def _settings(memory) -> tuple:
     return tuple(getattr(memory, name, None) for name in ("scale", "shrink", "fallback"))
 
 
+def _target_and_input(x, y) -> tuple:
+    """What `fit(x, y)` has as target and input, or their specs if `x` is a dataset of both."""
+    spec = getattr(x, "element_spec", None)
+    return (spec[1], spec[0]) if isinstance(spec, tuple) and len(spec) > 1 else (y, x)
+
+
+def _known_shape(value) -> tuple | None:
+    shape = getattr(value, "shape", None)
+    # That of TensorFlow may be of unknown rank.
+    return None if shape is None or getattr(shape, "rank", 0) is None else tuple(shape)
+
+
 def _require_target(y, like) -> None:
     """Refuses a target that has not the shape of the inputs or outputs, where both have one."""
-    shape, expected = getattr(y, "shape", None), getattr(like, "shape", None)
+    shape, expected = _known_shape(y), _known_shape(like)
     if shape is not None and expected is not None and not _agree(shape, expected):
         # Labels would be broadcast against the reconstructions.
         raise ValueError(
             "The target of a MemAE is what it should reconstruct, of the shape of its output; "
             "call `fit(x)` without labels. "
-            f"Received: y.shape={tuple(shape)}, output shape {tuple(expected)}"
+            f"Received: y.shape={shape}, output shape {expected}"
         )
 
 

@@ -188,6 +188,18 @@ def test_labels_are_refused(shape):
     assert np.isfinite(model.score(x)).all()
 
 
+def test_datasets_with_labels_are_refused():
+    tf = pytest.importorskip("tensorflow")
+    encoder, decoder = dense(NUM_FEATURES, hidden=(16, 8), code=3)
+    model = MemAE(encoder, MemoryUnit(8), decoder)
+    model.compile("sgd")
+    x = normal_data(16, seed=1)
+    with pytest.raises(ValueError, match=r"without labels.* Received: y.shape=\(None,\)"):
+        model.fit(tf.data.Dataset.from_tensor_slices((x, np.zeros(16))).batch(8), verbose=0)
+    for samples in (x, (x, x)):
+        model.fit(tf.data.Dataset.from_tensor_slices(samples).batch(8), verbose=0)
+
+
 @pytest.mark.parametrize(
     "parts", [(16, MemoryUnit(3), 16), (make, None, make), (None, MemoryUnit, None)]
 )
