@@ -166,3 +166,9 @@ def test_closed_standard_streams_are_no_files(tmp_path):
     command = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} >&- 2>&-"
     assert subprocess.run(["sh", "-c", command], cwd=tmp_path, check=False).returncode == 0
     assert (tmp_path / "a.txt").read_text() == "whole"
+
+
+def test_a_name_that_is_too_long_is_one_line():
+    done = run("from memae_tf import console; console.run(lambda _: open('x' * 300))")
+    assert done.returncode == console.USER_ERROR
+    assert done.stderr == f"{'x' * 300}: File name too long\n"
