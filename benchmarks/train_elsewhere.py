@@ -7,8 +7,10 @@
 Overrides of the configuration (dotted.key=value) are given to the first command; the files take it
 along. The second command needs keras, jax, numpy, pandas, joblib, Pillow, pydantic and PyYAML, and
 no video. Run again, it goes on from the last epoch in its output, so every experiment needs a file
-of weights of its own. `speed ped2.npz weights.npz` says there how many clips a second the net
-scores. The third command evaluates as `memae_tf.train` does and leaves the same files, but for
+of weights of its own. There, too, `speed ped2.npz weights.npz` says how many clips a second the net
+scores, and `errors test.npz weights.npz errors.npz` keeps what it scores: of the test videos, if
+they were packed by `pack --test`, and with each of the weights that `fit --every 5` left behind on
+its way. The third command evaluates as `memae_tf.train` does and leaves the same files, but for
 checkpoints. The model, its loss and the samples are those of the package; an epoch is one program
 on the GPU, where all footage stays.
 """
@@ -31,19 +33,29 @@ def main() -> None:
     fit = commands.add_parser("fit", help="train on them")
     finish = commands.add_parser("finish", help="make a run: threshold, evaluation, report")
     pack.add_argument("config", help="YAML file of the experiment")
+    pack.add_argument("--test", action="store_true", help="the test videos instead")
     speed = commands.add_parser("speed", help="time the scoring of clips on the GPU")
-    for command in (fit, speed, finish):
+    errors = commands.add_parser("errors", help="score clips on the GPU with some weights")
+    for command in (fit, speed, finish, errors):
         command.add_argument("source", type=Path, help="file of the step before")
     speed.add_argument("weights", type=Path, help="what `fit` wrote")
-    for command in (pack, fit):
+    errors.add_argument("weights", type=Path, nargs="+", help="what `fit` wrote")
+    for command in (pack, fit, errors):
         command.add_argument("output", type=Path, help="where to write, .npz")
+    fit.add_argument("--every", type=int, help="keep the weights of each so many epochs, too")
     fit.add_argument(
         "--seconds", type=float, default=float("inf"), help="begin no epoch after so many"
     )
     finish.add_argument("--workdir", type=Path, required=True)
     pack.add_argument("overrides", nargs="*", metavar="dotted.key=value")
     args = parser.parse_args()
-    functions = {"pack": pack_frames, "fit": train, "speed": time_scoring, "finish": evaluate}
+    functions = {
+        "pack": pack_frames,
+        "fit": train,
+        "speed": time_scoring,
+        "errors": write_errors,
+        "finish": evaluate,
+    }
     functions[args.command](args)
 
 
@@ -58,12 +70,13 @@ def pack_frames(args: argparse.Namespace) -> None:
     from memae_tf.evaluation.evaluate import require_evaluable
 
     config = load_config(args.config, args.overrides)
-    for key in ("early_stopping", "averaging", "validation_share"):
+    for key in ("early_stopping", "validation_share"):
         if getattr(config.training, key):
             raise SystemExit(f"training.{key}: is for memae_tf.train alone")
     dataset = load(config.data, config.training.seed)
     require_evaluable(dataset, config.evaluation)
-    clips, featurizer = dataset.train, dataset.featurizer
+    clips = dataset.test if args.test else dataset.train
+    featurizer = dataset.featurizer
     np.savez(
         args.output,
         frames=np.concatenate([video.frames for video in clips.videos]),
@@ -119,6 +132,9 @@ def train(args: argparse.Namespace) -> None:
     while len(history) < training.epochs and time.monotonic() - started < args.seconds:
         history.append(epochs.run(len(history)))
         print(json.dumps(history[-1]), flush=True)
+        if args.every and len(history) % args.every == 0:
+            kept = args.output.with_name(f"{args.output.stem}_{len(history):03}.npz")
+            epochs.keep(kept, history)
         if len(history) % SAVE_EVERY == 0:
             epochs.save(args.output, history)
     epochs.save(args.output, history)
@@ -191,14 +207,35 @@ class Epochs:
         }
 
     def save(self, path: Path, history: list[dict]) -> None:
-        """Writes all, in the order of `get_weights`, whole or not at all."""
+        """Writes all that going on and finishing need."""
+        weights = self.model.get_weights()
+        parts = {"optimizer": map(np.asarray, self.model.optimizer.variables)}
+        training = self.config.training
+        if training.averaging is not None and len(history) == training.epochs:
+            parts["averages"] = self._averages(weights)
+        self._write(path, history, weights=weights, **parts)
+
+    def keep(self, path: Path, history: list[dict]) -> None:
+        """Writes what scoring needs."""
+        self._write(path, history, weights=self.model.get_weights())
+
+    def _write(self, path: Path, history: list[dict], **parts) -> None:
+        """Arrays in the order of `get_weights`, whole or not at all."""
         aside = path.with_suffix(".saving.npz")
-        weights = {f"weights_{i:03}": value for i, value in enumerate(self.model.get_weights())}
-        optimizer = self.model.optimizer.variables
-        state = {f"optimizer_{i:03}": np.asarray(value) for i, value in enumerate(optimizer)}
+        arrays = {f"{k}_{i:03}": v for k, part in parts.items() for i, v in enumerate(part)}
         config = json.dumps(self.config.model_dump(mode="json"))
-        np.savez(aside, config=config, history=json.dumps(history), **weights, **state)
+        np.savez(aside, config=config, history=json.dumps(history), **arrays)
         os.replace(aside, path)
+
+    def _averages(self, weights: list[np.ndarray]) -> list[np.ndarray]:
+        """The averaged weights, with BatchNorm statistics of their own."""
+        from memae_tf.training.averaging import estimate_statistics
+
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        estimate_statistics(self.model, self.samples, self.config.training)
+        averages = self.model.get_weights()
+        self.model.set_weights(weights)
+        return averages
 
     def load(self, path: Path) -> list[dict]:
         """Takes back what `save` wrote; returns the history."""
@@ -259,6 +296,55 @@ def time_scoring(args: argparse.Namespace) -> None:
             print(json.dumps({**result, "seconds": median, "clips_per_second": batch / median}))
 
 
+def write_errors(args: argparse.Namespace) -> None:
+    """Writes errors of clips, float32 (files of weights, clips), and the clips' places.
+
+    Also as `averages` those with the averaged weights of the last file, if it has some.
+    """
+    import jax
+    from jax_conv3d import install
+
+    from memae_tf.models import build_memae
+    from memae_tf.training.clip_samples import ClipSamples
+
+    config, samples = unpack(args.source)
+    # As they are, whatever the training makes of them.
+    plain = config.training.model_copy(update={"augmentation": None, "pseudo_anomalies": None})
+    samples = ClipSamples(samples.clips, samples.featurizer, plain)
+    resident = jax.device_put(samples.resident())
+    install()
+    policy = None if config.training.precision == "float32" else config.training.precision
+    model = build_memae(config.model, samples.shape[1:], policy)
+    kind = config.evaluation.frames.error
+
+    @jax.jit
+    def errors_of(state, resident, plan):
+        x = samples.prepare(samples.gather(resident, plan))[0]
+        reconstruction, _ = model.stateless_call(*state, x, training=False)
+        return model.frame_error(x, reconstruction, kind).mean(axis=1)
+
+    def errors(weights: list[np.ndarray]) -> np.ndarray:
+        model.set_weights(weights)
+        state = [
+            [v.value for v in variables]
+            for variables in (model.trainable_variables, model.non_trainable_variables)
+        ]
+        size, found = config.training.batch_size, []
+        for start in range(0, len(samples), size):
+            places = np.arange(start, min(start + size, len(samples)))
+            found.append(errors_of(state, resident, samples.plan(places, seed=0, epoch=0)))
+        return np.concatenate(found)
+
+    files = [np.load(path) for path in args.weights]
+    found = {"errors": np.stack([errors(named(file, "weights_")) for file in files])}
+    averages = named(files[-1], "averages_")
+    if averages:
+        found["averages"] = errors(averages)
+    epochs = [len(json.loads(str(file["history"]))) for file in files]
+    packed = np.load(args.source)
+    np.savez(args.output, epochs=epochs, places=packed["places"], config=packed["config"], **found)
+
+
 def config_in(file):
     """The configuration in a file of `pack` or `fit`."""
     from memae_tf.config import parse_config
@@ -285,7 +371,8 @@ def evaluate(args: argparse.Namespace) -> None:
     dataset = load(config.data, config.training.seed)
     shape = dataset.featurizer.feature_shape
     model = build_memae(config.model, shape, config.training.precision)
-    model.set_weights(named(trained, "weights_"))
+    averages = config.training.averaging is not None
+    model.set_weights(named(trained, "averages_" if averages else "weights_"))
     run = RunDirectory(args.workdir)
     detector = Detector(dataset.featurizer, model, threshold=0.0)
     history = json.loads(str(trained["history"]))

@@ -1,10 +1,10 @@
 """BatchNorm statistics for averaged weights."""
 
 import keras
+import numpy as np
 from keras import ops
 
 from memae_tf.config import TrainingConfig
-from memae_tf.training.feed import shuffled
 from memae_tf.training.samples import TrainingSamples
 
 # The number of batches that the statistics are estimated from.
@@ -37,7 +37,7 @@ def estimate_statistics(
         return
     momenta, weights = [norm.momentum for norm in norms], model.get_weights()
     size = min(config.batch_size, len(samples))
-    order = shuffled(len(samples), config.seed, 0)[: BATCHES * size]
+    order = np.random.default_rng(config.seed).permutation(len(samples))[: BATCHES * size]
     plan = samples.plan(order, config.seed, 0)
     # Whole batches only, as a small one would count as much as the others.
     for number, start in enumerate(range(0, len(order) - size + 1, size)):

@@ -164,11 +164,7 @@ def train_elsewhere():
 
 @pytest.mark.parametrize(
     "override",
-    [
-        "training.validation_share=0.2",
-        "training.early_stopping={patience: 3}",
-        "training.averaging=0.9",
-    ],
+    ["training.validation_share=0.2", "training.early_stopping={patience: 3}"],
 )
 def test_what_only_train_does_is_no_work_for_elsewhere(
     camera, train_elsewhere, monkeypatch, tmp_path, override
@@ -207,7 +203,14 @@ def test_what_was_trained_in_low_precision_is_finished_in_it(
 @slow
 @needs_jax
 def test_train_elsewhere(tmp_path, elsewhere):
-    """Footage is packed, learned on JAX without TensorFlow, in two goes, and evaluated here."""
+    """Footage is packed, learned on JAX without TensorFlow, in two goes, and evaluated here.
+
+    What JAX says of each clip is what the finished detector says.
+    """
+    from memae_tf.config import load_config
+    from memae_tf.data import load
+    from memae_tf.models import load_detector
+
     folder = footage.write_camera_folder(tmp_path / "camera")
     config = tmp_path / "config.yaml"
     config.write_text(json.dumps(footage.camera_config(folder)))
@@ -224,20 +227,32 @@ def test_train_elsewhere(tmp_path, elsewhere):
 
     packed, weights = tmp_path / "packed.npz", tmp_path / "weights.npz"
     pseudo = "training.pseudo_anomalies={skip: 0.1, patch: 0.1}"
-    step("pack", config, packed, pseudo)
+    averaging = "training.averaging=0.9"
+    step("pack", config, packed, pseudo, averaging)
     step("fit", packed, weights, "--seconds=1", **elsewhere)
     epochs = len(json.loads(str(np.load(weights)["history"])))
     assert epochs < 4
-    step("fit", packed, weights, **elsewhere)
+    step("fit", packed, weights, "--every=2", **elsewhere)
     other = tmp_path / "other.npz"
-    step("pack", config, other, pseudo, "training.seed=1")
+    step("pack", config, other, pseudo, averaging, "training.seed=1")
     message = step("fit", other, weights, status=1, **elsewhere)
     assert "weights.npz: has weights of another experiment (training.seed)" in message
     step("finish", weights, "--workdir", tmp_path / "run")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["epochs"] == 4
     assert metrics["micro_auc_raw"] > 0.9
-    assert (tmp_path / "run" / "detector.keras").is_file()
+    detector = load_detector(tmp_path / "run" / "detector.keras")
+    test, errors = tmp_path / "test.npz", tmp_path / "errors.npz"
+    step("pack", "--test", config, test, pseudo, averaging)
+    step("errors", test, tmp_path / "weights_004.npz", weights, errors, **elsewhere)
+    clips = load(load_config(config).data, 0).test
+    found = np.load(errors)
+    np.testing.assert_array_equal(found["epochs"], [4, 4])
+    np.testing.assert_array_equal(found["places"], clips.places)
+    scores = detector.score(clips[np.arange(len(clips))])
+    np.testing.assert_allclose(found["averages"], scores, rtol=1e-3)
+    np.testing.assert_array_equal(*found["errors"])
+    assert (np.abs(found["errors"][0] / scores - 1) > 1e-3).any()
 
 
 @slow

@@ -6,7 +6,6 @@ import numpy as np
 from memae_tf.config import Conv2DModel, TrainingConfig
 from memae_tf.models import build_memae
 from memae_tf.training.averaging import estimate_statistics
-from memae_tf.training.feed import shuffled
 from memae_tf.training.samples import ArraySamples
 
 CONFIG = TrainingConfig(epochs=1, batch_size=20, averaging=0.9)
@@ -56,7 +55,8 @@ def test_statistics_are_means_over_batches():
     first = next(la for la in model.encoder.layers if isinstance(la, keras.layers.Conv2D))
     inputs = np.asarray(first(np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))))
     # Four whole batches of 20, of which the last 10 samples are none.
-    batches = np.split(inputs[shuffled(90, CONFIG.seed, 0)[:80]], 4)
+    order = np.random.default_rng(CONFIG.seed).permutation(90)
+    batches = np.split(inputs[order[:80]], 4)
     means, variances = (
         np.mean([getattr(batch, name)(axis=(0, 1, 2)) for batch in batches], axis=0)
         for name in ("mean", "var")
