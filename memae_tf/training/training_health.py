@@ -11,6 +11,11 @@ from memae_tf.training.trainer import kept_epoch
 # within the first epoch, and then the loss falls from epoch to epoch: hence both rules.
 LARGEST_RISE = 2.0
 LARGEST_ERROR = 2.0
+# A loss that fell and rose again: sound runs of docs/results end within 1.09 of their lowest, those
+# whose memory lost queries late at 1.5 of it. Where little is left to learn, such steps are noise:
+# hence the share of the first epoch's loss, too (there 0.03).
+LARGEST_RELAPSE = 1.3
+SMALLEST_RELAPSE = 0.01
 
 
 def diagnose_training(
@@ -30,8 +35,9 @@ def diagnose_training(
         batch_size: Samples that are scored at a time.
 
     Returns:
-        A line saying that the loss rose, that zeros would be a better reconstruction, or that clips
-        that should repel do not, with the figures and what to try; `None` if nothing is wrong.
+        A line saying that the loss rose, or rose again after it had fallen, that zeros would be a
+        better reconstruction, or that clips that should repel do not, with the figures and what to
+        try; `None` if nothing is wrong.
     """
     kept = kept_epoch(history, training)
     pseudo = training.pseudo_anomalies
@@ -52,6 +58,16 @@ def diagnose_training(
             f"the model has learned nothing: the mean error of training samples is {error:.4g}, "
             f"but would be {of_zeros:.4g} if its output were all zeros; a lower "
             f"training.learning_rate than {training.learning_rate:g}, or more epochs, may help"
+        )
+    lowest = min(history[: kept["epoch"]], key=lambda entry: entry["loss"])
+    relapse = max(
+        LARGEST_RELAPSE * lowest["loss"], lowest["loss"] + SMALLEST_RELAPSE * history[0]["loss"]
+    )
+    if not repels and kept["loss"] > relapse:
+        return (
+            f"the training loss rose again, from {lowest['loss']:.4g} in epoch {lowest['epoch']} "
+            f"to {kept['loss']:.4g} in epoch {kept['epoch']}; a lower training.learning_rate than "
+            f"{training.learning_rate:g}, or fewer training.epochs, may help"
         )
     if repels and kept["reconstruction"] > 0:
         return (

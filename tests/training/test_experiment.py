@@ -296,7 +296,15 @@ def test_a_loss_that_rose_is_named():
         ]
         return diagnose_training(model, features, entries, settings, 64)
 
-    assert of(2.0, 1.0, 4.0) is None
+    assert of(2.0, 1.0, 1.3) is None
+    assert of(2.0, 1.0, 1.4) == (
+        "the training loss rose again, from 1 in epoch 2 to 1.4 in epoch 3; a lower "
+        "training.learning_rate than 0.5, or fewer training.epochs, may help"
+    )
+    # Of what the first epoch has, hardly anything is left.
+    assert of(2.0, 0.01, 0.03) is None
+    assert of(2.0, 0.01, 0.031).startswith("the training loss rose again, from 0.01 in epoch 2 ")
+    assert of(2.0, 1.0, 1.4, early_stopping={"patience": 3}) is None
     assert of(2.0, 1.0, 4.1) == (
         "the training loss rose, from 2 in epoch 1 to 4.1 in epoch 3; a lower "
         "training.learning_rate than 0.5 may help"
