@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import platform
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -127,10 +126,6 @@ def matmul() -> Callable[[], object]:
 def peak_flops(seconds: list[float]) -> float:
     """Floating-point operations a second in the fastest run of `matmul`."""
     return 2 * PEAK_SIZE**3 / min(seconds)
-
-
-def median(values: list[float]) -> float:
-    return statistics.median(values)
 
 
 def machine(packages: tuple[str, ...] = ()) -> dict:

@@ -8,6 +8,7 @@ See README.md in this folder.
 
 import math
 import resource
+import statistics
 import sys
 import time
 
@@ -120,7 +121,7 @@ def _seconds(call, rounds: int) -> float:
             result = call()
         result.numpy()
         seconds.append((time.perf_counter() - start) / repeats)
-    return common.median(seconds)
+    return statistics.median(seconds)
 
 
 def measure(system: str, num_slots: int, options, peak: float) -> dict:

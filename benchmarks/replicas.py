@@ -5,6 +5,8 @@
 See README.md in this folder.
 """
 
+import statistics
+
 import common
 import training
 
@@ -18,7 +20,7 @@ def measure(name: str, options) -> dict:
     seconds = common.interleave(workers, options.rounds, warmup=2)
     for worker in workers.values():
         worker.close()
-    one, two = (common.median(seconds[count]) for count in REPLICAS)
+    one, two = (statistics.median(seconds[count]) for count in REPLICAS)
     steps = -(-options.rows // options.batch_size)
     return {
         "seconds_per_epoch": {str(count): runs for count, runs in seconds.items()},
@@ -37,7 +39,7 @@ def report(name: str, result: dict) -> str:
     for count, runs in result["seconds_per_epoch"].items():
         lines.append(
             f"  {count} replica(s) {result['rows_per_second'][count]:>12,.0f} rows/s   epoch "
-            f"{common.median(runs):.3f} s ({min(runs):.3f} to {max(runs):.3f})"
+            f"{statistics.median(runs):.3f} s ({min(runs):.3f} to {max(runs):.3f})"
         )
     return "\n".join(lines)
 

@@ -275,7 +275,7 @@ def _row(system: str, batch: int, number: int, rounds: list[list[float]], second
         "calls": len(durations),
         "p50_ms": 1e3 * statistics.median(durations),
         "p99_ms": 1e3 * durations[min(len(durations) - 1, int(0.99 * len(durations)))],
-        "rows_per_second": common.median(speeds),
+        "rows_per_second": statistics.median(speeds),
     }
 
 

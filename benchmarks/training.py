@@ -7,6 +7,7 @@ See README.md in this folder.
 """
 
 import itertools
+import statistics
 
 import common
 
@@ -150,7 +151,7 @@ def measure(name: str, options) -> dict:
     for worker in workers.values():
         worker.close()
     peak = common.peak_flops(seconds.pop("matmul"))
-    speed = {system: options.rows / common.median(runs) for system, runs in seconds.items()}
+    speed = {system: options.rows / statistics.median(runs) for system, runs in seconds.items()}
     speed["limit"] = peak / flops_per_row(model_config(name))
     return {
         "seconds_per_epoch": seconds,
@@ -179,7 +180,7 @@ def report(name: str, result: dict) -> str:
     for system, runs in result["seconds_per_epoch"].items():
         lines.append(
             f"  {SYSTEMS[system]:<38}{result['rows_per_second'][system]:>12,.0f} rows/s   epoch "
-            f"{common.median(runs):.3f} s ({min(runs):.3f} to {max(runs):.3f})"
+            f"{statistics.median(runs):.3f} s ({min(runs):.3f} to {max(runs):.3f})"
         )
     lines.append(
         f"  {'the matrix products alone':<38}{result['rows_per_second']['limit']:>12,.0f} rows/s   "

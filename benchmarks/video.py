@@ -8,6 +8,7 @@ See README.md in this folder.
 
 import itertools
 import math
+import statistics
 import tempfile
 from pathlib import Path
 
@@ -207,9 +208,9 @@ def measure(options, video: str) -> dict:
         worker.close()
     peak = common.peak_flops(seconds.pop("matmul"))
     networks = SYSTEMS | TRAINING
-    speed = {system: options.batch_size / common.median(seconds[system]) for system in networks}
+    speed = {system: options.batch_size / statistics.median(seconds[system]) for system in networks}
     frames = {
-        name: options.frames / common.median(runs)
+        name: options.frames / statistics.median(runs)
         for name, runs in seconds.items()
         if name not in networks
     }
@@ -239,7 +240,7 @@ def report(result: dict) -> str:
         runs = result["seconds"][system]
         lines.append(
             f"  {name:<34}{result['clips_per_second'][system]:>8.2f} clips/s   a batch "
-            f"{common.median(runs):.3f} s ({min(runs):.3f} to {max(runs):.3f})"
+            f"{statistics.median(runs):.3f} s ({min(runs):.3f} to {max(runs):.3f})"
         )
     for name, speed in result["frames_per_second"].items():
         target = f"   (target: {END_TO_END_TARGET:g})" if name.startswith("end") else ""

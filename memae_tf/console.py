@@ -305,8 +305,7 @@ def summary(metrics: dict) -> str:
         if at["f1"] is not None:
             line += f" P {at['precision']:.4f}  R {at['recall']:.4f}  F1 {at['f1']:.4f}"
         lines.append(line + (" (oracle)" if name == "best_f1" else ""))
-    # metrics.json of older versions has no diagnosis.
-    if metrics.get("diagnosis") is not None:
+    if metrics["diagnosis"] is not None:
         lines.append(f"Warning: {metrics['diagnosis']}")
     if metrics["memory"] is not None and metrics["memory"]["diagnosis"] is not None:
         lines.append(f"Warning: {metrics['memory']['diagnosis']}")

@@ -15,7 +15,7 @@ COLUMNS = 10  # images in a row
 NORMAL, ANOMALY = "#3b6ea5", "#c0392b"
 
 
-def plain(name: str) -> str:
+def literal(name: str) -> str:
     """A name with $ escaped: Matplotlib sets what is between two of them as mathematics."""
     return name.replace("$", r"\$")
 
@@ -64,9 +64,9 @@ def regularity_figure(videos: Sequence[VideoScores], threshold: float) -> Figure
     (section 4.2 of the paper). The dashed line is the threshold, if it is between these.
     """
     figure = Figure(figsize=(9, 1 + 1.1 * len(videos)), layout="constrained")
-    figure.suptitle(plain(f"Regularity, {videos[0].name} to {videos[-1].name}"))
+    figure.suptitle(literal(f"Regularity, {videos[0].name} to {videos[-1].name}"))
     for axes, video in zip(figure.subplots(len(videos), squeeze=False)[:, 0], videos, strict=True):
-        title = plain(video.name)
+        title = literal(video.name)
         if video.labels is not None:
             for first, stop in _spans(video.labels):
                 axes.axvspan(first - 0.5, stop - 0.5, color=ANOMALY, alpha=0.2, linewidth=0)

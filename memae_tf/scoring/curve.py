@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure
 
-from memae_tf.evaluation.figures import ANOMALY, NORMAL, plain
+from memae_tf.evaluation.figures import ANOMALY, NORMAL, literal
 from memae_tf.scoring.footage import ScoredFrame
 
 MOST_POINTS = 4096
@@ -48,7 +48,7 @@ class ScoreCurve:
         axes.axhline(self.threshold, color="black", linestyle="--", linewidth=0.8)
         for first, last in self._above(frames, scores):
             axes.axvspan(first, last, color=ANOMALY, alpha=0.2, linewidth=0)
-        axes.set(xlabel="frame", ylabel="anomaly score", title=plain(title))
+        axes.set(xlabel="frame", ylabel="anomaly score", title=literal(title))
         axes.set_ylim(bottom=0)
         return figure
 

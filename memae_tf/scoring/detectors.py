@@ -144,18 +144,14 @@ class ServedDetector:
 
         self._client = Client(address, model, version, label, batch_size=batch_size)
         try:
-            # Asked first: exports of records by older versions have fields, but no description.
-            self.fields: Mapping[str, str] | None = self._client.fields()
-            self.kind = "records"
-            if self.fields is None:
-                description = self._description()
-                self._input = description["input"]
-                self.kind = self._input["kind"]
-                self.threshold: float = description["threshold"]
-                self.reduction: str = description["reduction"]
+            description = self._description()
         except BaseException:
             self._client.close()
             raise
+        self._input = description["input"]
+        self.kind = self._input["kind"]
+        self.threshold: float = description["threshold"]
+        self.reduction: str = description["reduction"]
 
     def _description(self) -> dict:
         try:
@@ -164,8 +160,7 @@ class ServedDetector:
             if "has no signature" not in str(error):
                 raise
             raise UserError(
-                f"{error}: it does not take records, and does not say what it takes; export it "
-                "again if it is a detector"
+                f"{error}: it does not say what it takes; export it again if it is a detector"
             ) from None
 
     def __enter__(self) -> "ServedDetector":
@@ -175,14 +170,9 @@ class ServedDetector:
         self._client.close()
 
     @cached_property
-    def _feature_names(self) -> list[str] | None:
-        """A name for every feature of a record; `None` for exports of older versions."""
-        try:
-            return self._client.describe()["input"]["feature_names"]
-        except RequestError as error:
-            if "has no signature" not in str(error):
-                raise
-            return None
+    def fields(self) -> Mapping[str, str]:
+        """The dtype of every field of records, "float32" or "string"."""
+        return self._client.fields()
 
     @cached_property
     def coded_fields(self) -> list[str]:
@@ -192,10 +182,7 @@ class ServedDetector:
     @cached_property
     def categories(self) -> Mapping[str, list]:
         """The known categories of every categorical field."""
-        names = self._feature_names
-        if names is None:
-            return {}
-        known = {}
+        names, known = self._input["feature_names"], {}
         for field, dtype in self.fields.items():
             if field not in names:
                 start, kind = f"{field}=", float if dtype == "float32" else str

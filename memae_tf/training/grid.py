@@ -57,7 +57,6 @@ class GridProgress:
 
     done: int
     total: int
-    cell: str
     seconds_left: float | None
 
 
@@ -184,20 +183,20 @@ def run_grid(
     open_cells = [cell for cell, result in results.items() if result is None]
     failed: dict[Cell, FailedCellError] = {}
 
-    def show(name: str) -> None:
+    def show() -> None:
         seconds = {c: r["cell_seconds"] for c, r in results.items() if r and "cell_seconds" in r}
         to_run = [c for c, result in results.items() if result is None and c not in failed]
         left = seconds_left(to_run, seconds)
         done = sum(result is not None for result in results.values())
-        on_progress(GridProgress(done, len(grid), name, left and left / workers))
+        on_progress(GridProgress(done, len(grid), left and left / workers))
 
-    show("")
+    show()
     for cell, error in _finish(open_cells, workdir, workers):
         if error is None:
             results[cell] = _read(cell, workdir)
         else:
             failed[cell] = error
-        show(cell.name)
+        show()
     if failed:
         raise _failure(failed, len(grid))
     return list(results.values())

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from memae_tf.config import BenchmarkConfig
 from memae_tf.errors import UserError
-from memae_tf.evaluation.figures import plain
+from memae_tf.evaluation.figures import literal
 from memae_tf.files import whole_file, written
 from memae_tf.training.monitoring.record_tables import markdown_table
 
@@ -182,7 +182,7 @@ def curves_figure(results: list[dict], benchmark: BenchmarkConfig, metric: str) 
     if not lines:
         raise UserError(f"curves_over: no seed has run with every {mean_of} yet; run more cells")
     panels = list(dict.fromkeys(key[:1] for key in lines))
-    labels = list(dict.fromkeys(plain(", ".join(key[1:])) for key in lines))
+    labels = list(dict.fromkeys(literal(", ".join(key[1:])) for key in lines))
     numbers = sorted({number for x, _, _ in lines.values() for number in x})
     shown = {}
     figure = Figure(figsize=(1 + 4.2 * len(panels), 4.2), layout="constrained")
@@ -191,14 +191,14 @@ def curves_figure(results: list[dict], benchmark: BenchmarkConfig, metric: str) 
     ):
         for key, (x, mean, std) in lines.items():
             if key[:1] == panel:
-                label = plain(", ".join(key[1:]))
+                label = literal(", ".join(key[1:]))
                 # The same colour in every panel, whether or not the others have run.
                 color = f"C{labels.index(label)}"
                 shown[label] = axes.errorbar(
                     x, mean, std, marker="o", capsize=2, label=label, color=color
                 )
         axes.set_xscale(**_scale(numbers))
-        axes.set(xlabel=plain(over), title=plain("".join(panel)))
+        axes.set(xlabel=literal(over), title=literal("".join(panel)))
         axes.set_xticks(numbers, [f"{number:g}" for number in numbers], minor=False)
         axes.minorticks_off()
         axes.grid(alpha=0.3)

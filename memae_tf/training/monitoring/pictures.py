@@ -18,6 +18,8 @@ MAX_LABELS = 20
 SMALLEST_TILE, LARGEST_TILE = 72, 144
 MARGIN, CAPTION, ROW_LABELS = 6, 15, 110
 GRID_COLUMNS = 8
+# Of a clip.
+SHOWN_FRAMES = 8
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -173,7 +175,7 @@ def in_range(images: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     return images
 
 
-def _film_strip(clip: np.ndarray, frames: int = 8) -> list[np.ndarray]:
+def _film_strip(clip: np.ndarray) -> list[np.ndarray]:
     """Evenly spaced frames of a clip (frames, height, width, channels), first and last included."""
-    chosen = np.linspace(0, len(clip) - 1, min(frames, len(clip)))
+    chosen = np.linspace(0, len(clip) - 1, min(SHOWN_FRAMES, len(clip)))
     return list(clip[chosen.round().astype(int)])

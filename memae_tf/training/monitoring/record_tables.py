@@ -51,7 +51,7 @@ def reconstruction_table(
         ):
             text = before if before == after else f"{before} → {after}"
             cells.append(f"**{text}**" if share >= STRIKING_SHARE else text)
-        rows.append([plain(name), *cells])
+        rows.append([escaped(name), *cells])
     left_out = max(len(fields.field_names) - MAX_FIELDS, 0)
     return (
         "Input → reconstruction (one value if both read the same), in **bold** if the field has "
@@ -81,7 +81,7 @@ def slot_table(fields, decoded: np.ndarray, slots: np.ndarray, use: np.ndarray) 
 
     def listed(chosen, i: int) -> str:
         names = [fields.field_names[field] for field in chosen]
-        return ", ".join(f"{plain(name)} = {values[name][i]}" for name in names)
+        return ", ".join(f"{escaped(name)} = {values[name][i]}" for name in names)
 
     # Number and use share a column, as TensorBoard breaks words in narrow ones.
     rows = [["slot (share of use)", "categories", "numbers that set it apart"]]
@@ -110,7 +110,7 @@ def _texts(fields, features: np.ndarray) -> dict[str, list[str]]:
 
 def _text(value) -> str:
     if isinstance(value, str):
-        return plain(value) or '""'
+        return escaped(value) or '""'
     if np.isnan(value):
         return "(none)"
     value = float(value)
@@ -122,7 +122,7 @@ def _text(value) -> str:
     return f"{float(f'{value:.3g}'):g}"
 
 
-def plain(text: str) -> str:
+def escaped(text: str) -> str:
     """A text with the special characters of Markdown and HTML escaped."""
     # A line break would begin a new row of the table.
     text = " ".join(text.split())

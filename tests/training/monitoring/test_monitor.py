@@ -22,7 +22,7 @@ from memae_tf.training.monitoring.memory_health import diagnose
 from memae_tf.training.monitoring.monitor import Monitor
 from memae_tf.training.monitoring.pictures import heat_map, in_range
 from memae_tf.training.monitoring.pictures import use as share_of_use
-from memae_tf.training.monitoring.record_tables import markdown_table, plain
+from memae_tf.training.monitoring.record_tables import escaped, markdown_table
 
 EPOCH = {
     "epoch": 1,
@@ -309,7 +309,7 @@ def test_images_of_any_number_of_channels_become_rgb():
 
 @pytest.mark.parametrize("text", ["a\nb", "__init__", "_id_", "a&lt;b", "<b>", "a|b", "`x`"])
 def test_a_text_is_shown_as_it_is(text):
-    shown = plain(text)
+    shown = escaped(text)
     # Entities alone, which neither Markdown nor HTML takes for more than a character.
     assert not set("\n_<|`*[\\") & set(shown)
     assert html.unescape(shown) == " ".join(text.split())
