@@ -94,6 +94,12 @@ class RecordFeaturizer(keras.layers.Layer):
             )
         self.numeric = list(numeric)
         if isinstance(categorical, Mapping):
+            for name, words in categorical.items():
+                if isinstance(words, str):
+                    raise ValueError(
+                        "`categorical` must have a list of categories for each name. "
+                        f"Received: {name}={words!r}"
+                    )
             self.categorical = {name: list(words) for name, words in categorical.items()}
         else:
             self.categorical = {name: None for name in categorical}
@@ -186,21 +192,21 @@ class RecordFeaturizer(keras.layers.Layer):
         """Learns scales and vocabularies from training records.
 
         Args:
-            records: A dict of name to array (rows,), as `call` takes it.
+            records: A dict of name to array (rows,) or (rows, 1), as `call` takes it.
 
         Raises:
-            ValueError: If a field is missing or there are no rows.
+            ValueError: If a field is missing or has several values a row, or there are no rows.
         """
         self._require_fields(records)
-        if min(len(records[name]) for name in self.field_names) == 0:
+        columns = {name: _as_column(name, np.asarray(records[name])) for name in self.field_names}
+        if min(map(len, columns.values())) == 0:
             raise ValueError("`adapt` needs one record or more. Received: no records")
         self.categorical = {
-            name: _vocabulary(np.asarray(records[name]), self.max_categories)
-            for name in self.categorical
+            name: _vocabulary(columns[name], self.max_categories) for name in self.categorical
         }
         self._make_lookups()
         if self.numeric:
-            measured = [self._measure(np.asarray(records[name])) for name in self.numeric]
+            measured = [self._measure(columns[name]) for name in self.numeric]
             *statistics, vanishing = zip(*measured, strict=True)
             variables = (self.offset, self.spread, self.missing)
             for variable, values in zip(variables, statistics, strict=True):

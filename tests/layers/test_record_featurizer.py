@@ -94,6 +94,21 @@ def test_missing_text_in_a_data_frame():
     np.testing.assert_array_equal(got[:, 1:], [[0, 1], [1, 0], [1, 0]])
 
 
+def test_one_category_is_no_list():
+    with pytest.raises(ValueError, match=r"a list of categories .* Received: flag='SF'"):
+        RecordFeaturizer(["x"], {"flag": "SF"})
+
+
+def test_a_field_has_one_value_a_row():
+    featurizer = RecordFeaturizer(["x"], ["flag"], scaling="standard")
+    flags = np.array([["SF"], ["REJ"]], dtype=object)
+    with pytest.raises(ValueError, match=r"'x' must be of shape .* Received: shape=\(2, 2\)"):
+        featurizer.adapt({"x": np.ones((2, 2)), "flag": flags})
+    featurizer.adapt({"x": np.array([[1.0], [3.0]]), "flag": flags})
+    assert featurizer.feature_names == ["x", "flag=REJ", "flag=SF"]
+    np.testing.assert_array_equal(featurizer.offset, [2.0])
+
+
 def test_one_name_is_no_list():
     with pytest.raises(ValueError, match=r"must be lists of names\. Received: numeric='dur'"):
         RecordFeaturizer("dur")
