@@ -297,9 +297,9 @@ def time_scoring(args: argparse.Namespace) -> None:
 
 
 def write_errors(args: argparse.Namespace) -> None:
-    """Writes errors of clips, float32 (files of weights, clips), and the clips' places.
+    """Writes errors of clips, float32 (files of weights, clips), the clips' places, the history.
 
-    Also as `averages` those with the averaged weights of the last file, if it has some.
+    Also as `averages` the errors with the averaged weights of the last file, if it has some.
     """
     import jax
     from jax_conv3d import install
@@ -340,9 +340,10 @@ def write_errors(args: argparse.Namespace) -> None:
     averages = named(files[-1], "averages_")
     if averages:
         found["averages"] = errors(averages)
-    epochs = [len(json.loads(str(file["history"]))) for file in files]
+    found["epochs"] = [len(json.loads(str(file["history"]))) for file in files]
     packed = np.load(args.source)
-    np.savez(args.output, epochs=epochs, places=packed["places"], config=packed["config"], **found)
+    kept = {"places": packed["places"], "config": packed["config"], "history": files[-1]["history"]}
+    np.savez(args.output, **kept, **found)
 
 
 def config_in(file):
@@ -367,7 +368,11 @@ def evaluate(args: argparse.Namespace) -> None:
     from memae_tf.training.run_directory import RunDirectory
 
     trained = np.load(args.source)
-    config = config_in(trained)
+    config, history = config_in(trained), json.loads(str(trained["history"]))
+    if len(history) < config.training.epochs:
+        raise SystemExit(
+            f"{args.source}: has {len(history)} of {config.training.epochs} epochs; `fit` goes on"
+        )
     dataset = load(config.data, config.training.seed)
     shape = dataset.featurizer.feature_shape
     model = build_memae(config.model, shape, config.training.precision)
@@ -375,7 +380,6 @@ def evaluate(args: argparse.Namespace) -> None:
     model.set_weights(named(trained, "averages_" if averages else "weights_"))
     run = RunDirectory(args.workdir)
     detector = Detector(dataset.featurizer, model, threshold=0.0)
-    history = json.loads(str(trained["history"]))
     with run.begun(config):
         print(summary(experiment.finish(config, run, detector, dataset, history)))
 

@@ -182,18 +182,23 @@ def test_what_was_trained_in_low_precision_is_finished_in_it(
     from memae_tf.config import load_config
     from memae_tf.models import build_memae, load_detector
 
-    config = load_config(camera, ["training.precision=mixed_bfloat16"])
+    config = load_config(camera, ["training.precision=mixed_bfloat16", "training.epochs=2"])
     shape = (config.data.clip_length, *config.data.size, 1)
     weights = build_memae(config.model, shape).get_weights()
     losses = {"loss": 1.0, "reconstruction": 1.0, "penalty": 0.0, "learning_rate": 0.1}
-    history = [{"epoch": 1, **losses, "seconds": 1.0, "samples_per_second": 9.0}]
+    history = [{"epoch": 1, **losses, "seconds": 1.0, "samples_per_second": 9.0}] * 2
     named = {f"weights_{i:03}": value for i, value in enumerate(weights)}
     named["config"] = json.dumps(config.model_dump(mode="json"))
     np.savez(tmp_path / "weights.npz", history=json.dumps(history), **named)
+    np.savez(tmp_path / "half.npz", history=json.dumps(history[:1]), **named)
     words = ["train_elsewhere.py", "finish", tmp_path / "weights.npz"]
     words += ["--workdir", tmp_path / "run"]
     monkeypatch.setattr(sys, "argv", list(map(str, words)))
     train_elsewhere.main()
+    words[2] = tmp_path / "half.npz"
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    with pytest.raises(SystemExit, match=r"half\.npz: has 1 of 2 epochs; `fit` goes on"):
+        train_elsewhere.main()
     detector = load_detector(tmp_path / "run" / "detector.keras")
     assert detector.model.compute_dtype == "bfloat16"
     for a, b in zip(weights, detector.model.get_weights(), strict=True):
