@@ -1,6 +1,6 @@
 """What a larger clip stride costs and saves: AUCs and frames per second of a finished run.
 
-    python docs/results/strides.py runs/ped2 -o docs/results/ped2_strides.json \
+    python docs/results/strides.py runs/ped2 -o docs/results/ped2_small/strides.json \
         --plot docs/images/ped2_strides.png
 
 Scores the test videos with a clip at every 1st, 2nd, 4th, 8th, 16th and 32nd frame.

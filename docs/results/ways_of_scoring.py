@@ -1,6 +1,6 @@
 """What the way from clips' errors to frames' scores changes: AUCs of a finished run of video.
 
-    python docs/results/ways_of_scoring.py runs/ped2_paper -o docs/results/ped2_ways_of_scoring.json
+    python docs/results/ways_of_scoring.py runs/ped2_paper -o ways_of_scoring.json
 
 Papers differ in it. Scores the test videos once, with a clip at every frame, and credits the errors
 in each of the ways below, and with each smoothing. PSNR is the logarithm of what squared errors
