@@ -56,6 +56,8 @@ def measure(test, train) -> dict:
 
     configuration = json.loads(str(test["config"]))
     config = parse_config(configuration)
+    if config.evaluation.frames.credit == "frame":
+        raise SystemExit("evaluation.frames.credit=frame: these errors are of whole clips")
     dataset = load(config.data, config.training.seed)
     # The last file is that of the last epoch once more.
     *epochs, _ = (evaluated(dataset, config, errors) for errors in test["errors"])
